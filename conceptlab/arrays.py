@@ -1,0 +1,327 @@
+"""The array boundary: like in, like out.
+
+Public methods take NumPy arrays, tensors on any device, or anything that
+scikit-learn takes. Inside, one kind of array is used; at the door the answer
+is turned back into the caller's kind, device and floating dtype.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArrayKind",
+    "as_numpy",
+    "as_tensor",
+    "check_features",
+    "check_finite",
+    "like_input",
+    "resolve_device",
+]
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from sklearn.utils.validation import validate_data
+
+from conceptlab.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ArrayKind:
+    """What a caller's array is: library, floating dtype and device.
+
+    Attributes
+    ----------
+    is_tensor : bool
+        Whether the array is a :class:`torch.Tensor`.
+    dtype : torch.dtype
+        Floating dtype of the answer. Integers and booleans answer in float64
+        for NumPy and in torch's default dtype for tensors.
+    device : torch.device
+        Where the answer lives; the CPU for NumPy.
+    """
+
+    is_tensor: bool
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, array: Any) -> ArrayKind:
+        """Read the kind of `array`."""
+        if isinstance(array, torch.Tensor):
+            dtype = array.dtype if array.is_floating_point() else torch.get_default_dtype()
+            return cls(True, dtype, array.device)
+        dtype = getattr(array, "dtype", None)
+        single = isinstance(dtype, np.dtype) and dtype in (np.float32, np.float16)
+        return cls(False, torch.float32 if single else torch.float64, torch.device("cpu"))
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """float64 for float64, float32 for everything narrower."""
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+    def restore(self, value: Any) -> Any:
+        """Turn `value` (a floating array or tensor) into this kind.
+
+        Tuples and lists are restored item by item; anything that is not a
+        floating array passes through, but integer and boolean arrays change
+        library (never dtype).
+        """
+        if isinstance(value, tuple | list):
+            return type(value)(self.restore(item) for item in value)
+        if not isinstance(value, np.ndarray | torch.Tensor):
+            return value
+        tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.asarray(value))
+        floating = tensor.is_floating_point()
+        if self.is_tensor:
+            return tensor.to(self.device, self.dtype if floating else tensor.dtype)
+        if isinstance(value, np.ndarray) and not floating:
+            return value
+        tensor = tensor.detach().to("cpu", self.compute_dtype if floating else tensor.dtype)
+        return tensor.numpy()
+
+
+def like_input(method: F) -> F:
+    """Decorate a method so that its answer has the kind of its first argument.
+
+    The method receives the argument unchanged and may answer with a NumPy
+    array or a tensor; see :meth:`ArrayKind.restore`.
+    """
+
+    @functools.wraps(method)
+    def wrapper(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
+        return ArrayKind.of(X).restore(method(self, X, *args, **kwargs))
+
+    return wrapper  # type: ignore[return-value]
+
+
+def resolve_device(device: str | torch.device = "auto", *, like: Any = None) -> torch.device:
+    """Choose the device to compute on.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"`` takes the device of `like` when that is a tensor, else the
+        first CUDA device, else Apple's MPS, else the CPU.
+    like : array-like, optional
+        The data that is about to be used.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    InputError
+        If the device is unknown or absent (``CL-INPUT-DEVICE``).
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    if isinstance(device, str) and device == "auto":
+        if isinstance(like, torch.Tensor):
+            return like.device
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            f"device must be 'auto', 'cpu', 'cuda', 'cuda:0', 'mps' ..., got {device!r}.",
+            code="CL-INPUT-DEVICE",
+        ) from error
+    absent = {
+        "cuda": lambda: (chosen.index or 0) >= torch.cuda.device_count(),
+        "mps": lambda: not torch.backends.mps.is_available(),
+    }
+    if chosen.type in absent and absent[chosen.type]():
+        found = f"{torch.cuda.device_count()} CUDA device(s)"
+        raise InputError(
+            f"device={str(chosen)!r} was asked for, but torch {torch.__version__} sees {found} here. "
+            "Use device='auto' to take what there is.",
+            code="CL-INPUT-DEVICE",
+        )
+    return chosen
+
+
+def as_tensor(
+    array: Any, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Give `array` as a tensor in its compute dtype, without a copy where possible.
+
+    Parameters
+    ----------
+    array : array-like
+        NumPy array, tensor, or nested sequence of numbers.
+    device, dtype : optional
+        Where and in what; by default the array's own device, and float32 or
+        float64 by :attr:`ArrayKind.compute_dtype`.
+
+    Returns
+    -------
+    torch.Tensor
+    """
+    kind = ArrayKind.of(array)
+    tensor = array if isinstance(array, torch.Tensor) else _from_array(array)
+    return tensor.to(device=device or kind.device, dtype=dtype or kind.compute_dtype)
+
+
+def _from_array(array: Any) -> torch.Tensor:
+    array = np.asarray(array)
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    return torch.from_numpy(array)
+
+
+def as_numpy(array: Any) -> np.ndarray:
+    """Give `array` as a NumPy array; bfloat16 and float16 tensors become float32."""
+    if isinstance(array, torch.Tensor):
+        tensor = array.detach().cpu()
+        if tensor.is_floating_point():
+            tensor = tensor.to(ArrayKind.of(array).compute_dtype)
+        return np.asarray(tensor.numpy())
+    return np.asarray(array)
+
+
+def check_finite(array: Any, name: str = "X") -> None:
+    """Raise an error that names the first NaN or infinite entry of `array`.
+
+    Raises
+    ------
+    InputError
+        Code ``CL-INPUT-NONFINITE``.
+    """
+    tensor = array if isinstance(array, torch.Tensor) else _from_array(array)
+    if not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum())):
+        return
+    bad = ~torch.isfinite(tensor)
+    count = int(bad.sum())
+    if count == 0:  # the sum overflowed, the entries are fine
+        return
+    first = tuple(int(i) for i in bad.nonzero()[0])
+    value = float(tensor[first])
+    what = "NaN" if value != value else "infinity"
+    raise InputError(
+        f"Input {name} contains {what}: {count} of {tensor.numel()} entries are not finite, "
+        f"the first at index {first}. Remove those rows, or impute them before this step.",
+        code="CL-INPUT-NONFINITE",
+    )
+
+
+def check_features(
+    estimator: Any, X: Any, *, reset: bool, min_samples: int = 1, non_negative: bool = False
+) -> Any:
+    """Validate a feature matrix for `estimator` by scikit-learn's rules.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Gets ``n_features_in_`` (and ``feature_names_in_``) when `reset`.
+    X : array-like of shape (n_samples, n_features)
+        Tensors stay tensors on their device; everything else becomes NumPy.
+    reset : bool
+        True in ``fit``, False afterwards.
+    min_samples : int
+        The least number of rows.
+    non_negative : bool
+        Whether negative entries are an error.
+
+    Returns
+    -------
+    numpy.ndarray or torch.Tensor
+        The matrix in float32 or float64.
+
+    Raises
+    ------
+    InputError
+        Not 2-D, not finite, negative, too few rows, or another number of
+        features than in ``fit``.
+    """
+    if isinstance(X, torch.Tensor):
+        matrix: Any = _check_tensor(estimator, X, reset=reset, min_samples=min_samples)
+    else:
+        shape = np.shape(X) if hasattr(X, "shape") else ()
+        if len(shape) > 2:
+            raise _rank_error(estimator, tuple(shape))
+        try:
+            matrix = validate_data(
+                estimator,
+                X,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                ensure_min_samples=min_samples,
+                ensure_all_finite=False,
+            )
+        except ValueError as error:
+            raise InputError(str(error), code=_code_of(str(error))) from error
+        check_finite(matrix)
+    if non_negative and matrix.shape[0] and float(matrix.min()) < 0:
+        raise InputError(
+            f"Negative values in data passed to {type(estimator).__name__}: the smallest is "
+            f"{float(matrix.min()):.4g}, but a non-negative factorisation needs X >= 0. "
+            "Use a layer after a ReLU, or SemiNMF, which takes any sign.",
+            code="CL-INPUT-NEGATIVE",
+        )
+    return matrix
+
+
+def _check_tensor(
+    estimator: Any, X: torch.Tensor, *, reset: bool, min_samples: int
+) -> torch.Tensor:
+    if X.ndim != 2:
+        raise _rank_error(estimator, tuple(X.shape))
+    if X.is_complex():
+        raise InputError("Complex data not supported: X must be real.", code="CL-INPUT-TYPE")
+    n_samples, n_features = X.shape
+    name = type(estimator).__name__
+    if n_samples < min_samples or n_features < 1:
+        raise InputError(
+            f"Found array with {n_samples} sample(s) and {n_features} feature(s) "
+            f"(n_samples = {n_samples}) while at least {min_samples} and 1 are needed by {name}.",
+            code="CL-INPUT-FEW",
+        )
+    if reset:
+        estimator.n_features_in_ = n_features
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+    elif n_features != estimator.n_features_in_:
+        raise InputError(
+            f"X has {n_features} features, but {name} is expecting {estimator.n_features_in_} "
+            "features as input. Use features of the same layer or encoder as in fit.",
+            code="CL-INPUT-FEATURES",
+        )
+    check_finite(X)
+    return X.detach().to(ArrayKind.of(X).compute_dtype)
+
+
+def _rank_error(estimator: Any, shape: tuple[int, ...]) -> InputError:
+    name = type(estimator).__name__
+    mend = "X.reshape(1, -1)" if len(shape) == 1 else "EncodeImages(encoder) or a SplitModel in front"
+    return InputError(
+        f"Expected 2D array (n_samples, n_features) in {name}, got {len(shape)}D array instead: "
+        f"shape {shape} with dim {len(shape)}. Reshape your data: use {mend}.",
+        code="CL-INPUT-RANK",
+    )
+
+
+def _code_of(message: str) -> str:
+    """Map a sentence of scikit-learn's validation to one of our codes."""
+    for part, code in (
+        ("features, but", "CL-INPUT-FEATURES"),
+        ("minimum of", "CL-INPUT-FEW"),
+        ("Expected 2D", "CL-INPUT-RANK"),
+        ("Reshape your data", "CL-INPUT-RANK"),
+    ):
+        if part in message:
+            return code
+    return "CL-INPUT-TYPE"

@@ -1,0 +1,270 @@
+"""Folders of safetensors and JSON with a hash for every file.
+
+A bundle is a folder with ``manifest.json`` (kind, format version, sha256 of
+every other file), ``data.json`` and ``tensors.safetensors``. It is written
+beside its place and renamed, so that a crash leaves the old state or the new
+one and nothing between. Nothing here can run code when it is read.
+"""
+
+from __future__ import annotations
+
+__all__ = ["FORMAT_VERSION", "Bundle", "atomic_write", "read_bundle", "write_bundle"]
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from conceptlab.errors import CheckpointError
+from conceptlab.provenance import provenance
+
+FORMAT_VERSION = 1
+MANIFEST, DATA, TENSORS = "manifest.json", "data.json", "tensors.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle holds.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the class that wrote it.
+    data : dict
+        JSON values.
+    tensors : dict of str to numpy.ndarray
+        Arrays by name.
+    files : dict of str to bytes
+        Further files by their plain name.
+    """
+
+    kind: str
+    data: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+def write_bundle(path: str | os.PathLike[str], bundle: Bundle) -> Path:
+    """Write `bundle` as the folder `path`, replacing an older bundle there.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder; its parents are made.
+    bundle : Bundle
+        What to write.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    CheckpointError
+        If something that is no bundle stands there, or the place cannot be
+        written (``CL-CHECKPOINT-TARGET``). What stood there stays.
+    """
+    target = Path(path)
+    if target.exists() and not _is_replaceable(target):
+        raise CheckpointError(
+            f"{target} exists and was not written by conceptlab. Choose another folder, or remove it.",
+            code="CL-CHECKPOINT-TARGET",
+        )
+    contents = {
+        DATA: json.dumps(bundle.data, indent=2, allow_nan=False, ensure_ascii=False).encode(),
+        TENSORS: save_tensors({k: np.ascontiguousarray(v) for k, v in bundle.tensors.items()}),
+    }
+    for name, content in bundle.files.items():
+        if name != os.path.basename(name) or name in {MANIFEST, DATA, TENSORS, "", ".", ".."}:
+            raise CheckpointError(f"{name!r} is no plain file name.", code="CL-CHECKPOINT-TARGET")
+        contents[name] = content
+    manifest = {
+        "format": "conceptlab",
+        "format_version": FORMAT_VERSION,
+        "kind": bundle.kind,
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+        "written_by": provenance()["versions"],
+    }
+    contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.parent))
+    except OSError as error:
+        raise _not_writable(target, error) from error
+    try:
+        for name, content in contents.items():
+            _write_through(staging / name, content)
+        staging.chmod(0o755)
+        _replace_folder(staging, target)
+    except OSError as error:
+        raise _not_writable(target, error) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def read_bundle(path: str | os.PathLike[str], kind: str) -> Bundle:
+    """Read the bundle at `path` after checking every hash.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    kind : str
+        The kind that the caller can use.
+
+    Returns
+    -------
+    Bundle
+
+    Raises
+    ------
+    CheckpointError
+        Missing, damaged, newer, or another kind; names the file and what was
+        expected.
+    """
+    folder = Path(path)
+    manifest = _read_manifest(folder)
+    if manifest.get("kind") != kind:
+        raise CheckpointError(
+            f"{folder} holds a {manifest.get('kind')!r}, expected a {kind!r}. Load it with that class.",
+            code="CL-CHECKPOINT-KIND",
+        )
+    hashes = manifest.get("sha256")
+    if not isinstance(hashes, dict) or not {DATA, TENSORS} <= set(hashes):
+        raise CheckpointError(f"{folder / MANIFEST} lists no files. Get the folder again.")
+    contents = {name: _read_checked(folder, name, digest) for name, digest in hashes.items()}
+    try:
+        data = json.loads(contents.pop(DATA))
+        tensors = load_tensors(contents.pop(TENSORS))
+    except (ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} is not readable: {error}. Get the folder again.") from error
+    return Bundle(kind, data, tensors, contents)
+
+
+def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> Path:
+    """Write one file so that a reader sees the old content or the new, never a part.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its parents are made.
+    content : bytes or str
+        Text is written as UTF-8.
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    target = Path(path)
+    staging: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}-", dir=target.parent)
+        os.close(handle)
+        staging = Path(name)
+        _write_through(staging, content.encode() if isinstance(content, str) else content)
+        staging.chmod(0o644)
+        os.replace(staging, target)
+    except OSError as error:
+        if staging is not None:
+            staging.unlink(missing_ok=True)
+        raise _not_writable(target, error) from error
+    return target
+
+
+def _is_replaceable(target: Path) -> bool:
+    if not target.is_dir():
+        return False
+    return (target / MANIFEST).is_file() or not any(target.iterdir())
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with open(path, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _replace_folder(staging: Path, target: Path) -> None:
+    if not target.exists():
+        os.rename(staging, target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-old-", dir=target.parent))
+    os.rename(target, aside / "old")
+    try:
+        os.rename(staging, target)
+    except OSError:
+        os.rename(aside / "old", target)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _not_writable(target: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"Cannot write {target}: {error.strerror or error}. Choose a folder that is writable and "
+        "has room; what stood there before is unchanged.",
+        code="CL-CHECKPOINT-TARGET",
+    )
+
+
+def _read_manifest(folder: Path) -> Mapping[str, Any]:
+    if folder.is_file():
+        raise CheckpointError(
+            f"{folder} is a file; a conceptlab checkpoint is a folder with {MANIFEST}. Pickled "
+            "files (.pt, .pkl, .joblib) are never read, because they can run code.",
+            code="CL-CHECKPOINT-UNSAFE",
+        )
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{folder / MANIFEST} does not exist. Give the folder that save() returned.",
+            code="CL-CHECKPOINT-MISSING",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / MANIFEST} is not readable: {error}.") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != "conceptlab":
+        raise CheckpointError(f"{folder / MANIFEST} is not a manifest of conceptlab.")
+    version = manifest.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} has format version {version}; this conceptlab reads up to {FORMAT_VERSION}. "
+            "Upgrade with: pip install -U conceptlab",
+            code="CL-CHECKPOINT-NEWER",
+        )
+    return manifest
+
+
+def _read_checked(folder: Path, name: str, expected: object) -> bytes:
+    if name != os.path.basename(name) or name in {"", ".", ".."}:
+        raise CheckpointError(
+            f"{folder / MANIFEST} names {name!r}, which lies outside the folder.",
+            code="CL-CHECKPOINT-UNSAFE",
+        )
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder / name} cannot be read: {error.strerror}. Get the folder again.",
+            code="CL-CHECKPOINT-MISSING",
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise CheckpointError(
+            f"{folder / name} was changed or truncated: its sha256 is {found[:16]}..., the manifest "
+            f"says {str(expected)[:16]}... Get the folder again."
+        )
+    return content
