@@ -1,0 +1,28 @@
+"""Shared set-up: one torch thread, and guards over global state."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("CONCEPTLAB_PROGRESS", "0")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(1)
+settings.register_profile(
+    "conceptlab", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("conceptlab")
+
+
+@pytest.fixture
+def global_state_untouched():
+    """Fail when the test changed NumPy's or torch's global random state."""
+    numpy_before = np.random.get_state()[1].copy()
+    torch_before = torch.get_rng_state().clone()
+    yield
+    assert np.array_equal(numpy_before, np.random.get_state()[1]), "numpy's global state moved"
+    assert torch.equal(torch_before, torch.get_rng_state()), "torch's global state moved"
