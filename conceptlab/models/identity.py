@@ -1,0 +1,66 @@
+"""Fingerprints of models and of the callables around them."""
+
+from __future__ import annotations
+
+__all__ = ["describe_callable", "weights_fingerprint"]
+
+import functools
+import re
+import threading
+import weakref
+from typing import Any
+
+from torch import nn
+
+from conceptlab.provenance import fingerprint
+
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], str]] = (
+    weakref.WeakKeyDictionary()
+)
+_GUARD = threading.Lock()
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Hash the model; the answer is kept until a weight is edited or replaced."""
+    state = tuple(
+        (name, tensor.data_ptr(), tensor._version)
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if hasattr(tensor, "data_ptr")
+    )
+    with _GUARD:
+        known = _KNOWN.get(model)
+        if known is None or known[0] != state:
+            known = (state, fingerprint(model))
+            _KNOWN[model] = known
+        return known[1]
+
+
+def describe_callable(function: Any) -> Any:
+    """Describe a callable by its code and settings, never by its address."""
+    if function is None or isinstance(function, str | int | float):
+        return repr(function)
+    if isinstance(function, nn.Module):
+        return fingerprint(function)
+    given = getattr(function, "fingerprint", None)
+    if isinstance(given, str):
+        return given
+    if isinstance(function, functools.partial):
+        return [
+            describe_callable(function.func),
+            [_plain(value) for value in function.args],
+            {key: _plain(value) for key, value in function.keywords.items()},
+        ]
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        cells = [_plain(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
+        return [name, code.co_code.hex(), [_plain(c) for c in code.co_consts], list(code.co_names), cells]
+    return [name, {key: _plain(value) for key, value in sorted(vars(function).items())}] if hasattr(
+        function, "__dict__"
+    ) else name
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, nn.Module) or hasattr(value, "shape"):
+        return fingerprint(value if isinstance(value, nn.Module) or hasattr(value, "dtype") else repr(value))
+    return re.sub(r"0x[0-9a-fA-F]+", "", repr(value))

@@ -1,0 +1,190 @@
+"""Borrowing a user's model for one pass and giving it back as it was."""
+
+from __future__ import annotations
+
+__all__ = ["Inputs", "Session", "Stop", "model_lock", "unwrap"]
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+T = TypeVar("T")
+_LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_LOCKS_GUARD = threading.Lock()
+
+
+class Stop(BaseException):
+    """Ends a forward pass at the layer; models that catch Exception let it through."""
+
+
+def model_lock(model: nn.Module) -> threading.RLock:
+    """Give the one lock of `model`, shared by all that borrow it."""
+    with _LOCKS_GUARD:
+        return _LOCKS.setdefault(model, threading.RLock())
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Look through data-parallel wrappers and ``torch.compile``."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(
+            model, nn.DataParallel | nn.parallel.DistributedDataParallel
+        ):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model is called with.
+
+    Attributes
+    ----------
+    args : tuple
+        Positional arguments.
+    kwargs : dict
+        Keyword arguments, such as ``input_ids`` and ``attention_mask``.
+    """
+
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Any) -> Inputs:
+        """Read a tensor, a tuple of arguments, or a mapping of keywords."""
+        if isinstance(value, Mapping):
+            return cls(kwargs=dict(value))
+        if isinstance(value, tuple | list):
+            return cls(args=tuple(value))
+        return cls(args=(value,))
+
+    def map(self, function: Callable[[torch.Tensor], Any]) -> Inputs:
+        """Apply `function` to every tensor."""
+
+        def change(value: Any) -> Any:
+            return function(value) if isinstance(value, torch.Tensor) else value
+
+        return Inputs(tree_map(change, self.args), tree_map(change, self.kwargs))
+
+    def tensors(self) -> list[torch.Tensor]:
+        """List all tensors."""
+        found: list[torch.Tensor] = []
+        self.map(found.append)
+        return found
+
+    @property
+    def batch_size(self) -> int:
+        """Length of the first tensor."""
+        first = next((t for t in self.tensors() if t.ndim), None)
+        return 0 if first is None else int(first.shape[0])
+
+    def rows(self, index: torch.Tensor) -> Inputs:
+        """Take samples by their indices; what has no sample axis stays whole."""
+        n = self.batch_size
+        return self.map(
+            lambda t: t[index.to(t.device)] if t.ndim and t.shape[0] == n else t
+        )
+
+
+class Session:
+    """Runs passes through a model that belongs to someone else.
+
+    During a pass the model is in evaluation mode and its parameters are stood
+    in for by detached tensors that share their storage, so that no gradient
+    reaches the user's parameters. Afterwards, also after an exception, every
+    flag, hook and attribute is as before.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The unwrapped model.
+    device : torch.device
+        Where to compute. Elsewhere than the model's own device, copies of the
+        weights are kept there; the model is not moved.
+    precision : {"float32", "bfloat16"}
+        ``"bfloat16"`` runs under autocast.
+    channels_last : bool
+        Whether convolutions run on channels-last images and weights.
+    """
+
+    def __init__(
+        self, model: nn.Module, device: torch.device, precision: str, channels_last: bool
+    ) -> None:
+        self.model = model
+        self.device = device
+        self.precision = precision
+        self.channels_last = channels_last
+        self.lock = model_lock(model)
+        self._converted: dict[str, tuple[torch.Tensor, int, torch.Tensor]] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of the weights (float32 for a model without any)."""
+        for tensor in self.model.parameters():
+            if tensor.is_floating_point():
+                return tensor.dtype
+        return torch.float32
+
+    @contextlib.contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """Hold the lock and the evaluation mode."""
+        with self.lock:
+            training = [module for module in self.model.modules() if module.training]
+            # The flag is set module by module: a user's train() may do more than that.
+            for module in training:
+                module.training = False
+            try:
+                with torch.autocast(
+                    self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
+                ):
+                    yield
+            finally:
+                for module in training:
+                    module.training = True
+
+    def run(self, inputs: Inputs) -> Any:
+        """Call the model; to be used inside :meth:`borrowed`."""
+        if self.channels_last:
+            inputs = inputs.map(_channels_last)
+        state = self._state()
+        if state is None:
+            return self.model(*inputs.args, **inputs.kwargs)
+        return torch.func.functional_call(
+            self.model, state, inputs.args, inputs.kwargs, tie_weights=False
+        )
+
+    def _state(self) -> dict[str, torch.Tensor] | None:
+        """Detached stand-ins for parameters and buffers; None where none is needed."""
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        tensors = parameters | dict(self.model.named_buffers(remove_duplicate=False))
+        moved = any(t.device != self.device for t in tensors.values())
+        if not moved and not self.channels_last:
+            if not torch.is_grad_enabled() or not any(
+                p.requires_grad for p in parameters.values()
+            ):
+                return None
+            return {name: p.detach() for name, p in parameters.items()}
+        return {name: self._convert(name, t) for name, t in tensors.items()}
+
+    def _convert(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        version = tensor._version
+        known = self._converted.get(name)
+        # The tensor object and its version tell whether the weights were edited since.
+        if known is None or known[0] is not tensor or known[1] != version:
+            copy = tensor.detach().to(self.device)
+            known = (tensor, version, _channels_last(copy) if self.channels_last else copy)
+            self._converted[name] = known
+        return known[2]
+
+
+def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

@@ -1,0 +1,648 @@
+"""f = h ∘ g: any classifier cut in two at a layer, without editing it.
+
+``g`` maps inputs to the activations of a named layer and ``h`` maps such
+activations to the model's outputs, the notation of Fel et al., *CRAFT: Concept
+Recursive Activation FacTorization for Explainability* (CVPR 2023), section 3.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SplitModel"]
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from conceptlab.arrays import ArrayKind, as_tensor, resolve_device
+from conceptlab.errors import InputError, SplitError, unknown_name
+from conceptlab.models.capture import capture
+from conceptlab.models.identity import describe_callable, weights_fingerprint
+from conceptlab.models.layout import Layout, find_layout
+from conceptlab.models.outputs import Output, layer_tensor, select_logits
+from conceptlab.models.replay import Replay
+from conceptlab.models.session import Inputs, Session, unwrap
+from conceptlab.models.suggest import find_layer, session_for, suggest_layers
+from conceptlab.progress import Progress, track
+from conceptlab.provenance import fingerprint
+
+_PRECISIONS = ("float32", "bfloat16")
+_MAX_SHAPES = 8
+
+
+class SplitModel:
+    """A classifier cut at a layer: f(x) = h(g(x)).
+
+    The model is borrowed for each pass under a lock and comes back as it was:
+    training mode, hooks, gradients, weights, device and attributes, also after
+    an exception. Passes run in evaluation mode and no gradient reaches the
+    model's parameters; `g` and `h` are differentiable in their argument.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any classifier. Data-parallel and compiled wrappers are looked through.
+    at : str or torch.nn.Module
+        The layer, by name or by the module itself. It must run exactly once in
+        a pass. For CRAFT take the last layer that still has positions.
+    output : str, int or callable, optional
+        Where the scores are in what the model returns: a key such as
+        ``"logits"``, an index, or a function. Needed when that is no tensor.
+    preprocess : callable, optional
+        Turns a batch of images, channels-first floats in [0, 1], into the
+        model's input. It is the first step of `g` and `f`; keep it made of
+        torch operations where maps at the input are wanted. For text, a
+        function from a list of strings to a dict of tensors.
+    class_names : sequence of str, optional
+        One name for each output.
+    device : str or torch.device
+        ``"auto"`` computes where the model is. Elsewhere, copies of the weights
+        are used and the model stays where it is.
+    precision : {"float32", "bfloat16"}
+        ``"bfloat16"`` runs under autocast; answers are float32.
+    channels_last : bool
+        Run convolutions channels-last, on private copies of the weights; the
+        answers agree with the plain ones to rounding.
+    layout : str, optional
+        The axes of the activations, such as ``"nchw"``, ``"nhwc"``, ``"ntc"``,
+        ``"tnc"``, ``"nct"`` or ``"nc"``; found from a first pass by default.
+    n_prefix : int, optional
+        Number of tokens before the patches (class token, registers).
+    grid : tuple of int, optional
+        (height, width) of the patch tokens.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        The user's model, unwrapped.
+    layer : str
+        Name of the layer.
+    device : torch.device
+        Where passes run.
+
+    Raises
+    ------
+    SplitError
+        No such layer (``CL-SPLIT-LAYER``); at the first pass, a layer that runs
+        several times or never (``CL-SPLIT-RUNS``), an output without one clear
+        tensor (``CL-SPLIT-OUTPUT``), an unknown layout (``CL-SPLIT-LAYOUT``).
+    InputError
+        Inputs that do not fit.
+
+    Notes
+    -----
+    `g` stops the pass right after the layer. `h` runs the model's own code with
+    the layer's output replaced; what was finished before the layer is not
+    computed again. Mostly it is *proved* on the way that nothing goes round
+    the layer (:attr:`closed`). Otherwise, as with attention masks, the values of
+    a sample seen before stand in, and :meth:`check` measures what that costs.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
+    >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> split = SplitModel(model, at="0")
+    >>> images = torch.rand(5, 3, 8, 8)
+    >>> activations = split.g(images)
+    >>> tuple(activations.shape), split.layout, split.grid
+    ((5, 4, 6, 6), 'nchw', (6, 6))
+    >>> bool(torch.allclose(split.h(activations), split.f(images)))
+    True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        at: str | nn.Module = "layer4",
+        *,
+        output: Output = None,
+        preprocess: Callable[[Any], Any] | None = None,
+        class_names: Any = None,
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        channels_last: bool = False,
+        layout: str | None = None,
+        n_prefix: int | None = None,
+        grid: tuple[int, int] | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise InputError(
+                f"model must be a torch.nn.Module, got {type(model).__name__}.",
+                code="CL-INPUT-TYPE",
+            )
+        if precision not in _PRECISIONS:
+            raise unknown_name("precision", precision, _PRECISIONS)
+        self.model = unwrap(model)
+        self.layer, self._layer = find_layer(self.model, at)
+        self.output = output
+        self.preprocess = preprocess
+        self.class_names = None if class_names is None else [str(name) for name in class_names]
+        plain = session_for(self.model)
+        self.device = plain.device if device == "auto" else resolve_device(device)
+        self.precision = precision
+        self.channels_last = channels_last
+        self._asked = {"axes": layout, "n_prefix": n_prefix, "grid": grid}
+        self._session = Session(self.model, self.device, precision, channels_last)
+        self._replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
+        self._samples: OrderedDict[tuple[int, ...], Inputs] = OrderedDict()
+        self._layouts: dict[tuple[int, ...], Layout] = {}
+        self._first: Replay | None = None
+        self._first_layout: Layout | None = None
+
+    # ---------------------------------------------------------------- passes
+    def g(self, x: Any) -> Any:
+        """Compute the layer's activations.
+
+        Parameters
+        ----------
+        x : tensor, ndarray or mapping of tensors
+            Images of shape (n, 3, H, W), floats in [0, 1] when there is a
+            `preprocess`, else what the model takes; for text a dict such as
+            ``{"input_ids": ..., "attention_mask": ...}``.
+
+        Returns
+        -------
+        torch.Tensor
+            In the layer's own layout, float32 or float64, on :attr:`device`;
+            NumPy in, NumPy out. Differentiable in `x`.
+        """
+        inputs = self._inputs(x)
+        with self._session.borrowed():
+            self._probe(inputs)
+            value = capture(self._session, self._layer, inputs)
+            if value is None:
+                raise self._runs_error(0)
+            activations = layer_tensor(value, self.layer)
+            self._remember(tuple(activations.shape), inputs)
+        return _answer(x, activations)
+
+    def h(self, activations: Any, *, inputs: Any = None) -> Any:
+        """Map activations to the model's outputs.
+
+        Parameters
+        ----------
+        activations : tensor or ndarray
+            In the layer's own layout, any number of samples; `g`, `f` or
+            `check` must have seen an input that gives this shape.
+        inputs : optional
+            The inputs the activations came from, sample by sample. Only of use
+            where values go round the layer, such as masks of padded text: the
+            model then runs on them in full.
+
+        Returns
+        -------
+        torch.Tensor of shape (n, n_outputs)
+            NumPy in, NumPy out. Differentiable in `activations`.
+        """
+        given = None if inputs is None else self._inputs(inputs)
+        with self._session.borrowed():
+            if given is not None:
+                self._probe(given)
+            a = as_tensor(activations).to(self.device, self._session.dtype)
+            replay = self._replay(tuple(a.shape), given)
+            if given is not None and given.batch_size != a.shape[replay.batch_axis]:
+                raise InputError(
+                    f"inputs has {given.batch_size} samples, but activations "
+                    f"{a.shape[replay.batch_axis]}. Give one input for each.",
+                    code="CL-INPUT-SHAPE",
+                )
+            result = replay(a, given)
+        return _answer(activations, result)
+
+    def f(self, x: Any) -> Any:
+        """Run the whole model: scores of shape (n, n_outputs)."""
+        inputs = self._inputs(x)
+        with self._session.borrowed():
+            self._probe(inputs)
+            result = self._select(self._session.run(inputs))
+        return _answer(x, result)
+
+    def predict(
+        self, images: Any, *, batch_size: int = 64, progress: Progress = None
+    ) -> np.ndarray:
+        """Predict the class of each input, in batches and without gradients.
+
+        Parameters
+        ----------
+        images : tensor, ndarray or mapping of tensors
+            As for `g`.
+        batch_size : int
+            Samples in a pass.
+        progress : bool or callable, optional
+            See :data:`conceptlab.progress.Progress`.
+
+        Returns
+        -------
+        numpy.ndarray of shape (n,), int64
+            Index of the highest output; with one output, whether it is positive.
+        """
+        whole = Inputs.of(images).map(lambda t: t) if isinstance(images, Mapping) else None
+        n = whole.batch_size if whole is not None else len(images)
+        parts = []
+        starts = range(0, n, batch_size)
+        for start in track(starts, description="predict", progress=progress, unit="batch"):
+            stop = min(start + batch_size, n)
+            batch = (
+                images[start:stop]
+                if whole is None
+                else whole.rows(torch.arange(start, stop)).kwargs
+            )
+            with torch.no_grad():
+                scores = as_tensor(self.f(batch))
+            found = scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] > 0).long()
+            parts.append(found.cpu())
+        return np.asarray(torch.cat(parts).numpy()) if parts else np.zeros(0, np.int64)
+
+    def check(self, x: Any, *, tolerance: float | None = None) -> float:
+        """Measure whether h(g(x)) = f(x), and raise where it is not.
+
+        Parameters
+        ----------
+        x : as for `g`
+            A few typical inputs. Mirrored copies of images are tested too, so
+            that one image is enough.
+        tolerance : float, optional
+            Largest difference allowed, relative to the largest output; by
+            default 1e-4, and 0.05 in bfloat16.
+
+        Returns
+        -------
+        float
+            The largest relative difference.
+
+        Raises
+        ------
+        SplitError
+            ``CL-SPLIT-MISMATCH``, with the likely causes.
+        """
+        if tolerance is None:
+            tolerance = 0.05 if self.precision == "bfloat16" else 1e-4
+        inputs = self._inputs(x)
+        worst = 0.0
+        with self._session.borrowed(), torch.no_grad():
+            self._probe(inputs)
+            for batch in (inputs, inputs.map(_changed)):
+                value = capture(self._session, self._layer, batch)
+                activations = layer_tensor(value, self.layer)
+                self._remember(tuple(activations.shape), batch)
+                replay = self._replay(tuple(activations.shape), None)
+                whole = self._select(self._session.run(batch)).float()
+                again = replay(_float(activations)).float()
+                scale = float(whole.abs().max()) + 1e-12
+                worst = max(worst, float((whole - again).abs().max()) / scale)
+                if worst <= tolerance:
+                    continue
+                repeat = self._select(self._session.run(batch)).float()
+                noisy = float((repeat - whole).abs().max()) / scale > tolerance / 10
+                raise self._mismatch(worst, tolerance, noisy=noisy)
+        return worst
+
+    # ------------------------------------------------------------- positions
+    def to_positions(self, activations: Any) -> Any:
+        """Permute activations to channels last, (n, \\*positions, c).
+
+        Tokens keep their axis whole, prefix tokens included, so that
+        :meth:`from_positions` is the exact inverse.
+        """
+        return self._permute(activations, self._layout_of().to_positions)
+
+    def from_positions(self, activations: Any) -> Any:
+        """Permute (n, \\*positions, c) back to the layer's own layout."""
+        return self._permute(activations, self._layout_of().from_positions)
+
+    def spatial(self, values: Any) -> Any:
+        """Lay values of positions out on the image's plane.
+
+        Parameters
+        ----------
+        values : tensor or ndarray of shape (n, \\*positions, k)
+            Such as the coefficients U of every position. Prefix tokens are left
+            out.
+
+        Returns
+        -------
+        tensor or ndarray of shape (n, height, width, k), or None
+            None for text and for layers without positions.
+        """
+        layout = self._layout_of(tuple(np.shape(values))[1:-1])
+        kind = isinstance(values, torch.Tensor)
+        found = layout.spatial(values if kind else torch.as_tensor(np.asarray(values)))
+        return found if found is None or kind else found.numpy()
+
+    @property
+    def layout(self) -> str:
+        """Axes of the activations: ``"nc"``, ``"nchw"``, ``"ntc"``, ..."""
+        return self._layout_of().axes
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """(height, width) of the positions on the image's plane; None without one."""
+        return self._layout_of().grid
+
+    @property
+    def n_prefix(self) -> int:
+        """Number of tokens before the patches."""
+        return self._layout_of().n_prefix
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels c."""
+        axes = self._layout_of().axes
+        return int(cast(Replay, self._first).activations.shape[axes.index("c")])
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of the model's outputs."""
+        self._layout_of()
+        return int(cast(Replay, self._first).logits.shape[1])
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is proved that outputs depend on the activations only."""
+        self._layout_of()
+        return cast(Replay, self._first).closed
+
+    # ------------------------------------------------------------- the model
+    def at_layer(self, at: str | nn.Module) -> SplitModel:
+        """Cut the same model at another layer, with the same settings and lock."""
+        return SplitModel(
+            self.model,
+            at,
+            output=self.output,
+            preprocess=self.preprocess,
+            class_names=self.class_names,
+            device=self.device,
+            precision=self.precision,
+            channels_last=self.channels_last,
+        )
+
+    @staticmethod
+    def suggest(model: nn.Module, example: Any = None) -> Any:
+        """Tabulate the layers where `model` can be cut.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The classifier.
+        example : tensor, ndarray or mapping of tensors, optional
+            One or a few inputs as the model takes them. Without, only names and
+            types are known.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a layer, in the order of the pass: ``name``, ``type``,
+            ``shape`` of the output, ``non_negative``, share of ``zeros``,
+            ``parameters_after``, ``fit`` for CRAFT in words, ``recommended``.
+        """
+        session = session_for(model)
+        inputs = None if example is None else _to_inputs(example, session.device, session.dtype)
+        return suggest_layers(session, inputs)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of weights, layer, preprocessing, output and precision."""
+        return fingerprint(
+            weights_fingerprint(self.model),
+            self.layer,
+            describe_callable(self.preprocess),
+            describe_callable(self.output) if callable(self.output) else repr(self.output),
+            self.precision,
+        )
+
+    def __sklearn_clone__(self) -> SplitModel:
+        return self
+
+    def __repr__(self) -> str:
+        return f"SplitModel({type(self.model).__name__}, at={self.layer!r}, device='{self.device}')"
+
+    # --------------------------------------------------------------- private
+    def _inputs(self, x: Any) -> Inputs:
+        if self.preprocess is not None:
+            if not isinstance(x, Mapping | list | tuple):
+                x = _checked_images(as_tensor(x))
+            x = self.preprocess(x)
+        return _to_inputs(x, self.device, self._session.dtype)
+
+    def _probe(self, inputs: Inputs) -> None:
+        """At the first pass, learn layout, runs and the rest of the model."""
+        if self._first is not None:
+            return
+        sample = inputs.rows(torch.tensor([0]))
+        replay = Replay(self._session, self._layer, sample, self._select)
+        if replay.runs != 1:
+            raise self._runs_error(replay.runs)
+        self._first_layout = self._find_layout(replay, sample)
+        if self.class_names is not None and len(self.class_names) != replay.logits.shape[1]:
+            raise InputError(
+                f"class_names has {len(self.class_names)} names, but the model has "
+                f"{replay.logits.shape[1]} outputs.",
+                code="CL-INPUT-LABELS",
+            )
+        self._store(tuple(replay.activations.shape), replay)
+        self._first = replay
+
+    def _find_layout(self, replay: Replay, sample: Inputs) -> Layout:
+        images = [t for t in sample.tensors() if t.ndim == 4]
+        size = (int(images[0].shape[2]), int(images[0].shape[3])) if images else None
+        axes = self._asked["axes"]
+        return find_layout(
+            tuple(replay.activations.shape),
+            replay.batch_axis,
+            image_size=size,
+            seen_grids=replay.grids,
+            channels=_channels(self._layer),
+            axes=cast("str | None", axes),
+            n_prefix=cast("int | None", self._asked["n_prefix"]),
+            grid=cast("tuple[int, int] | None", self._asked["grid"]),
+        )
+
+    def _key(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        axis = 0 if self._first is None else self._first.batch_axis
+        return shape[:axis] + shape[axis + 1 :]
+
+    def _remember(self, shape: tuple[int, ...], inputs: Inputs) -> None:
+        """Keep one sample for each shape, from which h can be built when it is wanted."""
+        key = self._key(shape)
+        if key in self._replays or key in self._samples or not inputs.batch_size:
+            return
+        self._samples[key] = inputs.rows(torch.tensor([0])).map(lambda t: t.detach().clone())
+        while len(self._samples) > _MAX_SHAPES:
+            self._samples.popitem(last=False)
+
+    def _store(self, shape: tuple[int, ...], replay: Replay) -> None:
+        self._replays[self._key(shape)] = replay
+        while len(self._replays) > _MAX_SHAPES:
+            self._replays.popitem(last=False)
+
+    def _replay(self, shape: tuple[int, ...], inputs: Inputs | None) -> Replay:
+        key = self._key(shape)
+        if key in self._replays:
+            return self._replays[key]
+        sample = self._samples.pop(key, None)
+        if sample is None and inputs is not None:
+            sample = inputs.rows(torch.tensor([0]))
+        if sample is None:
+            seen = [tuple(k) for k in [*self._replays, *self._samples]]
+            raise SplitError(
+                f"h cannot take activations of shape {shape}: no input seen so far gives them. "
+                f"Shapes seen, without the samples: {seen or 'none'}. Call g(x), f(x) or check(x) "
+                "on such an input first, or reshape with from_positions.",
+                code="CL-SPLIT-LAYOUT",
+            )
+        replay = Replay(self._session, self._layer, sample, self._select)
+        self._store(tuple(replay.activations.shape), replay)
+        self._layouts[self._key(tuple(replay.activations.shape))] = self._find_layout(replay, sample)
+        return replay
+
+    def _select(self, value: Any) -> torch.Tensor:
+        return _float(select_logits(value, self.output))
+
+    def _layout_of(self, positions: tuple[int, ...] | None = None) -> Layout:
+        if self._first_layout is None:
+            raise SplitError(
+                "Layout, grid and sizes are known after the first pass: call g(x), f(x) or "
+                "check(x) on a few inputs before.",
+                code="CL-SPLIT-LAYOUT",
+            )
+        layout = self._first_layout
+        if positions is None or len(layout.axes) != 3 or len(positions) != 1:
+            return layout
+        # Images of another size have another number of tokens.
+        place = next(i for i, letter in enumerate(layout.axes) if letter not in "nc")
+        place -= layout.batch_axis < place
+        with self._session.borrowed():
+            for key in list(self._samples):
+                if key[place] == positions[0] and layout.grid is not None:
+                    self._replay((*key[: layout.batch_axis], 1, *key[layout.batch_axis :]), None)
+        return next(
+            (found for key, found in self._layouts.items() if key[place] == positions[0]), layout
+        )
+
+    def _permute(self, values: Any, move: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+        if isinstance(values, torch.Tensor):
+            return move(values)
+        return move(torch.as_tensor(np.asarray(values))).numpy()
+
+    def _runs_error(self, runs: int) -> SplitError:
+        if runs:
+            return SplitError(
+                f"Layer {self.layer!r} runs {runs} times in one pass, so its activations are not "
+                "one tensor. Cut at a layer that runs once: the block around it, such as "
+                f"{self.layer.rpartition('.')[0] or 'an outer layer'!r}. "
+                "SplitModel.suggest(model, example) lists those that run once.",
+                code="CL-SPLIT-RUNS",
+            )
+        return SplitError(
+            f"Layer {self.layer!r} does not run in a pass of {type(self.model).__name__}. It may be "
+            "used in training only, be called by its forward method or through its weights, or be "
+            "fused by torch (torch.backends.mha.set_fastpath_enabled(False) switches that off). "
+            "SplitModel.suggest(model, example) lists the layers that run.",
+            code="CL-SPLIT-RUNS",
+        )
+
+    def _mismatch(self, worst: float, tolerance: float, *, noisy: bool) -> SplitError:
+        if noisy:
+            why = (
+                "Two passes of the same input differ as well, so the model draws random numbers "
+                "in evaluation mode; switch that off."
+            )
+        else:
+            parent = self.layer.rpartition(".")[0]
+            where = f"after the block where they join, perhaps {parent!r}" if parent else (
+                "after the block where they join"
+            )
+            why = (
+                "Likely causes: values go round the layer (a skip connection, an attention mask, "
+                f"features joined later); cut {where}, or pass the inputs too: h(a, inputs=x). Or "
+                "samples of a batch influence each other."
+            )
+        return SplitError(
+            f"h(g(x)) differs from f(x) at layer {self.layer!r}: by {worst:.3g} of the largest "
+            f"output, allowed is {tolerance:.3g}. {why}",
+            code="CL-SPLIT-MISMATCH",
+        )
+
+
+def _to_inputs(x: Any, device: torch.device, dtype: torch.dtype) -> Inputs:
+    if not isinstance(x, torch.Tensor | np.ndarray | Mapping | list | tuple):
+        raise InputError(
+            "Inputs must be a tensor, an array, or a dict of tensors (for text), got "
+            f"{type(x).__name__}.",
+            code="CL-INPUT-TYPE",
+        )
+    if isinstance(x, np.ndarray):
+        x = as_tensor(x)
+    if isinstance(x, torch.Tensor):
+        x = _checked_images(x)
+    inputs = Inputs.of(x)
+    if not inputs.tensors():
+        raise InputError(
+            f"Inputs hold no tensor, got {type(x).__name__}. Give images as one array "
+            "(n, 3, H, W), or text as a dict of tensors.",
+            code="CL-INPUT-TYPE",
+        )
+    if not inputs.batch_size:
+        raise InputError("Inputs are empty: give at least one.", code="CL-INPUT-EMPTY")
+    return inputs.map(lambda t: t.to(device, dtype if t.is_floating_point() else t.dtype))
+
+
+def _checked_images(x: torch.Tensor) -> torch.Tensor:
+    if x.ndim == 3 and x.shape[0] in (1, 3) and x.is_floating_point():
+        raise InputError(
+            f"Images must be a batch (n, 3, H, W), got one image of shape {tuple(x.shape)}. "
+            "Add the axis: x[None].",
+            code="CL-INPUT-RANK",
+        )
+    if x.ndim != 4:
+        return x
+    if x.shape[-1] in (1, 3, 4) and x.shape[1] > 4:
+        raise InputError(
+            f"Images must be channels first (n, 3, H, W), got {tuple(x.shape)}, which looks like "
+            "channels last. Use x.transpose(0, 3, 1, 2), or x.permute(0, 3, 1, 2) for tensors.",
+            code="CL-INPUT-LAYOUT",
+        )
+    if not x.is_floating_point():
+        raise InputError(
+            f"Images must be floats, got {x.dtype}. Divide 8-bit images by 255, or use "
+            "conceptlab.datasets.images.as_image_batch.",
+            code="CL-INPUT-TYPE",
+        )
+    return x
+
+
+def _changed(tensor: torch.Tensor) -> torch.Tensor:
+    """Another input of the same kind: images mirrored, tokens rolled by one."""
+    if tensor.ndim == 4:
+        return tensor.flip(-1)
+    if tensor.ndim >= 2 and not tensor.is_floating_point():
+        return tensor.roll(1, dims=0)
+    return tensor.roll(1, dims=0)
+
+
+def _channels(layer: nn.Module) -> int | None:
+    """Channels by the last convolution or norm inside the layer, where that is clear."""
+    found = None
+    for module in layer.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            found = module.out_channels
+        elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
+            found = int(module.normalized_shape[0])
+        elif isinstance(module, nn.Linear):
+            found = module.out_features
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            found = module.num_features
+    return found
+
+
+def _float(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+def _answer(like: Any, tensor: torch.Tensor) -> Any:
+    tensor = _float(tensor)
+    return ArrayKind.of(like).restore(tensor) if isinstance(like, np.ndarray) else tensor
