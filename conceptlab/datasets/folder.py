@@ -1,0 +1,249 @@
+"""Folders and zip archives of pictures, read lazily."""
+
+from __future__ import annotations
+
+__all__ = ["IMAGE_SUFFIXES", "FolderDataset", "load_image_folder"]
+
+import functools
+import os
+import threading
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+
+from conceptlab.datasets.images import ImageFile, _file_bytes, as_image_batch
+from conceptlab.errors import InputError
+
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+)
+_MEMBER_LIMIT = 1 << 30
+
+
+class FolderDataset:
+    """Pictures of a folder or archive, decoded when they are asked for.
+
+    Made by :func:`load_image_folder`. Indexing with an integer decodes one
+    picture; a slice, mask or list of positions gives a smaller data set.
+
+    Parameters
+    ----------
+    files : sequence of ImageFile
+        The pictures.
+    y : array-like of int, optional
+        Index of each picture's class.
+    class_names : sequence of str
+        The classes in order.
+    size : int or (int, int), optional
+        Pictures are scaled and cropped to this size; needed for :attr:`images`
+        and for batches where they differ.
+
+    Attributes
+    ----------
+    files : list of ImageFile
+    paths : list of str
+        Name of each picture.
+    y : ndarray of shape (n,), int64, or None
+    class_names : tuple of str
+
+    Examples
+    --------
+    >>> import tempfile, PIL.Image
+    >>> folder = tempfile.mkdtemp()
+    >>> for name in ("cat", "dog"):
+    ...     _ = os.mkdir(f"{folder}/{name}")
+    ...     PIL.Image.new("RGB", (8, 6)).save(f"{folder}/{name}/1.png")
+    >>> data = load_image_folder(folder)
+    >>> len(data), data.class_names, data.y, data[0].shape
+    (2, ('cat', 'dog'), array([0, 1]), torch.Size([3, 6, 8]))
+    """
+
+    def __init__(
+        self,
+        files: Sequence[ImageFile],
+        *,
+        y: Any = None,
+        class_names: Sequence[str] = (),
+        size: int | tuple[int, int] | None = None,
+    ) -> None:
+        self.files = list(files)
+        self.y = None if y is None else np.asarray(y, dtype=np.int64)
+        self.class_names = tuple(class_names)
+        self.size = size
+
+    @property
+    def paths(self) -> list[str]:
+        """Name of each picture: its path, or archive and member."""
+        return [file.name for file in self.files]
+
+    @property
+    def images(self) -> torch.Tensor:
+        """All pictures at once, float32 (n, 3, h, w) in [0, 1]."""
+        return as_image_batch(self.files, size=self.size)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, int | np.integer):
+            return as_image_batch([self.files[int(index)]], size=self.size)[0]
+        chosen = np.arange(len(self))[index]
+        return FolderDataset(
+            [self.files[i] for i in chosen],
+            y=None if self.y is None else self.y[chosen],
+            class_names=self.class_names,
+            size=self.size,
+        )
+
+    def __repr__(self) -> str:
+        kinds = f", {len(self.class_names)} classes" if self.class_names else ""
+        return f"FolderDataset({len(self)} images{kinds})"
+
+
+def load_image_folder(
+    path: str | os.PathLike[str],
+    *,
+    size: int | tuple[int, int] | None = None,
+    classes: bool = True,
+    subfolder: str | None = None,
+) -> FolderDataset:
+    """Open a folder, or a zip archive, of pictures.
+
+    Sub-folders are classes, in alphabetical order, and pictures are sorted by
+    path; a folder without sub-folders has no classes. Hidden files and files
+    that are no pictures are passed over. Archives are read in place: nothing
+    is unpacked.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder or ``.zip`` file.
+    size : int or (int, int), optional
+        Size to scale and crop pictures to; see
+        :func:`conceptlab.datasets.images.as_image_batch`.
+    classes : bool
+        False takes all pictures below `path` without classes.
+    subfolder : str, optional
+        Part to look at, such as ``"test"``.
+
+    Returns
+    -------
+    FolderDataset
+
+    Raises
+    ------
+    InputError
+        No such folder, no archive, or an archive with members that point
+        outside (``CL-INPUT-FILE``); no pictures in it (``CL-INPUT-EMPTY``);
+        pictures both beside and inside class folders (``CL-INPUT-LABELS``).
+    """
+    root = Path(path)
+    if root.is_dir():
+        found = _walk(root / subfolder if subfolder else root)
+    elif root.is_file() and zipfile.is_zipfile(root):
+        found = _zip_members(root, subfolder)
+    else:
+        kind = "neither a folder nor a zip archive" if root.exists() else "not there"
+        raise InputError(f"{root} is {kind}. Give a folder of images.", code="CL-INPUT-FILE")
+    if not found:
+        where = f"{root}{'/' + subfolder if subfolder else ''}"
+        raise InputError(
+            f"{where} holds no images. Looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and in "
+            "its sub-folders; hidden files do not count.",
+            code="CL-INPUT-EMPTY",
+        )
+    found.sort(key=lambda pair: pair[0].parts)
+    files = [file for _, file in found]
+    tops = [relative.parts[0] if len(relative.parts) > 1 else None for relative, _ in found]
+    if not classes or all(top is None for top in tops):
+        return FolderDataset(files, size=size)
+    if None in tops:
+        raise InputError(
+            f"{root} has images beside class folders, such as {found[tops.index(None)][0]}. Move "
+            "them into a class folder, or use classes=False to take all without classes.",
+            code="CL-INPUT-LABELS",
+        )
+    names = sorted({top for top in tops if top is not None})
+    return FolderDataset(files, y=[names.index(str(t)) for t in tops], class_names=names, size=size)
+
+
+def _wanted(relative: PurePosixPath) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
+    return not hidden and relative.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _walk(root: Path) -> list[tuple[PurePosixPath, ImageFile]]:
+    found = []
+    for folder, _, names in os.walk(root):
+        for name in names:
+            full = Path(folder, name)
+            relative = PurePosixPath(full.relative_to(root).as_posix())
+            if _wanted(relative):
+                found.append((relative, ImageFile(str(full), functools.partial(_file_bytes, full))))
+    return found
+
+
+def _zip_members(path: Path, subfolder: str | None) -> list[tuple[PurePosixPath, ImageFile]]:
+    archive = _Archive(path)
+    found = []
+    for info in archive.open().infolist():
+        member = PurePosixPath(info.filename.replace("\\", "/"))
+        if member.is_absolute() or ".." in member.parts:
+            raise InputError(
+                f"{path} holds a member that points outside of it: {info.filename!r}. Such "
+                "archives are refused; pack the images again.",
+                code="CL-INPUT-FILE",
+            )
+        if info.is_dir() or not _wanted(member):
+            continue
+        if subfolder:
+            if not member.is_relative_to(subfolder):
+                continue
+            relative = member.relative_to(subfolder)
+        else:
+            relative = member
+        read = functools.partial(archive.read, info.filename)
+        found.append((relative, ImageFile(f"{path}!{info.filename}", read)))
+    return found
+
+
+class _Archive:
+    """A zip file that is opened on first use, again after unpickling, and locked while read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._zip: zipfile.ZipFile | None = None
+        self._lock = threading.RLock()
+
+    def open(self) -> zipfile.ZipFile:
+        with self._lock:
+            if self._zip is None:
+                try:
+                    self._zip = zipfile.ZipFile(self.path)
+                except (OSError, zipfile.BadZipFile) as error:
+                    raise InputError(
+                        f"Cannot open {self.path}: {error}. Get the archive again.",
+                        code="CL-INPUT-FILE",
+                    ) from error
+            return self._zip
+
+    def read(self, member: str) -> bytes:
+        try:
+            with self._lock:
+                archive = self.open()
+                if archive.getinfo(member).file_size > _MEMBER_LIMIT:
+                    raise OSError("it unpacks to more than 1 GiB")
+                return archive.read(member)
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+            raise InputError(
+                f"Cannot read {member!r} in {self.path}: {error}. Get the archive again, without a "
+                "password.",
+                code="CL-INPUT-FILE",
+            ) from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Archive, (self.path,)

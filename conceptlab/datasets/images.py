@@ -1,0 +1,529 @@
+"""Images at the door: whatever a person has becomes a checked NCHW batch.
+
+Nothing is guessed in silence. An array whose axes look like height, width,
+channels is refused with the permutation that mends it, and so are alpha
+channels, bytes stored as floats, and values below zero.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ImageFile", "ImageSource", "Images", "as_image_batch", "image_source", "to_unit"]
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from conceptlab.arrays import check_finite
+from conceptlab.datasets.resize import Fit
+from conceptlab.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Images = Any
+"""Array or tensor (n, 3, h, w) or (3, h, w); PIL image or path; a sequence or
+data set of such; a folder; or an object with ``.images``."""
+
+ValueRange = Literal["unit", "any"]
+_SLACK = 1e-4  # resampled images overshoot a little
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture in a file or an archive, decoded when it is asked for.
+
+    Attributes
+    ----------
+    name : str
+        Path for people and messages.
+    read : callable
+        Gives the encoded bytes.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+
+    def open(self) -> Image:
+        """Decode the picture as RGB.
+
+        Raises
+        ------
+        InputError
+            If the bytes are no picture, or only a part of one
+            (``CL-INPUT-FILE``).
+        """
+        return _decode(self.read(), self.name)
+
+    def __fspath__(self) -> str:
+        return self.name
+
+
+class ImageSource:
+    """Images by position, read and checked when asked for.
+
+    Made by :func:`image_source`.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    read : callable
+        ``read(start, stop)`` gives a checked float tensor (n, 3, h, w), or a
+        list of RGB PIL images and float tensors (3, h, w) of any sizes.
+    digest : callable
+        ``digest(start, stop)`` gives the sha256 of those images' content.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        read: Callable[[int, int], torch.Tensor | list[Image | torch.Tensor]],
+        digest: Callable[[int, int], str],
+    ) -> None:
+        self._n, self.read, self.digest = n, read, digest
+
+    def __len__(self) -> int:
+        return self._n
+
+
+def as_image_batch(
+    images: Images,
+    *,
+    size: int | tuple[int, int] | None = None,
+    value_range: ValueRange = "unit",
+    channels_last: bool = False,
+    device: torch.device | str | None = None,
+) -> torch.Tensor:
+    """Give images as one float32 tensor of shape (n, 3, h, w).
+
+    Parameters
+    ----------
+    images : array, tensor, image, path, or a sequence or data set of these
+        Arrays and tensors are channels-first, (n, 3, h, w) or (3, h, w), with
+        bytes (uint8) or floats in [0, 1]. PIL images and files of any mode
+        with 8 bits a channel are turned to RGB. Items of a data set may be
+        ``(image, label)`` pairs. An object with ``.images`` gives those.
+    size : int or (int, int), optional
+        Height and width of the result: images are scaled (bicubic,
+        anti-aliased) until the shorter side fits and cropped at the centre.
+        Needed for images of mixed sizes.
+    value_range : {"unit", "any"}
+        Whether floats must lie in [0, 1]. "any" takes images that are
+        normalised already.
+    channels_last : bool
+        Whether arrays and tensors are (n, h, w, 3) or (h, w, 3) instead.
+    device : torch.device or str, optional
+        Where the answer lives; the tensor's own device by default.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, 3, h, w), float32
+        In [0, 1]. A tensor's gradient history is kept.
+
+    Raises
+    ------
+    InputError
+        ``CL-INPUT-LAYOUT`` channels last, grey, alpha; ``CL-INPUT-RANGE``
+        values outside [0, 1]; ``CL-INPUT-EMPTY`` nothing given;
+        ``CL-INPUT-RANK`` another number of axes; ``CL-INPUT-NONFINITE`` NaN or
+        infinity; ``CL-INPUT-SHAPE`` mixed sizes without `size`;
+        ``CL-INPUT-FILE`` a file that is no picture; ``CL-INPUT-TYPE`` else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batch = as_image_batch(np.full((2, 3, 8, 8), 255, dtype=np.uint8))
+    >>> batch.shape, batch.dtype, float(batch.max())
+    (torch.Size([2, 3, 8, 8]), torch.float32, 1.0)
+    """
+    source = image_source(images, value_range=value_range, channels_last=channels_last)
+    fit = None
+    if size is not None:
+        height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        fit = Fit(height, width)
+    batch = stack(source.read(0, len(source)), fit)
+    return batch if device is None else batch.to(device)
+
+
+def image_source(
+    images: Images, *, value_range: ValueRange = "unit", channels_last: bool = False
+) -> ImageSource:
+    """Open `images` for reading piece by piece; see :func:`as_image_batch`.
+
+    Returns
+    -------
+    ImageSource
+
+    Raises
+    ------
+    InputError
+        As :func:`as_image_batch`, for what can be known without reading all.
+    """
+    if isinstance(images, ImageSource):
+        return images
+    if isinstance(images, str | os.PathLike) and not isinstance(images, ImageFile):
+        path = Path(images)
+        if path.is_dir() or path.suffix.lower() == ".zip":
+            from conceptlab.datasets.folder import load_image_folder
+
+            images = load_image_folder(path, classes=False)
+        else:
+            images = [path]
+    files = getattr(images, "files", None)
+    if isinstance(files, Sequence) and files and isinstance(files[0], ImageFile):
+        images = files
+    elif hasattr(images, "images") and not isinstance(images, np.ndarray | torch.Tensor):
+        images = images.images
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OUS":
+        images = images.ravel().tolist()
+    if isinstance(images, ImageFile) or _is_pil(images):
+        images = [images]
+    options = (value_range, channels_last)
+    if isinstance(images, np.ndarray | torch.Tensor):
+        return _from_batch(images, *options)
+    if hasattr(images, "__array__") and not hasattr(images, "__getitem__"):
+        return _from_batch(np.asarray(images), *options)
+    return _from_items(images, *options)
+
+
+def stack(items: torch.Tensor | list[Image | torch.Tensor], fit: Fit | None = None) -> torch.Tensor:
+    """Fit what an :class:`ImageSource` has read, and stack it to (n, 3, h, w) in float32."""
+    if isinstance(items, torch.Tensor):
+        return items if fit is None else fit.tensor(items)
+    if all(_is_pil(item) for item in items):
+        pictures = [_fitted(item, fit) for item in items]
+        _check_same_size([(p.height, p.width) for p in pictures])
+        arrays = np.stack([np.asarray(p) for p in pictures])
+        return torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
+    tensors = []
+    for item in items:
+        if isinstance(item, torch.Tensor):
+            tensors.append(item if fit is None else fit.tensor(item[None])[0])
+        else:
+            tensors.append(stack([item], fit)[0])
+    _check_same_size([(t.shape[-2], t.shape[-1]) for t in tensors])
+    return torch.stack(tensors)
+
+
+def _fitted(picture: Any, fit: Fit | None) -> Image:
+    return picture if fit is None else fit.pil(picture)
+
+
+def to_unit(
+    array: np.ndarray | torch.Tensor,
+    *,
+    value_range: ValueRange = "unit",
+    channels_last: bool = False,
+    name: str = "images",
+) -> torch.Tensor:
+    """Check one array (n, 3, h, w) or (3, h, w) and give it in float32.
+
+    Bytes are divided by 255. See :func:`as_image_batch` for the errors.
+    """
+    shape = tuple(array.shape)
+    if len(shape) not in (3, 4):
+        raise InputError(
+            f"{name} must have the axes (n, 3, height, width) or (3, height, width), got shape "
+            f"{shape}. {_rank_hint(shape)}",
+            code="CL-INPUT-RANK",
+        )
+    if 0 in shape:
+        raise InputError(
+            f"{name} is empty: shape {shape}. Give at least one image of at least one pixel.",
+            code="CL-INPUT-EMPTY",
+        )
+    tensor = array if isinstance(array, torch.Tensor) else _tensor_of(array, name)
+    if channels_last:
+        if shape[-1] != 3:
+            raise InputError(
+                f"channels_last=True, but the last axis of {name} has {shape[-1]} entries instead "
+                f"of 3: shape {shape}. Leave channels_last out for (n, 3, height, width).",
+                code="CL-INPUT-LAYOUT",
+            )
+        tensor = tensor.movedim(-1, -3)
+    elif shape[-3] != 3:
+        raise _layout_error(array, shape, name)
+    if tensor.dtype == torch.uint8:
+        return tensor.to(torch.float32) / 255
+    if not tensor.is_floating_point():
+        raise InputError(
+            f"{name} has dtype {tensor.dtype}: expected uint8 in 0–255 or floats in [0, 1]. "
+            "Convert with images.astype('uint8') or images.to(torch.uint8).",
+            code="CL-INPUT-TYPE",
+        )
+    check_finite(tensor.detach(), name)
+    if value_range == "unit":
+        _check_unit(tensor.detach(), name)
+    return tensor.to(torch.float32)
+
+
+def _from_batch(
+    batch: np.ndarray | torch.Tensor, value_range: ValueRange, channels_last: bool
+) -> ImageSource:
+    if batch.ndim == 3:
+        batch = batch[None]
+    # One row goes through all checks at once; the others when they are read.
+    head = batch[: 1 if batch.ndim == 4 else None]
+    to_unit(head, value_range="any", channels_last=channels_last)
+
+    def read(start: int, stop: int) -> torch.Tensor:
+        return to_unit(batch[start:stop], value_range=value_range, channels_last=channels_last)
+
+    def digest(start: int, stop: int) -> str:
+        hasher = hashlib.sha256(f"batch:{channels_last}:{value_range}:".encode())
+        _hash_array(hasher, batch[start:stop])
+        return hasher.hexdigest()
+
+    return ImageSource(len(batch), read, digest)
+
+
+def _from_items(items: Any, value_range: ValueRange, channels_last: bool) -> ImageSource:
+    if isinstance(items, dict | bytes) or items is None:
+        raise _type_error(items)
+    if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
+        if type(items).__name__ == "DataLoader" or not isinstance(items, Iterable):
+            raise _type_error(items)
+        items = list(items)
+    if hasattr(items, "iloc"):  # a pandas column of paths
+        items = items.tolist()
+    n = len(items)
+    if n == 0:
+        raise InputError(
+            "images is empty. Give at least one image.",
+            code="CL-INPUT-EMPTY",
+        )
+
+    def read(start: int, stop: int) -> list[Image | torch.Tensor]:
+        return [
+            _read_item(items[i], i, value_range, channels_last) for i in range(start, min(stop, n))
+        ]
+
+    def digest(start: int, stop: int) -> str:
+        hasher = hashlib.sha256(f"items:{channels_last}:{value_range}:".encode())
+        for i in range(start, min(stop, n)):
+            _hash_item(hasher, _unwrap(items[i]), i)
+        return hasher.hexdigest()
+
+    return ImageSource(n, read, digest)
+
+
+def _unwrap(item: Any) -> Any:
+    """Take the image out of an ``(image, label)`` pair or a row of named fields."""
+    if isinstance(item, tuple) and item:
+        return item[0]
+    if isinstance(item, dict):
+        for key in ("image", "img", "images"):
+            if key in item:
+                return item[key]
+    return item
+
+
+def _read_item(
+    item: Any, index: int, value_range: ValueRange, channels_last: bool
+) -> Image | torch.Tensor:
+    item = _unwrap(item)
+    name = f"images[{index}]"
+    if isinstance(item, ImageFile):
+        return item.open()
+    if isinstance(item, str | os.PathLike):
+        return _decode(_file_bytes(item), os.fspath(item))
+    if _is_pil(item):
+        return _as_rgb(item, name)
+    if isinstance(item, np.ndarray | torch.Tensor):
+        if item.ndim != 3:
+            raise InputError(
+                f"{name} must have the axes (3, height, width), got shape {tuple(item.shape)}. "
+                f"{_rank_hint(tuple(item.shape))}",
+                code="CL-INPUT-RANK",
+            )
+        return to_unit(item, value_range=value_range, channels_last=channels_last, name=name)
+    raise InputError(
+        f"{name} is a {type(item).__name__}; expected a PIL image, a path, or an array or tensor "
+        "(3, height, width).",
+        code="CL-INPUT-TYPE",
+    )
+
+
+def _hash_item(hasher: Any, item: Any, index: int) -> None:
+    if isinstance(item, ImageFile):
+        hasher.update(b"file:" + hashlib.sha256(item.read()).digest())
+    elif isinstance(item, str | os.PathLike):
+        hasher.update(b"file:" + hashlib.sha256(_file_bytes(item)).digest())
+    elif _is_pil(item):
+        hasher.update(f"pil:{item.mode}:{item.size}:".encode())
+        hasher.update(item.tobytes())
+        if item.mode == "P":
+            hasher.update(bytes(item.getpalette() or []))
+    elif isinstance(item, np.ndarray | torch.Tensor):
+        _hash_array(hasher, item)
+    else:  # the reader of items knows the right words
+        _read_item(item, index, "any", False)
+
+
+def _hash_array(hasher: Any, array: np.ndarray | torch.Tensor) -> None:
+    if isinstance(array, torch.Tensor):
+        flat = array.detach().cpu().contiguous()
+        hasher.update(f"{str(flat.dtype).removeprefix('torch.')}:{tuple(flat.shape)}:".encode())
+        hasher.update(flat.reshape(-1).view(torch.uint8).numpy().data)
+    else:
+        plain = np.ascontiguousarray(array)
+        hasher.update(f"{plain.dtype.name}:{plain.shape}:".encode())
+        hasher.update(plain.reshape(-1).view(np.uint8).data)
+
+
+def _file_bytes(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"Cannot read the image {os.fspath(path)!r}: {error.strerror or error}. "
+            "Check the path and the rights of the file.",
+            code="CL-INPUT-FILE",
+        ) from error
+
+
+def _decode(content: bytes, name: str) -> Image:
+    from PIL import Image as pillow
+    from PIL import UnidentifiedImageError
+
+    try:
+        with pillow.open(io.BytesIO(content)) as image:
+            image.load()
+            return _as_rgb(image, name)
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{name} is not a picture that Pillow can read ({len(content)} bytes). "
+            "Remove it, or convert it to PNG or JPEG.",
+            code="CL-INPUT-FILE",
+        ) from error
+    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"The picture {name} is damaged, truncated or too large: {error}. Get the file again, "
+            "or leave it out.",
+            code="CL-INPUT-FILE",
+        ) from error
+
+
+def _as_rgb(image: Image, name: str) -> Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith(("I", "F")):
+        raise InputError(
+            f"{name} has mode {image.mode!r}: more than 8 bits a channel, of unknown range. "
+            "Scale it to [0, 1] yourself and give an array (3, height, width).",
+            code="CL-INPUT-RANGE",
+        )
+    return image.convert("RGB")
+
+
+def _is_pil(item: Any) -> bool:
+    # Pillow is not imported for people who only have arrays.
+    return any(
+        base.__name__ == "Image" and base.__module__ == "PIL.Image" for base in type(item).__mro__
+    )
+
+
+def _tensor_of(array: np.ndarray, name: str) -> torch.Tensor:
+    if array.dtype.kind not in "fiub" or array.dtype == np.longdouble:
+        raise InputError(
+            f"{name} has dtype {array.dtype}: expected uint8 in 0–255 or floats in [0, 1].",
+            code="CL-INPUT-TYPE",
+        )
+    if array.dtype.kind == "u" and array.dtype != np.uint8:
+        array = array.astype(np.int64)  # refused below, with words on bytes
+    plain = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if not plain.flags.writeable or any(stride < 0 for stride in plain.strides):
+        plain = plain.copy()
+    return torch.from_numpy(plain)
+
+
+def _check_unit(tensor: torch.Tensor, name: str) -> None:
+    low, high = (float(value) for value in torch.aminmax(tensor))
+    if low >= -_SLACK and high <= 1 + _SLACK:
+        return
+    if low < -_SLACK:
+        guess = (
+            "They look normalised already: give images in [0, 1], the model's own normalisation "
+            "follows inside; for images in [-1, 1] use (images + 1) / 2."
+        )
+    elif high <= 255 + 0.5:
+        guess = "They look like bytes stored as floats: divide by 255, or give uint8."
+    else:
+        guess = "Scale them to [0, 1]."
+    raise InputError(
+        f"{name} must lie in [0, 1], but the values go from {low:.4g} to {high:.4g}. {guess}",
+        code="CL-INPUT-RANGE",
+    )
+
+
+def _layout_error(array: Any, shape: tuple[int, ...], name: str) -> InputError:
+    axes = "(n, 3, height, width)" if len(shape) == 4 else "(3, height, width)"
+    order = (0, 3, 1, 2) if len(shape) == 4 else (2, 0, 1)
+    call = "permute" if isinstance(array, torch.Tensor) else "transpose"
+    every = ":, " if len(shape) == 4 else ""
+    turn = f"images.{call}{order}"
+    if shape[-1] == 3:
+        guess = (
+            f"It looks like channels last ({'NHWC' if len(shape) == 4 else 'HWC'}): use {turn}, or "
+            "channels_last=True where that is offered."
+        )
+    elif shape[-1] == 4 and shape[-3] != 4:
+        guess = f"It looks like channels last with an alpha channel: use {turn}[{every}:3]."
+    elif shape[-3] == 4:
+        guess = f"It looks like RGB with an alpha channel: drop it with images[{every}:3]."
+    elif shape[-3] == 1:
+        repeat = "images.expand(-1, 3, -1, -1)" if len(shape) == 4 else "images.expand(3, -1, -1)"
+        if call == "transpose":
+            repeat = f"np.repeat(images, 3, axis={len(shape) - 3})"
+        guess = f"It looks grey: repeat the channel with {repeat}."
+    elif shape[-1] == 1:
+        guess = f"It looks grey with channels last: use {turn} and repeat the channel 3 times."
+    else:
+        guess = "Give RGB images with the three channels on that axis."
+    return InputError(
+        f"{name} must be channels-first RGB {axes}, got {shape} with {shape[-3]} entries on the "
+        f"channel axis. {guess}",
+        code="CL-INPUT-LAYOUT",
+    )
+
+
+def _rank_hint(shape: tuple[int, ...]) -> str:
+    if len(shape) == 2:
+        return "For one grey image repeat the channel: np.repeat(image[None], 3, axis=0)."
+    if len(shape) == 4:
+        return "Give the images of a batch one by one, or join batches with np.concatenate."
+    if len(shape) == 5:
+        return (
+            "For video or crops, merge the first two axes: images.reshape(-1, *images.shape[2:])."
+        )
+    return "Give a batch of images."
+
+
+def _check_same_size(sizes: list[tuple[int, int]]) -> None:
+    if len(set(sizes)) > 1:
+        other = next(i for i, size in enumerate(sizes) if size != sizes[0])
+        raise InputError(
+            f"The images differ in size: images[0] is {sizes[0][0]}×{sizes[0][1]}, images[{other}] "
+            f"is {sizes[other][0]}×{sizes[other][1]} (height×width). Give size=224, or another "
+            "size that all are scaled and cropped to.",
+            code="CL-INPUT-SHAPE",
+        )
+
+
+def _type_error(images: Any) -> InputError:
+    what = type(images).__name__
+    mend = (
+        "Give the loader's data set instead (loader.dataset), or one batch of it."
+        if what == "DataLoader"
+        else "Expected an array or tensor (n, 3, height, width), PIL images, paths, or a data set."
+    )
+    return InputError(f"images cannot be a {what}. {mend}", code="CL-INPUT-TYPE")
