@@ -1,0 +1,29 @@
+"""All plots: each returns its Axes, a grid its Figure; none calls ``show``."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conceptlab.plot.importance import importance_bars as importance_bars
+    from conceptlab.plot.maps import blend_maps as blend_maps
+    from conceptlab.plot.maps import map_grid as map_grid
+    from conceptlab.plot.patches import patch_grid as patch_grid
+    from conceptlab.plot.tree import concept_tree as concept_tree
+
+_HOMES = {
+    "blend_maps": "conceptlab.plot.maps",
+    "concept_tree": "conceptlab.plot.tree",
+    "importance_bars": "conceptlab.plot.importance",
+    "map_grid": "conceptlab.plot.maps",
+    "patch_grid": "conceptlab.plot.patches",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'conceptlab.plot' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,269 @@
+"""Classifiers by name: the embedded one, torchvision's, or a function of the user's."""
+
+from __future__ import annotations
+
+__all__ = ["LoadedModel", "Normalize", "load_model", "load_state_dict"]
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from conceptlab.errors import CheckpointError, DependencyError, InputError, unknown_name
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Normalize(nn.Module):
+    """Turn images in [0, 1] into a model's input: subtract the mean, divide by the deviation.
+
+    Parameters
+    ----------
+    mean, std : tuple of 3 floats
+        For the channels red, green and blue.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise a batch (n, 3, H, W)."""
+        return (images - self.mean.to(images)) / self.std.to(images)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A classifier with what is needed to feed it and to read its answers.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        In eval mode.
+    preprocess : callable or None
+        From images in [0, 1] to the model's input.
+    class_names : list of str or None
+        Names of the outputs.
+    size : int
+        Side of the input in pixels.
+    layer : str or None
+        Where to cut; None leaves it to :meth:`SplitModel.suggest`.
+    output : str, int, callable or None
+        Where the scores are in what the model returns.
+    """
+
+    model: nn.Module
+    preprocess: Any = None
+    class_names: list[str] | None = None
+    size: int = 224
+    layer: str | None = None
+    output: Any = None
+
+
+def load_model(name: str = "embedded") -> LoadedModel:
+    """Load a classifier by name.
+
+    Parameters
+    ----------
+    name : str
+        - ``"embedded"``: the small ResNet that ships with the package;
+        - ``"torchvision:resnet50"``: with torchvision's default weights (from
+          its cache or the network);
+        - ``"torchvision:resnet50@weights.safetensors"``: with local weights
+          (safetensors, or a torch file of plain tensors);
+        - ``"torchvision:resnet50@random"``: untrained, for checks;
+        - ``"my_file.py:build"``: a function of yours, without arguments, that
+          returns a module or a :class:`LoadedModel`. The file is run.
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    InputError
+        For an unknown name.
+    CheckpointError
+        When the weights cannot be had, or are unsafe, or do not fit.
+    """
+    if name == "embedded":
+        from conceptlab.datasets import load_embedded_classifier
+
+        model = load_embedded_classifier()
+        return LoadedModel(model, None, list(model.class_names), size=64)
+    prefix, _, rest = name.partition(":")
+    if prefix == "torchvision" and rest:
+        return _from_torchvision(*rest.partition("@")[::2])
+    path, _, function = name.rpartition(":")
+    if path.endswith(".py"):
+        return _from_file(Path(path), function)
+    raise unknown_name(
+        "model",
+        name,
+        [
+            "embedded",
+            "torchvision:resnet50",
+            "torchvision:resnet50@weights.pth",
+            "my_file.py:build",
+        ],
+    )
+
+
+def load_state_dict(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Read the tensors of a checkpoint without running anything in it.
+
+    Dicts that hold the weights under ``state_dict`` or ``model`` are unwrapped,
+    and the prefix ``module.`` that ``DataParallel`` leaves is taken off.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.safetensors``, or a torch file that holds only tensors and plain values.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+
+    Raises
+    ------
+    CheckpointError
+        Missing, truncated, or with anything in it that could run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} does not exist or is a folder; give the file with the weights.",
+            code="CL-CHECKPOINT-MISSING",
+        )
+    content: Any
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        unsafe = "Weights only load failed" in str(error) or "Unsupported" in str(error)
+        raise CheckpointError(
+            f"{path} cannot be read as weights: {str(error).splitlines()[0]} "
+            "Only tensors and plain values are read; save model.state_dict(), best with safetensors.",
+            code="CL-CHECKPOINT-UNSAFE" if unsafe else "CL-CHECKPOINT-DAMAGED",
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {
+        str(key).removeprefix("module."): value
+        for key, value in dict(content).items()
+        if isinstance(value, torch.Tensor)
+    }
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors by name.", code="CL-CHECKPOINT-KIND")
+    return tensors
+
+
+def _from_torchvision(architecture: str, weights: str) -> LoadedModel:
+    try:
+        from torchvision import models
+    except Exception as error:
+        raise DependencyError(
+            f"torchvision cannot be imported ({error}). Its build must fit torch "
+            f"{torch.__version__}: pip install -U torch torchvision",
+            code="CL-DEPENDENCY-BROKEN",
+        ) from error
+    known = models.list_models(module=models)
+    if architecture not in known:
+        raise unknown_name("torchvision architecture", architecture, known)
+    default = models.get_model_weights(architecture)
+    entry = next(iter(default)) if len(default) else None
+    meta = dict(entry.meta) if entry is not None else {}
+    recipe = entry.transforms() if entry is not None else None
+    size = int(recipe.crop_size[0]) if recipe is not None else 224
+    names: list[str] | None = list(meta["categories"]) if "categories" in meta else None
+    if weights == "random":
+        model = _build(models, architecture, None)
+    elif weights:
+        tensors = load_state_dict(weights)
+        n_classes = _n_classes(tensors)
+        model = _build(models, architecture, n_classes)
+        _fill(model, tensors, weights)
+        names = names if names is not None and len(names) == n_classes else None
+    else:
+        try:
+            model = models.get_model(architecture, weights="DEFAULT")
+        except Exception as error:
+            raise CheckpointError(
+                f"The weights of torchvision's {architecture} could not be had: {error}. Without "
+                f"network give a local file: torchvision:{architecture}@weights.pth",
+                code="CL-CHECKPOINT-MISSING",
+            ) from error
+    mean = tuple(recipe.mean) if recipe is not None else IMAGENET_MEAN
+    std = tuple(recipe.std) if recipe is not None else IMAGENET_STD
+    return LoadedModel(model.eval(), Normalize(mean, std), names, size=size)  # type: ignore[arg-type]
+
+
+def _build(models: Any, architecture: str, n_classes: int | None) -> nn.Module:
+    options = {} if n_classes is None else {"num_classes": n_classes}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # inside the fork: the global state comes back
+        return models.get_model(architecture, weights=None, **options)
+
+
+def _n_classes(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Read the number of classes off the last matrix of the checkpoint."""
+    matrices = [
+        value for key, value in tensors.items() if key.endswith("weight") and value.ndim == 2
+    ]
+    return int(matrices[-1].shape[0]) if matrices else 1000
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    try:
+        model.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:3]]
+        raise CheckpointError(
+            f"The weights in {source} do not fit {type(model).__name__}: {' '.join(lines)[:300]} "
+            "Name the architecture that they were trained with.",
+            code="CL-CHECKPOINT-KIND",
+        ) from error
+
+
+def _from_file(path: Path, function: str) -> LoadedModel:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give FILE.py:FUNCTION.", code="CL-INPUT-FILE")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is no Python file.", code="CL-INPUT-FILE")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, function, None)):
+        raise unknown_name(
+            f"function in {path.name}",
+            function,
+            [key for key, value in vars(module).items() if callable(value) and key[0] != "_"],
+        )
+    built = getattr(module, function)()
+    if isinstance(built, nn.Module):
+        return LoadedModel(built.eval())
+    if not isinstance(built, LoadedModel):
+        raise InputError(
+            f"{path.name}:{function} returned {type(built).__name__}; it must return a "
+            "torch.nn.Module or a conceptlab.models.LoadedModel.",
+            code="CL-INPUT-TYPE",
+        )
+    return built

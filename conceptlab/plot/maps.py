@@ -1,0 +1,114 @@
+"""Concept maps over images: where each concept is."""
+
+from __future__ import annotations
+
+__all__ = ["blend_maps", "map_grid"]
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conceptlab.arrays import as_numpy
+from conceptlab.plot.style import bare, concept_color, new_figure, shorten, to_picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def blend_maps(
+    image: Any, maps: Any, concepts: Sequence[int], *, strength: float = 0.75, quantile: float = 0.8
+) -> np.ndarray:
+    """Lay concept maps over an image, each in its concept's colour.
+
+    Parameters
+    ----------
+    image : array-like of shape (3, H, W)
+        The picture; it is greyed and brightened under the colours.
+    maps : array-like of shape (k, H, W)
+        One map a concept; negative values count as zero.
+    concepts : sequence of int
+        Which maps to lay on.
+    strength : float
+        Opacity at a map's maximum, in [0, 1].
+    quantile : float
+        Values below this quantile of a map are left clear.
+
+    Returns
+    -------
+    numpy.ndarray of shape (H, W, 3), float32 in [0, 1]
+    """
+    from matplotlib.colors import to_rgb
+
+    picture = to_picture(image)
+    grey = picture.mean(axis=-1, keepdims=True)
+    result = 0.35 + 0.65 * (0.55 * grey + 0.45 * picture)
+    positive = np.maximum(as_numpy(maps), 0)
+    for concept in concepts:
+        values = positive[concept]
+        floor = float(np.quantile(values, quantile))
+        peak = float(values.max())
+        if peak <= floor:
+            continue
+        opacity = strength * ((values - floor) / (peak - floor)).clip(0, 1)[..., None] ** 0.7
+        result = result * (1 - opacity) + np.asarray(to_rgb(concept_color(concept))) * opacity
+    return result.clip(0, 1).astype(np.float32)
+
+
+def map_grid(
+    images: Any,
+    maps: Any,
+    names: Sequence[str],
+    *,
+    concepts: Sequence[int],
+    captions: Sequence[str] | None = None,
+    size: float = 1.35,
+    quantile: float = 0.8,
+) -> Figure:
+    """Draw each image beside its concept maps, one column a concept.
+
+    Parameters
+    ----------
+    images : array-like of shape (n, 3, H, W)
+        The pictures.
+    maps : array-like of shape (n, k, H, W)
+        Concept maps on the images' grid.
+    names : sequence of str
+        One name a concept.
+    concepts : sequence of int
+        The concepts to show, in this order.
+    captions : sequence of str, optional
+        A line above each image, such as the prediction.
+    size : float
+        Side of a picture in inches.
+    quantile : float
+        Values of a map below this quantile are left clear.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    images, maps = as_numpy(images), as_numpy(maps)
+    n_rows, n_columns = len(images), len(concepts) + 2
+    figure = new_figure(n_columns * size, n_rows * (size + 0.16) + 0.25)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    for row in range(n_rows):
+        axes[row, 0].imshow(to_picture(images[row]), interpolation="nearest")
+        axes[row, 0].set_title(
+            shorten(captions[row], 22) if captions is not None else "", fontsize=8, pad=2
+        )
+        axes[row, 1].imshow(
+            blend_maps(images[row], maps[row], concepts, quantile=max(quantile, 0.85))
+        )
+        for column, concept in enumerate(concepts, start=2):
+            axes[row, column].imshow(
+                blend_maps(images[row], maps[row], [concept], quantile=quantile)
+            )
+    axes[0, 1].set_title("all of these", fontsize=8, pad=2)
+    for column, concept in enumerate(concepts, start=2):
+        axes[0, column].set_title(
+            shorten(names[concept], 20), fontsize=8, pad=2, color=concept_color(concept)
+        )
+    for ax in axes.flat:
+        bare(ax)
+    return figure
