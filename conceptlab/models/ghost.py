@@ -34,7 +34,8 @@ class Ghost(torch.Tensor):
 
     @staticmethod
     def __new__(cls, meta: torch.Tensor, device: torch.device) -> Ghost:
-        ghost: Ghost = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        """Make a ghost of the shape and strides of `meta`."""
+        ghost: Ghost = torch.Tensor._make_wrapper_subclass(
             cls,
             meta.size(),
             strides=meta.stride(),
@@ -53,7 +54,7 @@ class Ghost(torch.Tensor):
         return f"Ghost{tuple(self.shape)}"
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
@@ -82,9 +83,7 @@ def _to_meta(value: Any) -> Any:
     if isinstance(value, Ghost):
         return value.meta
     if isinstance(value, torch.Tensor):
-        return torch.empty_strided(
-            value.size(), value.stride(), dtype=value.dtype, device="meta"
-        )
+        return torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device="meta")
     return value
 
 

@@ -10,6 +10,8 @@ import threading
 import weakref
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from conceptlab.provenance import fingerprint
@@ -50,17 +52,26 @@ def describe_callable(function: Any) -> Any:
             [_plain(value) for value in function.args],
             {key: _plain(value) for key, value in function.keywords.items()},
         ]
-    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    module = getattr(function, "__module__", "")
+    name = f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
     code = getattr(function, "__code__", None)
     if code is not None:
-        cells = [_plain(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
-        return [name, code.co_code.hex(), [_plain(c) for c in code.co_consts], list(code.co_names), cells]
-    return [name, {key: _plain(value) for key, value in sorted(vars(function).items())}] if hasattr(
-        function, "__dict__"
-    ) else name
+        cells = getattr(function, "__closure__", None) or ()
+        return [
+            name,
+            code.co_code.hex(),
+            [_plain(constant) for constant in code.co_consts],
+            list(code.co_names),
+            [_plain(cell.cell_contents) for cell in cells],
+            [_plain(value) for value in function.__defaults__ or ()],
+        ]
+    if hasattr(function, "__dict__"):
+        return [name, {key: _plain(value) for key, value in sorted(vars(function).items())}]
+    return name
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, nn.Module) or hasattr(value, "shape"):
-        return fingerprint(value if isinstance(value, nn.Module) or hasattr(value, "dtype") else repr(value))
+    if isinstance(value, nn.Module | torch.Tensor | np.ndarray):
+        return fingerprint(value)
+    # Addresses change from run to run.
     return re.sub(r"0x[0-9a-fA-F]+", "", repr(value))

@@ -42,12 +42,12 @@ class Layout:
 
     @property
     def to_last(self) -> tuple[int, ...]:
-        """Permutation to (n, \\*positions, c)."""
+        """Permutation to (n, *positions, c)."""
         places = [i for i, letter in enumerate(self.axes) if letter not in "nc"]
         return (self.axes.index("n"), *places, self.axes.index("c"))
 
     def to_positions(self, activations: torch.Tensor) -> torch.Tensor:
-        """Permute to (n, \\*positions, c); a view."""
+        """Permute to (n, *positions, c); a view."""
         if activations.ndim != len(self.axes):
             raise InputError(
                 f"Activations of layout {self.axes!r} have {len(self.axes)} axes, got shape "
@@ -60,15 +60,15 @@ class Layout:
         """Undo :meth:`to_positions`; a view."""
         if activations.ndim != len(self.axes):
             raise InputError(
-                f"Channels-last activations (n, *positions, c) of a layer with layout {self.axes!r} "
-                f"have {len(self.axes)} axes, got shape {tuple(activations.shape)}.",
+                f"Activations (n, *positions, c) of a layer with layout {self.axes!r} have "
+                f"{len(self.axes)} axes, got shape {tuple(activations.shape)}.",
                 code="CL-INPUT-RANK",
             )
         order = self.to_last
         return activations.permute([order.index(axis) for axis in range(len(order))])
 
     def spatial(self, values: torch.Tensor) -> torch.Tensor | None:
-        """Lay (n, \\*positions, k) out on the image's plane: (n, h, w, k), or None."""
+        """Lay (n, *positions, k) out on the image's plane: (n, h, w, k), or None."""
         if len(self.axes) == 4 and values.ndim == 4:
             return values
         if self.grid is None or len(self.axes) != 3 or values.ndim != 3:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Output", "layer_tensor", "replace_layer_tensor", "select_logits"]
+__all__ = ["Output", "count_tensors", "layer_tensor", "replace_layer_tensor", "select_logits"]
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -60,8 +60,8 @@ def layer_tensor(value: Any, layer: str) -> torch.Tensor:
     for item in _tensors(value):
         return item
     raise SplitError(
-        f"Layer {layer!r} must return a tensor or a tuple or dict with one, got {_describe(value)}. "
-        "Choose another layer; SplitModel.suggest(model) lists them.",
+        f"Layer {layer!r} must return a tensor, or a tuple or dict with one, got "
+        f"{_describe(value)}. Choose another layer; SplitModel.suggest(model) lists them.",
         code="CL-SPLIT-OUTPUT",
     )
 
@@ -76,6 +76,11 @@ def replace_layer_tensor(value: Any, tensor: torch.Tensor) -> Any:
     index = next(i for i, item in enumerate(value) if isinstance(item, torch.Tensor))
     items = [tensor if i == index else item for i, item in enumerate(value)]
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+
+def count_tensors(value: Any) -> int:
+    """Count the tensors that a layer returned side by side."""
+    return len(_tensors(value))
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
@@ -100,7 +105,11 @@ def _choose(value: Any, output: Output) -> Any:
         raise SplitError(_bare(near), code="CL-SPLIT-OUTPUT")
     if isinstance(output, str) and hasattr(value, output):
         return getattr(value, output)
-    if isinstance(output, int) and isinstance(value, tuple | list) and -len(value) <= output < len(value):
+    if (
+        isinstance(output, int)
+        and isinstance(value, tuple | list)
+        and -len(value) <= output < len(value)
+    ):
         return value[output]
     raise SplitError(
         f"output={output!r} does not fit what the model returns: {_describe(value)}. "

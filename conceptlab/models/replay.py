@@ -94,13 +94,13 @@ class Replay:
         for call, other in zip(one.before, two.before, strict=False):
             self._records.setdefault(call.module, []).append(_pair(call.output, other.output))
         # A user's hook on a module that is stood in for must never see a ghost.
-        hooked = any(
-            m._forward_hooks or m._forward_pre_hooks for m in [*self._records, self.layer]
-        )
+        hooked = any(m._forward_hooks or m._forward_pre_hooks for m in [*self._records, self.layer])
         if not hooked and len(one.before) == len(two.before):
             self._try_ghosts()
         if self._ghosts:
-            for leaf in tree_flatten((self._inputs, self._skeleton, list(self._records.values())))[0]:
+            for leaf in tree_flatten((self._inputs, self._skeleton, list(self._records.values())))[
+                0
+            ]:
                 if isinstance(leaf, _Grown):
                     leaf.forget()
         else:
@@ -174,7 +174,9 @@ class Replay:
         args, kwargs = tree_map(fill, self._inputs)
         return self._patched(activations, Inputs(args, kwargs), fill)
 
-    def _patched(self, activations: torch.Tensor, inputs: Inputs, fill: Fill | None) -> torch.Tensor:
+    def _patched(
+        self, activations: torch.Tensor, inputs: Inputs, fill: Fill | None
+    ) -> torch.Tensor:
         """Run the model with the layer's output replaced and, given `fill`, the rest stood in."""
         owner = threading.get_ident()
         reached = False

@@ -90,9 +90,7 @@ class Inputs:
     def rows(self, index: torch.Tensor) -> Inputs:
         """Take samples by their indices; what has no sample axis stays whole."""
         n = self.batch_size
-        return self.map(
-            lambda t: t[index.to(t.device)] if t.ndim and t.shape[0] == n else t
-        )
+        return self.map(lambda t: t[index.to(t.device)] if t.ndim and t.shape[0] == n else t)
 
 
 class Session:
@@ -127,12 +125,17 @@ class Session:
         self._converted: dict[str, tuple[torch.Tensor, int, torch.Tensor]] = {}
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Floating dtype of the weights (float32 for a model without any)."""
+    def dtype_and_device(self) -> tuple[torch.dtype, torch.device]:
+        """Of the weights; float32 on the own device for a model without any."""
         for tensor in self.model.parameters():
             if tensor.is_floating_point():
-                return tensor.dtype
-        return torch.float32
+                return tensor.dtype, tensor.device
+        return torch.float32, self.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of the weights."""
+        return self.dtype_and_device[0]
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[None]:
@@ -164,16 +167,16 @@ class Session:
 
     def _state(self) -> dict[str, torch.Tensor] | None:
         """Detached stand-ins for parameters and buffers; None where none is needed."""
+        converted = self.channels_last or self.dtype_and_device[1] != self.device
+        if not converted and not torch.is_grad_enabled():
+            return None
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        tensors = parameters | dict(self.model.named_buffers(remove_duplicate=False))
-        moved = any(t.device != self.device for t in tensors.values())
-        if not moved and not self.channels_last:
-            if not torch.is_grad_enabled() or not any(
-                p.requires_grad for p in parameters.values()
-            ):
-                return None
-            return {name: p.detach() for name, p in parameters.items()}
-        return {name: self._convert(name, t) for name, t in tensors.items()}
+        if converted:
+            tensors = parameters | dict(self.model.named_buffers(remove_duplicate=False))
+            return {name: self._convert(name, t) for name, t in tensors.items()}
+        if not any(p.requires_grad for p in parameters.values()):
+            return None
+        return {name: p.detach() for name, p in parameters.items()}
 
     def _convert(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         version = tensor._version

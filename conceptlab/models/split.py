@@ -11,7 +11,7 @@ __all__ = ["SplitModel"]
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -20,14 +20,19 @@ from torch import nn
 from conceptlab.arrays import ArrayKind, as_tensor, resolve_device
 from conceptlab.errors import InputError, SplitError, unknown_name
 from conceptlab.models.capture import capture
+from conceptlab.models.checks import changed, checked_images, to_inputs
+from conceptlab.models.faults import mismatch_error, runs_error
 from conceptlab.models.identity import describe_callable, weights_fingerprint
 from conceptlab.models.layout import Layout, find_layout
-from conceptlab.models.outputs import Output, layer_tensor, select_logits
+from conceptlab.models.outputs import Output, count_tensors, layer_tensor, select_logits
 from conceptlab.models.replay import Replay
 from conceptlab.models.session import Inputs, Session, unwrap
 from conceptlab.models.suggest import find_layer, session_for, suggest_layers
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _PRECISIONS = ("float32", "bfloat16")
 _MAX_SHAPES = 8
@@ -175,7 +180,7 @@ class SplitModel:
             self._probe(inputs)
             value = capture(self._session, self._layer, inputs)
             if value is None:
-                raise self._runs_error(0)
+                raise runs_error(self.model, self.layer, 0)
             activations = layer_tensor(value, self.layer)
             self._remember(tuple(activations.shape), inputs)
         return _answer(x, activations)
@@ -285,8 +290,10 @@ class SplitModel:
         worst = 0.0
         with self._session.borrowed(), torch.no_grad():
             self._probe(inputs)
-            for batch in (inputs, inputs.map(_changed)):
+            for batch in (inputs, inputs.map(changed)):
                 value = capture(self._session, self._layer, batch)
+                if value is None:
+                    raise runs_error(self.model, self.layer, 0)
                 activations = layer_tensor(value, self.layer)
                 self._remember(tuple(activations.shape), batch)
                 replay = self._replay(tuple(activations.shape), None)
@@ -298,12 +305,14 @@ class SplitModel:
                     continue
                 repeat = self._select(self._session.run(batch)).float()
                 noisy = float((repeat - whole).abs().max()) / scale > tolerance / 10
-                raise self._mismatch(worst, tolerance, noisy=noisy)
+                raise mismatch_error(
+                    self.layer, worst, tolerance, noisy=noisy, several=count_tensors(value) > 1
+                )
         return worst
 
     # ------------------------------------------------------------- positions
     def to_positions(self, activations: Any) -> Any:
-        """Permute activations to channels last, (n, \\*positions, c).
+        """Permute activations to channels last, (n, *positions, c).
 
         Tokens keep their axis whole, prefix tokens included, so that
         :meth:`from_positions` is the exact inverse.
@@ -311,7 +320,7 @@ class SplitModel:
         return self._permute(activations, self._layout_of().to_positions)
 
     def from_positions(self, activations: Any) -> Any:
-        """Permute (n, \\*positions, c) back to the layer's own layout."""
+        """Permute (n, *positions, c) back to the layer's own layout."""
         return self._permute(activations, self._layout_of().from_positions)
 
     def spatial(self, values: Any) -> Any:
@@ -319,7 +328,7 @@ class SplitModel:
 
         Parameters
         ----------
-        values : tensor or ndarray of shape (n, \\*positions, k)
+        values : tensor or ndarray of shape (n, *positions, k)
             Such as the coefficients U of every position. Prefix tokens are left
             out.
 
@@ -381,7 +390,7 @@ class SplitModel:
         )
 
     @staticmethod
-    def suggest(model: nn.Module, example: Any = None) -> Any:
+    def suggest(model: nn.Module, example: Any = None, *, output: Output = None) -> pd.DataFrame:
         """Tabulate the layers where `model` can be cut.
 
         Parameters
@@ -391,17 +400,22 @@ class SplitModel:
         example : tensor, ndarray or mapping of tensors, optional
             One or a few inputs as the model takes them. Without, only names and
             types are known.
+        output : str, int or callable, optional
+            As for :class:`SplitModel`.
 
         Returns
         -------
         pandas.DataFrame
             One row a layer, in the order of the pass: ``name``, ``type``,
             ``shape`` of the output, ``non_negative``, share of ``zeros``,
-            ``parameters_after``, ``fit`` for CRAFT in words, ``recommended``.
+            ``parameters_after``, ``positions_used`` (share of the positions with an
+            effect on the output), ``fit`` for CRAFT in words, and ``recommended``:
+            the last layer, non-negative if there is one, with positions that
+            count and with nothing that goes round it.
         """
         session = session_for(model)
-        inputs = None if example is None else _to_inputs(example, session.device, session.dtype)
-        return suggest_layers(session, inputs)
+        inputs = None if example is None else to_inputs(example, session.device, session.dtype)
+        return suggest_layers(session, inputs, output)
 
     @property
     def fingerprint(self) -> str:
@@ -424,9 +438,9 @@ class SplitModel:
     def _inputs(self, x: Any) -> Inputs:
         if self.preprocess is not None:
             if not isinstance(x, Mapping | list | tuple):
-                x = _checked_images(as_tensor(x))
+                x = checked_images(as_tensor(x))
             x = self.preprocess(x)
-        return _to_inputs(x, self.device, self._session.dtype)
+        return to_inputs(x, self.device, self._session.dtype)
 
     def _probe(self, inputs: Inputs) -> None:
         """At the first pass, learn layout, runs and the rest of the model."""
@@ -435,7 +449,7 @@ class SplitModel:
         sample = inputs.rows(torch.tensor([0]))
         replay = Replay(self._session, self._layer, sample, self._select)
         if replay.runs != 1:
-            raise self._runs_error(replay.runs)
+            raise runs_error(self.model, self.layer, replay.runs)
         self._first_layout = self._find_layout(replay, sample)
         if self.class_names is not None and len(self.class_names) != replay.logits.shape[1]:
             raise InputError(
@@ -496,7 +510,9 @@ class SplitModel:
             )
         replay = Replay(self._session, self._layer, sample, self._select)
         self._store(tuple(replay.activations.shape), replay)
-        self._layouts[self._key(tuple(replay.activations.shape))] = self._find_layout(replay, sample)
+        self._layouts[self._key(tuple(replay.activations.shape))] = self._find_layout(
+            replay, sample
+        )
         return replay
 
     def _select(self, value: Any) -> torch.Tensor:
@@ -527,101 +543,6 @@ class SplitModel:
         if isinstance(values, torch.Tensor):
             return move(values)
         return move(torch.as_tensor(np.asarray(values))).numpy()
-
-    def _runs_error(self, runs: int) -> SplitError:
-        if runs:
-            return SplitError(
-                f"Layer {self.layer!r} runs {runs} times in one pass, so its activations are not "
-                "one tensor. Cut at a layer that runs once: the block around it, such as "
-                f"{self.layer.rpartition('.')[0] or 'an outer layer'!r}. "
-                "SplitModel.suggest(model, example) lists those that run once.",
-                code="CL-SPLIT-RUNS",
-            )
-        return SplitError(
-            f"Layer {self.layer!r} does not run in a pass of {type(self.model).__name__}. It may be "
-            "used in training only, be called by its forward method or through its weights, or be "
-            "fused by torch (torch.backends.mha.set_fastpath_enabled(False) switches that off). "
-            "SplitModel.suggest(model, example) lists the layers that run.",
-            code="CL-SPLIT-RUNS",
-        )
-
-    def _mismatch(self, worst: float, tolerance: float, *, noisy: bool) -> SplitError:
-        if noisy:
-            why = (
-                "Two passes of the same input differ as well, so the model draws random numbers "
-                "in evaluation mode; switch that off."
-            )
-        else:
-            parent = self.layer.rpartition(".")[0]
-            where = f"after the block where they join, perhaps {parent!r}" if parent else (
-                "after the block where they join"
-            )
-            why = (
-                "Likely causes: values go round the layer (a skip connection, an attention mask, "
-                f"features joined later); cut {where}, or pass the inputs too: h(a, inputs=x). Or "
-                "samples of a batch influence each other."
-            )
-        return SplitError(
-            f"h(g(x)) differs from f(x) at layer {self.layer!r}: by {worst:.3g} of the largest "
-            f"output, allowed is {tolerance:.3g}. {why}",
-            code="CL-SPLIT-MISMATCH",
-        )
-
-
-def _to_inputs(x: Any, device: torch.device, dtype: torch.dtype) -> Inputs:
-    if not isinstance(x, torch.Tensor | np.ndarray | Mapping | list | tuple):
-        raise InputError(
-            "Inputs must be a tensor, an array, or a dict of tensors (for text), got "
-            f"{type(x).__name__}.",
-            code="CL-INPUT-TYPE",
-        )
-    if isinstance(x, np.ndarray):
-        x = as_tensor(x)
-    if isinstance(x, torch.Tensor):
-        x = _checked_images(x)
-    inputs = Inputs.of(x)
-    if not inputs.tensors():
-        raise InputError(
-            f"Inputs hold no tensor, got {type(x).__name__}. Give images as one array "
-            "(n, 3, H, W), or text as a dict of tensors.",
-            code="CL-INPUT-TYPE",
-        )
-    if not inputs.batch_size:
-        raise InputError("Inputs are empty: give at least one.", code="CL-INPUT-EMPTY")
-    return inputs.map(lambda t: t.to(device, dtype if t.is_floating_point() else t.dtype))
-
-
-def _checked_images(x: torch.Tensor) -> torch.Tensor:
-    if x.ndim == 3 and x.shape[0] in (1, 3) and x.is_floating_point():
-        raise InputError(
-            f"Images must be a batch (n, 3, H, W), got one image of shape {tuple(x.shape)}. "
-            "Add the axis: x[None].",
-            code="CL-INPUT-RANK",
-        )
-    if x.ndim != 4:
-        return x
-    if x.shape[-1] in (1, 3, 4) and x.shape[1] > 4:
-        raise InputError(
-            f"Images must be channels first (n, 3, H, W), got {tuple(x.shape)}, which looks like "
-            "channels last. Use x.transpose(0, 3, 1, 2), or x.permute(0, 3, 1, 2) for tensors.",
-            code="CL-INPUT-LAYOUT",
-        )
-    if not x.is_floating_point():
-        raise InputError(
-            f"Images must be floats, got {x.dtype}. Divide 8-bit images by 255, or use "
-            "conceptlab.datasets.images.as_image_batch.",
-            code="CL-INPUT-TYPE",
-        )
-    return x
-
-
-def _changed(tensor: torch.Tensor) -> torch.Tensor:
-    """Another input of the same kind: images mirrored, tokens rolled by one."""
-    if tensor.ndim == 4:
-        return tensor.flip(-1)
-    if tensor.ndim >= 2 and not tensor.is_floating_point():
-        return tensor.roll(1, dims=0)
-    return tensor.roll(1, dims=0)
 
 
 def _channels(layer: nn.Module) -> int | None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 __all__ = ["find_layer", "session_for", "suggest_layers"]
 
 import difflib
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from conceptlab.errors import SplitError
+from conceptlab.models.outputs import Output, layer_tensor, select_logits
+from conceptlab.models.replay import Replay
 from conceptlab.models.session import Inputs, Session, unwrap
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TRIES = 24
 _COLUMNS = (
-    "name", "type", "shape", "runs", "non_negative", "zeros", "parameters_after", "fit", "recommended",
+    "name", "type", "shape", "non_negative", "zeros", "parameters_after", "positions_used", "fit",
+    "recommended",
 )  # fmt: skip
 
 
@@ -51,74 +59,35 @@ def find_layer(model: nn.Module, at: str | nn.Module) -> tuple[str, nn.Module]:
     )
 
 
-def suggest_layers(session: Session, inputs: Inputs | None) -> Any:
+def suggest_layers(session: Session, inputs: Inputs | None, output: Output) -> pd.DataFrame:
     """Tabulate the layers; see ``SplitModel.suggest``."""
     import pandas as pd
 
     model = session.model
-    rows: list[dict[str, Any]] = []
     seen: dict[nn.Module, dict[str, Any]] = {}
-    total = sum(p.numel() for p in model.parameters())
     for name, module in model.named_modules():
         if name and not isinstance(module, nn.ModuleList | nn.ModuleDict | nn.Dropout):
             seen[module] = {"name": name, "type": type(module).__name__, "runs": 0}
-            rows.append(seen[module])
-    spent: dict[int, int] = {}
-    order: list[dict[str, Any]] = []
-
-    def hook(module: nn.Module, args: Any, output: Any) -> None:
-        row = seen[module]
-        row["runs"] += 1
-        # By identity, so that weights shared between places count once.
-        spent.update((id(p), p.numel()) for p in module.parameters())
-        tensor = output[0] if isinstance(output, tuple | list) and output else output
-        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
-            row["shape"] = tuple(tensor.shape)
-            row["non_negative"] = bool(tensor.numel()) and float(tensor.min()) >= 0
-            row["zeros"] = float((tensor == 0).double().mean()) if tensor.numel() else 0.0
-            row["parameters_after"] = total - sum(spent.values())
-            order.append(row)
-
     if inputs is None:
-        return pd.DataFrame(rows, columns=["name", "type"])
-    handles = [m.register_forward_hook(hook) for m in seen if not isinstance(m, torch.jit.ScriptModule)]
-    try:
-        with session.borrowed(), torch.no_grad():
-            session.run(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    unique = list({id(row): row for row in order if row["runs"] == 1}.values())
-    _judge(unique)
-    return pd.DataFrame(unique, columns=list(_COLUMNS))
-
-
-def _judge(rows: list[dict[str, Any]]) -> None:
-    best: tuple[tuple[Any, ...], dict[str, Any]] | None = None
-    for index, row in enumerate(rows):
-        shape = row["shape"]
-        positions = 1
-        for size in shape[2:] if len(shape) != 3 else shape[1:2]:
-            positions *= size
-        spatial = len(shape) >= 3 and positions > 1
+        return pd.DataFrame(list(seen.values()), columns=["name", "type"])
+    rows = _run_once(session, inputs, seen, output)
+    for row in rows:
+        row["fit"] = _fitness(row)
         row["recommended"] = False
-        if len(shape) < 2:
-            row["fit"] = "no: one value"
-        elif not row["parameters_after"]:
-            row["fit"] = "no: nothing is learned after it"
-        elif not spatial:
-            row["fit"] = "no maps: positions are pooled"
-        elif row["non_negative"]:
-            row["fit"] = "good: non-negative, with positions"
-        else:
-            row["fit"] = "SemiNMF: negative values"
-        if spatial and row["parameters_after"]:
-            # The outermost of the layers that end at the same place has the shortest name.
-            key = (row["non_negative"], -row["parameters_after"], index)
-            if best is None or key > best[0]:
-                best = (key, row)
-    if best is not None:
-        best[1]["recommended"] = True
+    good = [row for row in rows if row["fit"].startswith(("good", "SemiNMF"))]
+    # Late layers first, non-negative ones in the last third before all; of equals, the outermost.
+    late = {row["name"] for row in good[-max(len(good) // 3, 1) :] if row["non_negative"]}
+    place = {row["name"]: index for index, row in enumerate(rows)}
+    good.sort(
+        key=lambda row: (row["name"] in late, -row["parameters_after"], place[row["name"]]),
+        reverse=True,
+    )
+    for row in good[:_TRIES]:
+        if _is_cut(session, row["name"], inputs, output):
+            row["recommended"] = True
+            break
+        row["fit"] = "no: values go round it"
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
 def session_for(model: nn.Module) -> Session:
@@ -127,3 +96,111 @@ def session_for(model: nn.Module) -> Session:
     first = next(iter(inner.parameters()), None)
     device = first.device if first is not None else torch.device("cpu")
     return Session(inner, device, "float32", False)
+
+
+def _run_once(
+    session: Session, inputs: Inputs, seen: dict[nn.Module, dict[str, Any]], output: Output
+) -> list[dict[str, Any]]:
+    """Fill the rows of `seen` by one pass and one gradient; give those that ran once."""
+    model = session.model
+    total = sum(p.numel() for p in model.parameters())
+    spent: dict[int, int] = {}
+    order: list[dict[str, Any]] = []
+    tensors: dict[str, torch.Tensor] = {}
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        row = seen[module]
+        row["runs"] += 1
+        # By identity, so that weights shared between places count once.
+        spent.update((id(p), p.numel()) for p in weights.get(module, ()))
+        try:
+            tensor = layer_tensor(output, row["name"])
+        except SplitError:
+            return
+        if tensor.is_floating_point() and tensor.numel():
+            row["shape"] = tuple(tensor.shape)
+            row["non_negative"] = float(tensor.detach().min()) >= 0
+            row["zeros"] = float((tensor.detach() == 0).double().mean())
+            row["parameters_after"] = total - sum(spent.values())
+            tensors[row["name"]] = tensor
+            order.append(row)
+
+    # Taken before the pass, during which stand-ins take the parameters' places.
+    weights = {module: list(module.parameters()) for module in seen}
+    live = {
+        name: p.detach().requires_grad_(p.is_floating_point())
+        for name, p in model.named_parameters(remove_duplicate=False)
+    }
+    handles = [
+        m.register_forward_hook(hook) for m in seen if not isinstance(m, torch.jit.ScriptModule)
+    ]
+    try:
+        with session.borrowed(), torch.inference_mode(False), torch.enable_grad():
+            answer = torch.func.functional_call(
+                model, live, inputs.args, inputs.kwargs, tie_weights=False
+            )
+    finally:
+        for handle in handles:
+            handle.remove()
+    unique = list({id(row): row for row in order if row["runs"] == 1}.values())
+    _measure_use(answer, output, unique, tensors)
+    return unique
+
+
+def _measure_use(
+    answer: Any, output: Output, rows: list[dict[str, Any]], tensors: dict[str, torch.Tensor]
+) -> None:
+    """Fill in the share of positions that the output depends on at all."""
+    for row in rows:
+        row["positions_used"] = None
+    try:
+        logits = select_logits(answer, output)
+    except SplitError:
+        return
+    usable = [row for row in rows if tensors[row["name"]].requires_grad]
+    if not usable or not logits.requires_grad:
+        return
+    # Unequal weights, because the sum of a softmax has no gradient.
+    weights = torch.linspace(1.0, 2.0, logits.numel(), device=logits.device, dtype=logits.dtype)
+    gradients = torch.autograd.grad(
+        (logits * weights.reshape(logits.shape)).sum(),
+        [tensors[row["name"]] for row in usable],
+        allow_unused=True,
+    )
+    alive = any(g is not None and bool(g.abs().max() > 0) for g in gradients)
+    for row, gradient in zip(usable, gradients, strict=True):
+        if alive and len(row["shape"]) > 2:
+            row["positions_used"] = 0.0
+            if gradient is not None:
+                axis = 2 if len(row["shape"]) == 3 else 1
+                row["positions_used"] = float((gradient.abs().amax(axis) > 0).double().mean())
+
+
+def _fitness(row: dict[str, Any]) -> str:
+    shape = row["shape"]
+    positions = shape[1] if len(shape) == 3 else math.prod(shape[2:])
+    if len(shape) < 2:
+        return "no: one value"
+    if not row["parameters_after"]:
+        return "no: nothing is learned after it"
+    if len(shape) == 2 or positions == 1:
+        return "no maps: positions are pooled"
+    if row["positions_used"] is not None and row["positions_used"] < 0.5:
+        return "no maps: most positions have no effect"
+    return (
+        "good: non-negative, with positions" if row["non_negative"] else "SemiNMF: negative values"
+    )
+
+
+def _is_cut(session: Session, name: str, inputs: Inputs, output: Output) -> bool:
+    """Whether nothing goes round the layer."""
+
+    def select(value: Any) -> torch.Tensor:
+        return select_logits(value, output)
+
+    layer = session.model.get_submodule(name)
+    try:
+        with session.borrowed():
+            return Replay(session, layer, inputs.rows(torch.tensor([0])), select).closed
+    except SplitError:
+        return True  # the output is not known, so nothing can be told
