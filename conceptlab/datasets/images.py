@@ -148,8 +148,7 @@ def as_image_batch(
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         fit = Fit(height, width)
-    batch = stack(source.read(0, len(source)), fit)
-    return batch if device is None else batch.to(device)
+    return stack(source.read(0, len(source)), fit, device=device, clip=value_range == "unit")
 
 
 def image_source(
@@ -193,21 +192,30 @@ def image_source(
     return _from_items(images, *options)
 
 
-def stack(items: torch.Tensor | list[Image | torch.Tensor], fit: Fit | None = None) -> torch.Tensor:
-    """Fit what an :class:`ImageSource` has read, and stack it to (n, 3, h, w) in float32."""
+def stack(
+    items: torch.Tensor | list[Image | torch.Tensor],
+    fit: Fit | None = None,
+    *,
+    device: torch.device | str | None = None,
+    clip: bool = True,
+) -> torch.Tensor:
+    """Fit what an :class:`ImageSource` has read, and stack it to (n, 3, h, w) in float32.
+
+    `device` is where tensors are resized and where the answer lives; pictures
+    travel there as bytes.
+    """
     if isinstance(items, torch.Tensor):
-        return items if fit is None else fit.tensor(items)
+        moved = items if device is None else items.to(device)
+        return moved if fit is None else fit.tensor(moved, clip=clip)
     if all(_is_pil(item) for item in items):
         pictures = [_fitted(item, fit) for item in items]
         _check_same_size([(p.height, p.width) for p in pictures])
-        arrays = np.stack([np.asarray(p) for p in pictures])
-        return torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
+        arrays = torch.from_numpy(np.stack([np.asarray(p) for p in pictures]))
+        return arrays.to(device).permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
     tensors = []
     for item in items:
-        if isinstance(item, torch.Tensor):
-            tensors.append(item if fit is None else fit.tensor(item[None])[0])
-        else:
-            tensors.append(stack([item], fit)[0])
+        one = item[None] if isinstance(item, torch.Tensor) else [item]
+        tensors.append(stack(one, fit, device=device, clip=clip)[0])
     _check_same_size([(t.shape[-2], t.shape[-1]) for t in tensors])
     return torch.stack(tensors)
 
@@ -227,29 +235,10 @@ def to_unit(
 
     Bytes are divided by 255. See :func:`as_image_batch` for the errors.
     """
-    shape = tuple(array.shape)
-    if len(shape) not in (3, 4):
-        raise InputError(
-            f"{name} must have the axes (n, 3, height, width) or (3, height, width), got shape "
-            f"{shape}. {_rank_hint(shape)}",
-            code="CL-INPUT-RANK",
-        )
-    if 0 in shape:
-        raise InputError(
-            f"{name} is empty: shape {shape}. Give at least one image of at least one pixel.",
-            code="CL-INPUT-EMPTY",
-        )
+    _check_shape(array, channels_last, name)
     tensor = array if isinstance(array, torch.Tensor) else _tensor_of(array, name)
     if channels_last:
-        if shape[-1] != 3:
-            raise InputError(
-                f"channels_last=True, but the last axis of {name} has {shape[-1]} entries instead "
-                f"of 3: shape {shape}. Leave channels_last out for (n, 3, height, width).",
-                code="CL-INPUT-LAYOUT",
-            )
         tensor = tensor.movedim(-1, -3)
-    elif shape[-3] != 3:
-        raise _layout_error(array, shape, name)
     if tensor.dtype == torch.uint8:
         return tensor.to(torch.float32) / 255
     if not tensor.is_floating_point():
@@ -264,24 +253,50 @@ def to_unit(
     return tensor.to(torch.float32)
 
 
+def _check_shape(array: np.ndarray | torch.Tensor, channels_last: bool, name: str) -> None:
+    shape = tuple(array.shape)
+    if len(shape) not in (3, 4):
+        raise InputError(
+            f"{name} must have the axes (n, 3, height, width) or (3, height, width), got shape "
+            f"{shape}. {_rank_hint(shape)}",
+            code="CL-INPUT-RANK",
+        )
+    if 0 in shape:
+        raise InputError(
+            f"{name} is empty: shape {shape}. Give at least one image of at least one pixel.",
+            code="CL-INPUT-EMPTY",
+        )
+    if channels_last and shape[-1] != 3:
+        raise InputError(
+            f"channels_last=True, but the last axis of {name} has {shape[-1]} entries instead of 3: "
+            f"shape {shape}. Leave channels_last out for (n, 3, height, width).",
+            code="CL-INPUT-LAYOUT",
+        )
+    if not channels_last and shape[-3] != 3:
+        raise _layout_error(array, shape, name)
+
+
 def _from_batch(
     batch: np.ndarray | torch.Tensor, value_range: ValueRange, channels_last: bool
 ) -> ImageSource:
-    if batch.ndim == 3:
-        batch = batch[None]
-    # One row goes through all checks at once; the others when they are read.
-    head = batch[: 1 if batch.ndim == 4 else None]
-    to_unit(head, value_range="any", channels_last=channels_last)
+    _check_shape(batch, channels_last, "images")
+    whole = batch[None] if batch.ndim == 3 else batch
 
     def read(start: int, stop: int) -> torch.Tensor:
-        return to_unit(batch[start:stop], value_range=value_range, channels_last=channels_last)
+        part = start > 0 or stop < len(whole)
+        return to_unit(
+            whole[start:stop],
+            value_range=value_range,
+            channels_last=channels_last,
+            name=f"images[{start}:{stop}]" if part else "images",
+        )
 
     def digest(start: int, stop: int) -> str:
         hasher = hashlib.sha256(f"batch:{channels_last}:{value_range}:".encode())
-        _hash_array(hasher, batch[start:stop])
+        _hash_array(hasher, whole[start:stop])
         return hasher.hexdigest()
 
-    return ImageSource(len(batch), read, digest)
+    return ImageSource(len(whole), read, digest)
 
 
 def _from_items(items: Any, value_range: ValueRange, channels_last: bool) -> ImageSource:

@@ -108,8 +108,11 @@ class Fit:
         start = round((have - want) / 2) if self.crop_offset == "round" else (have - want) // 2
         return -start, start + want - have
 
-    def tensor(self, images: torch.Tensor) -> torch.Tensor:
-        """Fit a floating batch (n, c, h, w) with values in [0, 1]; keeps gradients."""
+    def tensor(self, images: torch.Tensor, *, clip: bool = True) -> torch.Tensor:
+        """Fit a floating batch (n, c, h, w); keeps gradients.
+
+        `clip` cuts the overshoot of the bicubic filter to [0, 1], as Pillow does.
+        """
         size = self.scaled(*images.shape[-2:])
         if size != tuple(images.shape[-2:]):
             if self.interpolation == "nearest":
@@ -119,7 +122,7 @@ class Fit:
                 images = functional.interpolate(
                     images, size, mode=mode, antialias=True, align_corners=False
                 )
-                if mode == "bicubic":  # it overshoots at edges; Pillow clips as well
+                if mode == "bicubic" and clip:
                     images = images.clamp(0.0, 1.0)
         left, top, right, bottom = self.offsets(*size)
         if (left, top, right, bottom) == (0, 0, 0, 0):
