@@ -1,0 +1,153 @@
+"""``conceptlab explain``: from images to a report on what the model sees."""
+
+from __future__ import annotations
+
+__all__ = ["explain"]
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from conceptlab.errors import InputError, unknown_name
+
+
+def explain(
+    images: Annotated[
+        Path | None,
+        typer.Argument(help="A folder, zip or file of images; rendered scenes when left out."),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="embedded, torchvision:NAME, torchvision:NAME@WEIGHTS, or FILE.py:FUNCTION."
+        ),
+    ] = "embedded",
+    layer: Annotated[str | None, typer.Option(help="Where to cut; found when left out.")] = None,
+    target: Annotated[
+        str, typer.Option(help="A class by name or number, or 'predicted'.")
+    ] = "predicted",
+    concepts: Annotated[str, typer.Option(help="How many concepts, or 'auto'.")] = "10",
+    patch_size: Annotated[int | None, typer.Option(help="Side of the crops in pixels.")] = None,
+    patches: Annotated[str, typer.Option(help="grid, random or none.")] = "grid",
+    extractor: Annotated[str, typer.Option(help="nmf, or semi-nmf for signed layers.")] = "nmf",
+    depth: Annotated[int, typer.Option(help="Levels of recursion.")] = 1,
+    maps: Annotated[str, typer.Option(help="implicit, upsample, occlusion, rise or none.")] = "implicit",
+    max_images: Annotated[int, typer.Option(help="Use at most so many images.")] = 256,
+    size: Annotated[int | None, typer.Option(help="Side to which images are scaled.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    out: Annotated[Path, typer.Option(help="The HTML report.")] = Path("conceptlab-report/explain.html"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Find a model's concepts, rank them, show where they are, and check them."""
+    from attribution.explain import explain as explain_model
+    from attribution.explain import recommended_layer
+    from conceptlab.extractors import NMFConcepts, SemiNMF
+    from conceptlab.models import SplitModel
+    from conceptlab.models.load import load_model
+
+    console = Console(stderr=as_json)
+    start = time.perf_counter()
+    known = {"nmf": NMFConcepts, "semi-nmf": SemiNMF}
+    if extractor not in known:
+        raise unknown_name("extractor", extractor, known)
+    loaded = load_model(model)
+    batch, source = _load(images, size or loaded.size, max_images, seed)
+    console.print(f"{len(batch)} images from {source}, {batch.shape[-1]} px; model {model}")
+    chosen = layer or loaded.layer
+    if chosen is None:
+        chosen = recommended_layer(loaded.model, batch[:2], loaded.preprocess, loaded.output)
+    split = SplitModel(
+        loaded.model,
+        chosen,
+        preprocess=loaded.preprocess,
+        output=loaded.output,
+        class_names=loaded.class_names,
+        device=device,
+    )
+    explanation = explain_model(
+        split,
+        batch,
+        target=_target(target, loaded.class_names),
+        n_concepts=_count(concepts),
+        patch_size=patch_size,
+        patches=patches,
+        extractor=known[extractor](),
+        depth=depth,
+        maps=None if maps == "none" else maps,
+        random_state=seed,
+    )
+    name = type(loaded.model).__name__ if model == "embedded" else model
+    report = explanation.save(out, title=f"What {name} sees").resolve()
+    seconds = time.perf_counter() - start
+    if as_json:
+        facts = {**explanation.to_dict(), "report": str(report), "seconds": round(seconds, 1)}
+        typer.echo(json.dumps(facts, indent=2, default=str))
+        return
+    _show(console, explanation, chosen)
+    console.print(f"Report: {report}  ({seconds:.0f} s)", soft_wrap=True, highlight=False)
+
+
+def _load(images: Path | None, size: int, limit: int, seed: int) -> tuple[Any, str]:
+    if images is None:
+        from conceptlab.datasets import load_scenes
+
+        return load_scenes("test", limit, seed=seed).images, "the rendered world"
+    if not images.exists():
+        raise InputError(f"{images} does not exist; give a folder, zip or file.", code="CL-INPUT-FILE")
+    from conceptlab.datasets.images import as_image_batch, image_source
+
+    source = image_source(images)
+    # Evenly through the folder, so that every class is there.
+    places = np.unique(np.linspace(0, len(source) - 1, min(limit, len(source))).round().astype(int))
+    parts = [as_image_batch(source.read(int(i), int(i) + 1), size=size) for i in places]
+    import torch
+
+    return torch.cat(parts), str(images)
+
+
+def _target(target: str, names: list[str] | None) -> int | str:
+    if target == "predicted":
+        return target
+    if names is not None and target in names:
+        return names.index(target)
+    if target.lstrip("-").isdigit():
+        return int(target)
+    raise unknown_name("class", target, names or ["predicted", "0", "1"], code="CL-INPUT-TARGET")
+
+
+def _count(concepts: str) -> Any:
+    if concepts == "auto":
+        return "auto"
+    if not concepts.isdigit() or int(concepts) < 1:
+        raise InputError(
+            f"--concepts must be a positive number or 'auto', got {concepts!r}.",
+            code="CL-INPUT-RANGE",
+        )
+    return int(concepts)
+
+
+def _show(console: Console, explanation: Any, layer: str) -> None:
+    table = Table(title=f"Concepts of {layer}", title_justify="left")
+    table.add_column("concept")
+    for column in ("importance", "interval", "effect", "prevalence"):
+        table.add_column(column, justify="right")
+    for row in explanation.to_frame().head(10).to_dict(orient="records"):
+        table.add_row(
+            row["concept"],
+            f"{row['importance']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+            f"{row['effect']:+.3f}",
+            f"{row['prevalence']:.0%}",
+        )
+    console.print(table)
+    split = [root for root in explanation.tree.roots if root.children] if explanation.tree else []
+    for root in split:
+        parts = ", ".join(child.name for child in root.children)
+        console.print(f"{root.name} mixes two things (p = {root.test.p_value:.2f}): {parts}")

@@ -1,0 +1,172 @@
+"""One call from a model and images to an explanation that has been checked."""
+
+from __future__ import annotations
+
+__all__ = ["explain"]
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from torch import nn
+
+from conceptlab.arrays import as_tensor
+from conceptlab.datasets.images import as_image_batch
+from conceptlab.errors import SplitError
+from conceptlab.extractors import CRAFT
+from conceptlab.importance import HeadOnCoefficients
+from conceptlab.models import SplitModel
+from conceptlab.progress import Progress
+from conceptlab.seeds import RandomState
+
+if TYPE_CHECKING:
+    from conceptlab.explanation import Explanation
+
+_SHARE_OF_SIDE = 2 / 7  # the paper's 64 px patches of 224 px images
+
+
+def explain(
+    model: nn.Module | SplitModel,
+    images: Any,
+    *,
+    layer: str | None = None,
+    target: int | str | Sequence[int] | np.ndarray = "predicted",
+    n_concepts: int | Literal["auto"] = 10,
+    patch_size: int | None = None,
+    depth: int = 1,
+    preprocess: Callable[[Any], Any] | None = None,
+    output: Any = None,
+    class_names: Sequence[str] | None = None,
+    maps: str | None = "implicit",
+    n_maps: int = 64,
+    faithfulness: bool = True,
+    random_state: RandomState = None,
+    progress: Progress = None,
+    **settings: Any,
+) -> Explanation:
+    """Explain a classifier by its concepts, and measure how far to trust that.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or SplitModel
+        The classifier; it comes back as it was.
+    images : tensor, ndarray or sequence of images
+        (n, 3, H, W), floats in [0, 1] or bytes. Concepts are found on these.
+    layer : str, optional
+        Where to cut; by default the layer that :meth:`SplitModel.suggest`
+        recommends.
+    target : int, "predicted", or sequence of int
+        The output to explain: one for all images, each image's own prediction,
+        or one for each image.
+    n_concepts : int or "auto"
+        Number of concepts.
+    patch_size : int, optional
+        Side of a crop; two sevenths of the image's shorter side by default.
+    depth : int
+        Levels of recursion for concepts that mix two things.
+    preprocess, output, class_names
+        As for :class:`SplitModel`; unused when `model` is one.
+    maps : str or None
+        Method of the concept maps.
+    n_maps : int
+        How many images get maps.
+    faithfulness : bool
+        Whether to add deletion and insertion curves beside their controls.
+    random_state : int, RandomState, Generator or None
+        Seed of everything.
+    progress : bool or callable, optional
+        See :data:`conceptlab.progress.Progress`.
+    **settings
+        Further parameters of :class:`CRAFT`.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    SplitError
+        If no layer can be cut, or h(g(x)) is not f(x) there.
+    InputError
+        Images or settings that do not fit.
+
+    Examples
+    --------
+    >>> from conceptlab.datasets import load_embedded_classifier, load_scenes
+    >>> scenes = load_scenes("test", 32, seed=0)
+    >>> found = explain(load_embedded_classifier(), scenes.images, n_concepts=4, depth=0,
+    ...                 maps=None, faithfulness=False, random_state=0)
+    >>> found.importance.mean.shape
+    (4,)
+    """
+    if isinstance(model, SplitModel):
+        split = model
+        batch = _batch(images, split.preprocess)
+    else:
+        batch = _batch(images, preprocess)
+        split = SplitModel(
+            model,
+            layer or recommended_layer(model, batch[:2], preprocess, output),
+            preprocess=preprocess,
+            output=output,
+            class_names=class_names,
+        )
+    split.check(batch[:4])
+    side = patch_size or max(8, round(_SHARE_OF_SIDE * min(batch.shape[-2:])))
+    craft = CRAFT(
+        split, n_concepts, patch_size=side, depth=depth, random_state=random_state, **settings
+    )
+    craft.fit(batch, target=target, progress=progress)
+    explanation = craft.explain(batch, target=target, maps=maps, n_maps=n_maps, progress=progress)
+    if faithfulness:
+        explanation.faithfulness = measure(craft, batch, explanation, progress=progress)
+    return explanation
+
+
+def recommended_layer(
+    model: nn.Module, example: Any, preprocess: Callable[[Any], Any] | None = None, output: Any = None
+) -> str:
+    """Name the layer that :meth:`SplitModel.suggest` recommends.
+
+    Raises
+    ------
+    SplitError
+        If it recommends none (``CL-SPLIT-LAYER``).
+    """
+    example = as_tensor(example)
+    shown = preprocess(example) if preprocess is not None else example
+    table = SplitModel.suggest(model, shown, output=output)
+    found = list(table.loc[table["recommended"], "name"])
+    if not found:
+        raise SplitError(
+            f"No layer of {type(model).__name__} can be cut so that h(g(x)) = f(x). Look at "
+            "SplitModel.suggest(model, example), and name one with layer=."
+        )
+    return str(found[0])
+
+
+def measure(
+    craft: CRAFT, images: Any, explanation: Explanation, *, progress: Progress = None
+) -> Any:
+    """Measure the faithfulness of a fitted CRAFT on `images`.
+
+    Returns
+    -------
+    FaithfulnessReport
+    """
+    from attribution.faithfulness import faithfulness
+
+    U = craft.transform(as_tensor(images), pooled=False)
+    return faithfulness(
+        HeadOnCoefficients.from_extractor(craft.split, craft.extractor_),
+        U,
+        explanation.importance,
+        target=explanation.target,
+        logits=explanation.logits,
+        random_state=craft.seed_,
+        progress=progress,
+    )
+
+
+def _batch(images: Any, preprocess: Callable[[Any], Any] | None) -> Any:
+    return as_image_batch(images, value_range="any" if preprocess is None else "unit")

@@ -1,0 +1,618 @@
+"""CRAFT: concepts of a model by recursive activation factorisation.
+
+Fel, Picard, Béthune, Boissin, Vigouroux, Colin, Cadène and Serre, *CRAFT:
+Concept Recursive Activation FacTorization for Explainability*, CVPR 2023
+(arXiv 2211.10154).
+"""
+
+from __future__ import annotations
+
+__all__ = ["CRAFT"]
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from conceptlab.arrays import as_numpy
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.extractors.base import ConceptExtractor
+from conceptlab.extractors.mixing import MixingTest
+from conceptlab.extractors.recursion import Recursion, strongest
+from conceptlab.extractors.tree import ConceptNode, ConceptTree
+from conceptlab.extractors.views import ImageViews
+from conceptlab.models import SplitModel
+from conceptlab.progress import Progress
+from conceptlab.seeds import RandomState, draw_seed
+
+if TYPE_CHECKING:
+    from conceptlab.bank import ConceptBank
+    from conceptlab.explanation import Explanation
+    from conceptlab.importance import Importance
+
+Target = int | str | Sequence[int] | np.ndarray | None
+Split = Literal["auto"] | Callable[[ConceptNode, MixingTest], bool] | Sequence[int]
+
+
+class CRAFT(BaseEstimator):
+    """Find, rank and locate the concepts that a classifier uses.
+
+    Crops of the images are turned into activations A of a layer, factorised as
+    A ≈ U W with U, W ≥ 0 (equation 1 of the paper); the rows of W are concepts.
+    Sobol indices of the masked coefficients rank them (section 3.3), concepts
+    that mix two things are refactorised at an earlier layer (section 3.2), and
+    implicit differentiation of the factorisation shows where they are
+    (section 3.4).
+
+    Parameters
+    ----------
+    split : SplitModel
+        The model cut at a layer, f = h∘g.
+    n_concepts : int or "auto"
+        Number of concepts k; ``"auto"`` chooses by held-out error and stability
+        (:func:`conceptlab.extractors.rank.select_rank`).
+    patch_size : int
+        Side of a crop in pixels; it is resized to the size of the whole image.
+    patches : {"grid", "random", "none"}
+        Where rows come from, each its own estimand: a regular grid of crops
+        with a fifth of overlap (as the authors' code does), random crops (as
+        the paper says), or none, where every position of the whole image's map
+        is a row (many times faster, and concepts keep their context).
+    n_crops : int
+        Crops an image, for ``patches="random"``.
+    extractor : ConceptExtractor, optional
+        What factorises; it is cloned. :class:`NMFConcepts` by default; take
+        :class:`SemiNMF` for layers with negative activations (GELU, tokens).
+    layers : sequence of str, optional
+        Earlier layers for the recursion, the latest first.
+    depth : int
+        Levels of recursion; 0 for none. More than 0 needs `layers`, or takes the
+        blocks before the cut.
+    split_when : "auto", callable or sequence of int
+        Which concepts are refactorised. ``"auto"``: the mixing test rejects one
+        cluster at `alpha`. A callable gets (node, test); a sequence names roots.
+    alpha : float
+        Level of the mixing test, shared over the concepts of a level
+        (Bonferroni).
+    n_children : int
+        Concepts of each refactorisation.
+    importance : SobolImportance, optional
+        How importance is estimated; cloned and seeded. By default 32 designs
+        with Jansen's estimator, and the exact closed form where the head is
+        linear in the coefficients.
+    max_patches : int
+        The most patches that stand for a concept in tests and pictures.
+    storage : {"memory", "disk"}
+        ``"disk"`` keeps activations in shards in a temporary folder and fits by
+        ``partial_fit``, so that memory does not grow with the images.
+    batch_size : int
+        Images or crops in a pass.
+    random_state : int, RandomState, Generator or None
+        Seed of crops, factorisation, designs and tests.
+
+    Attributes
+    ----------
+    extractor_ : ConceptExtractor
+        The fitted factorisation.
+    components_ : numpy.ndarray of shape (k, n_channels)
+        The concepts W.
+    importance_ : Importance
+        Local and global indices, when a target or images allowed them.
+    importances_ : numpy.ndarray of shape (k,)
+        The global ones.
+    tree_ : ConceptTree
+        The concepts and what they were split into.
+    patches_ : pandas.DataFrame-like structured ndarray
+        ``image``, ``y``, ``x``, ``side`` of each row of the factorised matrix.
+    patch_coefficients_ : numpy.ndarray of shape (n_rows, k)
+        U of those rows.
+    concept_names_ : list of str
+        ``"concept 0"``, ...; may be replaced, see :meth:`rename`.
+    rank_selection_ : RankSelection
+        Only for ``n_concepts="auto"``.
+    seed_ : int
+        The seed that was used.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> with torch.random.fork_rng():
+    ...     _ = torch.manual_seed(0)
+    ...     body = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU())
+    ...     model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    ...     images = torch.rand(12, 3, 32, 32)
+    >>> craft = CRAFT(SplitModel(model, at="0"), n_concepts=3, patch_size=16, random_state=0)
+    >>> craft.fit(images, target=1).importances_.shape
+    (3,)
+    >>> craft.transform(images).shape
+    (12, 3)
+    """
+
+    def __init__(
+        self,
+        split: SplitModel,
+        n_concepts: int | Literal["auto"] = 10,
+        *,
+        patch_size: int = 64,
+        patches: str = "grid",
+        n_crops: int = 16,
+        extractor: ConceptExtractor | None = None,
+        layers: Sequence[str] | None = None,
+        depth: int = 0,
+        split_when: Split = "auto",
+        alpha: float = 0.05,
+        n_children: int = 2,
+        importance: Any = None,
+        max_patches: int = 100,
+        storage: str = "memory",
+        batch_size: int = 64,
+        random_state: RandomState = None,
+    ) -> None:
+        self.split = split
+        self.n_concepts = n_concepts
+        self.patch_size = patch_size
+        self.patches = patches
+        self.n_crops = n_crops
+        self.extractor = extractor
+        self.layers = layers
+        self.depth = depth
+        self.split_when = split_when
+        self.alpha = alpha
+        self.n_children = n_children
+        self.importance = importance
+        self.max_patches = max_patches
+        self.storage = storage
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    # ------------------------------------------------------------------- fit
+    def fit(
+        self, images: Any, y: Any = None, *, target: Target = "predicted", progress: Progress = None
+    ) -> CRAFT:
+        """Find the concepts of `images`, rank them, and split those that mix.
+
+        Parameters
+        ----------
+        images : tensor, ndarray or sequence of images
+            (n, 3, H, W), floats in [0, 1] or bytes; see
+            :func:`conceptlab.datasets.as_image_batch`. Take images of one class to
+            see the concepts of that class.
+        y : ignored
+            For pipelines.
+        target : int, "predicted", sequence of int, or None
+            The output whose variance is explained: one for all, each image's
+            own prediction, or one for each image. None finds concepts without
+            ranking them.
+        progress : bool or callable, optional
+            See :data:`conceptlab.progress.Progress`.
+
+        Returns
+        -------
+        CRAFT
+            The estimator itself.
+
+        Raises
+        ------
+        InputError
+            Images or settings that do not fit; negative activations
+            (``CL-INPUT-NEGATIVE``); more concepts than rows or channels.
+        SplitError
+            A layer that cannot be cut; see :class:`SplitModel`.
+        """
+        self._check_settings()
+        seed = draw_seed(self.random_state)
+        views = self._views(images, seed)
+        if target is not None:  # a wrong target must not cost the whole fit
+            views.check_target(target)
+        rows = views.rows(self.split, storage=self.storage, progress=progress)
+        self._fit_rows(rows, views, seed)
+        self._rank_and_split(views, target, progress)
+        return self
+
+    def fit_classes(
+        self,
+        images: Any,
+        y: Any = None,
+        *,
+        targets: Sequence[int] | None = None,
+        progress: Progress = None,
+    ) -> dict[int, CRAFT]:
+        """Fit one CRAFT a class, with a single pass of g over all crops.
+
+        Parameters
+        ----------
+        images : as for :meth:`fit`
+            Images of all classes together.
+        y : array-like of shape (n,), optional
+            The class of each image; the model's own prediction by default, as
+            in the paper.
+        targets : sequence of int, optional
+            Which classes; by default all that hold an image.
+        progress : bool or callable, optional
+            See :data:`conceptlab.progress.Progress`.
+
+        Returns
+        -------
+        dict of int to CRAFT
+            A fitted clone for each class, with ``patches_["image"]`` counting all
+            the images given.
+        """
+        self._check_settings()
+        seed = draw_seed(self.random_state)
+        views = self._views(images, seed)
+        labels = views.predictions() if y is None else np.asarray(y)
+        if labels.shape != (len(views),):
+            raise InputError(
+                f"y must hold one class for each of the {len(views)} images, got shape {labels.shape}.",
+                code="CL-INPUT-LABELS",
+            )
+        chosen = [int(t) for t in (np.unique(labels) if targets is None else targets)]
+        absent = [t for t in chosen if not (labels == t).any()]
+        if absent:
+            raise InputError(
+                f"No image of class {', '.join(map(str, absent[:5]))} among the {len(views)} given; "
+                "leave it out of targets, or add images.",
+                code="CL-INPUT-LABELS",
+            )
+        rows = views.rows(self.split, storage="memory", progress=progress)
+        fitted = {}
+        for t in chosen:
+            part = views.subset(np.flatnonzero(labels == t))
+            member = np.isin(views.index["image"], part.chosen)
+            craft = clone(self).set_params(random_state=seed)
+            craft._fit_rows(rows[member], part, seed, index=views.index[member])
+            craft._rank_and_split(part, t, progress)
+            fitted[t] = craft
+        return fitted
+
+    # ------------------------------------------------------------- use
+    def transform(self, images: Any, *, pooled: bool = True) -> Any:
+        """Give the concept coefficients of whole images.
+
+        Parameters
+        ----------
+        images : as for :meth:`fit`
+            Any number of images.
+        pooled : bool
+            Whether to average over positions.
+
+        Returns
+        -------
+        ndarray or tensor of shape (n, k), or (n, *positions, k) unless `pooled`
+            U, a tensor where `images` is one; each position is coded by its own
+            non-negative least squares.
+        """
+        check_is_fitted(self, "extractor_")
+        U, _ = ImageViews.of(images, self.split, self.batch_size).coefficients(self.extractor_)
+        if pooled and U.ndim > 2:
+            U = U.mean(axis=tuple(range(1, U.ndim - 1)))
+        return torch.from_numpy(U).to(images.device) if isinstance(images, torch.Tensor) else U
+
+    def estimate_importance(
+        self, images: Any, *, target: Target = "predicted", progress: Progress = None
+    ) -> Importance:
+        """Estimate the importance of the fitted concepts on `images`.
+
+        Parameters
+        ----------
+        images, target, progress
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        Importance
+            ``values`` (n, k), ``mean`` (k,), ``interval`` (k, 2), ...
+        """
+        check_is_fitted(self, "extractor_")
+        views = ImageViews.of(images, self.split, self.batch_size)
+        return self._importance(views, self.split, self.extractor_, target, progress)
+
+    def maps(self, images: Any, *, method: str = "implicit", **options: Any) -> Any:
+        """Show where each concept is; see :func:`conceptlab.maps.concept_maps`.
+
+        Returns
+        -------
+        ndarray or tensor of shape (n, k, H, W), float32
+        """
+        from conceptlab.maps import concept_maps
+
+        check_is_fitted(self, "extractor_")
+        return concept_maps(self.split, self.extractor_, images, method=method, **options)
+
+    def explain(
+        self,
+        images: Any,
+        *,
+        target: Target = "predicted",
+        maps: str | None = "implicit",
+        n_maps: int = 64,
+        n_patches: int = 8,
+        patch_images: Any = None,
+        progress: Progress = None,
+    ) -> Explanation:
+        """Explain the model's answers on `images` by the fitted concepts.
+
+        Parameters
+        ----------
+        images : as for :meth:`fit`
+            What to explain; the fitted images themselves, or new ones.
+        target : as for :meth:`fit`
+            The output to explain.
+        maps : str or None
+            Method of the concept maps, or None to leave them out.
+        n_maps : int
+            How many images get maps; the explanation keeps those images only.
+        n_patches : int
+            Best patches shown for each concept.
+        patch_images : as for :meth:`fit`, optional
+            The images that the concepts were fitted on, where `images` are
+            others; patches are cut from them.
+        progress : bool or callable, optional
+            See :data:`conceptlab.progress.Progress`.
+
+        Returns
+        -------
+        Explanation
+            With ``plot()``, ``to_frame()``, an HTML view and ``save()``.
+        """
+        from conceptlab.explanation import Explanation
+
+        check_is_fitted(self, "extractor_")
+        views = ImageViews.of(images, self.split, self.batch_size)
+        U, logits = views.coefficients(self.extractor_, progress=progress)
+        target_of = views.check_target(target, logits)
+        importance = self._importance(
+            views, self.split, self.extractor_, target_of, progress, known=(U, logits)
+        )
+        source = views if patch_images is None else ImageViews.of(patch_images, self.split)
+        pooled = U.mean(axis=tuple(range(1, U.ndim - 1))) if U.ndim > 2 else U
+        shown = views.pictures(n_maps)
+        located = None
+        if maps is not None and shown is not None:
+            located = as_numpy(self.maps(shown, method=maps, progress=progress))
+        return Explanation(
+            names=list(self.concept_names_),
+            importance=importance,
+            images=as_numpy(shown) if shown is not None else np.empty((0, 3, 1, 1), np.float32),
+            coefficients=pooled,
+            maps=located,
+            patches=[source.crops(self.patches_[root.patches[:n_patches]]) for root in self.tree_.roots],
+            logits=logits,
+            target=target_of,
+            class_names=self.split.class_names,
+            tree=self.tree_,
+            settings=self._provenance(maps),
+        )
+
+    def rename(self, names: Sequence[str]) -> CRAFT:
+        """Give the concepts names, in the order of ``components_``; returns the estimator."""
+        check_is_fitted(self, "extractor_")
+        names = [str(name) for name in names]
+        if len(names) != len(self.components_) or len(set(names)) != len(names):
+            raise InputError(
+                f"rename needs {len(self.components_)} different names, got {names[:5]}.",
+                code="CL-INPUT-NAMES",
+            )
+        for root, name in zip(self.tree_.roots, names, strict=True):
+            for node in root.walk():
+                node.name = name + node.name[len(root.name) :] if node is not root else node.name
+            root.name = name
+        self.concept_names_ = names
+        return self
+
+    def to_bank(self) -> ConceptBank:
+        """Give the concepts as a :class:`ConceptBank` in the space of the cut layer."""
+        check_is_fitted(self, "extractor_")
+        return self.extractor_.to_bank(names=self.concept_names_, space=self.split.fingerprint)
+
+    # --------------------------------------------------------- save and load
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write concepts, tree and importance to a folder; the model is not written."""
+        from conceptlab.extractors.craft_files import save_craft
+
+        check_is_fitted(self, "extractor_")
+        return save_craft(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], split: SplitModel) -> CRAFT:
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder.
+        split : SplitModel
+            The same model at the same layer.
+
+        Raises
+        ------
+        SpaceMismatchError
+            If `split` is another model or layer.
+        CheckpointError
+            If the folder is damaged, newer, or something else.
+        """
+        from conceptlab.extractors.craft_files import load_craft
+
+        return load_craft(cls, path, split)
+
+    # ---------------------------------------------------------------- inside
+    def _check_settings(self) -> None:
+        if not isinstance(self.split, SplitModel):
+            raise InputError(
+                f"split must be a SplitModel, got {type(self.split).__name__}. "
+                "Wrap the model: SplitModel(model, at='layer4').",
+                code="CL-INPUT-TYPE",
+            )
+        if self.patches not in ("grid", "random", "none"):
+            raise unknown_name("patches", self.patches, ["grid", "random", "none"])
+        if self.storage not in ("memory", "disk"):
+            raise unknown_name("storage", self.storage, ["memory", "disk"])
+        if self.n_concepts != "auto" and (
+            not isinstance(self.n_concepts, int | np.integer) or self.n_concepts < 1
+        ):
+            raise InputError(
+                f"n_concepts must be a positive int or 'auto', got {self.n_concepts!r}.",
+                code="CL-INPUT-RANGE",
+            )
+
+    def _views(self, images: Any, seed: int) -> ImageViews:
+        return ImageViews.of(
+            images,
+            self.split,
+            self.batch_size,
+            patches=self.patches,
+            patch_size=self.patch_size,
+            n_crops=self.n_crops,
+            seed=seed,
+        )
+
+    def _factoriser(self, seed: int) -> ConceptExtractor:
+        from conceptlab.extractors.nmf import NMFConcepts
+
+        base = NMFConcepts() if self.extractor is None else self.extractor
+        return clone(base).set_params(random_state=seed)
+
+    def _fit_rows(
+        self, rows: Any, views: ImageViews, seed: int, index: np.ndarray | None = None
+    ) -> None:
+        """Factorise rows and note which patches are strongest."""
+        extractor = self._factoriser(seed)
+        n_concepts = self.n_concepts
+        if n_concepts == "auto":
+            from conceptlab.extractors.rank import select_rank
+
+            self.rank_selection_ = select_rank(
+                views.sample(rows, seed), extractor=extractor, random_state=seed
+            )
+            n_concepts = self.rank_selection_.n_concepts
+        extractor.set_params(n_concepts=int(n_concepts))
+        self.extractor_ = extractor.fit(rows)
+        self.components_ = np.asarray(extractor.components_)
+        self.patches_ = views.index if index is None else index
+        self.patch_coefficients_ = views.code(rows, self.extractor_)
+        self.concept_names_ = [f"concept {i}" for i in range(len(self.components_))]
+        self.n_features_in_ = int(self.components_.shape[1])
+        self.seed_ = seed
+
+    def _rank_and_split(self, views: ImageViews, target: Target, progress: Progress) -> None:
+        roots = []
+        for i, name in enumerate(self.concept_names_):
+            best = strongest(self.patch_coefficients_[:, i], 0.9, self.max_patches)
+            roots.append(
+                ConceptNode(
+                    name,
+                    self.split.layer,
+                    self.components_[i],
+                    patches=best,
+                    coefficients=self.patch_coefficients_[best, i],
+                )
+            )
+        self.tree_ = ConceptTree(self.split.layer, roots)
+        if target is None:
+            return
+        U, logits = views.coefficients(self.extractor_, progress=progress)
+        target = views.check_target(target, logits)
+        self.importance_ = self._importance(
+            views, self.split, self.extractor_, target, progress, known=(U, logits)
+        )
+        self.importances_ = np.asarray(self.importance_.mean)
+        for root, value, interval in zip(
+            roots, self.importances_, np.asarray(self.importance_.interval), strict=True
+        ):
+            root.importance = float(value)
+            root.interval = (float(interval[0]), float(interval[1]))
+        if self.depth > 0:
+            self._recurse(views, roots, target)
+
+    def _recurse(self, views: ImageViews, roots: list[ConceptNode], target: np.ndarray) -> None:
+        layers = list(self.layers) if self.layers is not None else self._earlier_layers(views)
+        splits = {layer: self.split.at_layer(layer) for layer in layers[: self.depth]}
+
+        def importance_at(
+            layer: str, extractor: ConceptExtractor, rows: np.ndarray
+        ) -> tuple[np.ndarray, np.ndarray]:
+            images = np.unique(self.patches_["image"][rows])[: self.max_patches]
+            part = views.subset(images)
+            found = self._importance(
+                part, splits[layer], extractor, target[part.places], progress=False
+            )
+            return np.asarray(found.mean), np.asarray(found.interval)
+
+        Recursion(
+            layers=layers,
+            rows_at=lambda layer, rows: views.rows_of(splits[layer], self.patches_[rows]),
+            importance_at=importance_at,
+            extractor=self._factoriser(self.seed_),
+            n_children=self.n_children,
+            decide=self._decide(len(roots)),
+            quantile=0.9,
+            limit=self.max_patches,
+            seed=self.seed_,
+        ).refine(roots, self.depth)
+
+    def _decide(self, n_roots: int) -> Callable[[ConceptNode, MixingTest], bool]:
+        if callable(self.split_when):
+            return self.split_when
+        if self.split_when == "auto":
+            return lambda node, test: test.mixes(self.alpha / max(n_roots, 1))
+        named = {f"concept {int(i)}" for i in self.split_when}
+        return lambda node, test: node.name in named
+
+    def _earlier_layers(self, views: ImageViews) -> list[str]:
+        """Take the blocks before the cut that have positions, the latest first."""
+        table = SplitModel.suggest(
+            self.split.model, views.model_input(1), output=self.split.output
+        )
+        names = list(table["name"])
+        if self.split.layer not in names:
+            return []
+        place = names.index(self.split.layer)
+        depth_of_name = self.split.layer.count(".")
+        width = table["shape"].map(len)
+        return [
+            name
+            for name, rank in zip(names[:place][::-1], width[:place][::-1], strict=True)
+            if name.count(".") == depth_of_name and rank == width[place]
+        ]
+
+    def _importance(
+        self,
+        views: ImageViews,
+        split: SplitModel,
+        extractor: ConceptExtractor,
+        target: Target,
+        progress: Progress,
+        known: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Importance:
+        from conceptlab.importance import HeadOnCoefficients, SobolImportance
+
+        U, logits = known or views.coefficients(extractor, split=split, progress=progress)
+        estimator = SobolImportance() if self.importance is None else clone(self.importance)
+        estimator.set_params(random_state=getattr(self, "seed_", 0))
+        head = HeadOnCoefficients.from_extractor(split, extractor)
+        return estimator(head, U, target=views.check_target(target, logits), progress=progress)
+
+    def _provenance(self, maps: str | None) -> dict[str, Any]:
+        from conceptlab.provenance import provenance
+
+        return provenance(
+            layer=self.split.layer,
+            model=type(self.split.model).__name__,
+            fingerprint=self.split.fingerprint,
+            n_concepts=len(self.components_),
+            patches=self.patches,
+            patch_size=self.patch_size,
+            extractor=type(self.extractor_).__name__,
+            maps=maps,
+            seed=self.seed_,
+        )
+
+
+def _is_text(images: Any) -> bool:
+    return isinstance(images, Mapping)
