@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["SplitModel"]
+__all__ = ["ActivationStore", "Patches", "SplitModel", "crop", "pooled_activations"]
 
+from conceptlab.models.patches import Patches, crop, pooled_activations
 from conceptlab.models.split import SplitModel
+from conceptlab.models.store import ActivationStore
