@@ -10,7 +10,7 @@ from __future__ import annotations
 __all__ = ["CRAFT"]
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -107,8 +107,8 @@ class CRAFT(BaseEstimator):
         The global ones.
     tree_ : ConceptTree
         The concepts and what they were split into.
-    patches_ : pandas.DataFrame-like structured ndarray
-        ``image``, ``y``, ``x``, ``side`` of each row of the factorised matrix.
+    patches_ : numpy.ndarray of shape (n_rows, 4)
+        Image, y, x and side in pixels of each row of the factorised matrix.
     patch_coefficients_ : numpy.ndarray of shape (n_rows, k)
         U of those rows.
     concept_names_ : list of str
@@ -240,8 +240,8 @@ class CRAFT(BaseEstimator):
         Returns
         -------
         dict of int to CRAFT
-            A fitted clone for each class, with ``patches_["image"]`` counting all
-            the images given.
+            A fitted clone for each class, with the image numbers in ``patches_``
+            counting all the images given.
         """
         self._check_settings()
         seed = draw_seed(self.random_state)
@@ -264,7 +264,7 @@ class CRAFT(BaseEstimator):
         fitted = {}
         for t in chosen:
             part = views.subset(np.flatnonzero(labels == t))
-            member = np.isin(views.index["image"], part.chosen)
+            member = np.isin(views.index[:, 0], part.chosen)
             craft = clone(self).set_params(random_state=seed)
             craft._fit_rows(rows[member], part, seed, index=views.index[member])
             craft._rank_and_split(part, t, progress)
@@ -537,7 +537,7 @@ class CRAFT(BaseEstimator):
         def importance_at(
             layer: str, extractor: ConceptExtractor, rows: np.ndarray
         ) -> tuple[np.ndarray, np.ndarray]:
-            images = np.unique(self.patches_["image"][rows])[: self.max_patches]
+            images = np.unique(self.patches_[rows, 0])[: self.max_patches]
             part = views.subset(images)
             found = self._importance(
                 part, splits[layer], extractor, target[part.places], progress=False
@@ -612,7 +612,3 @@ class CRAFT(BaseEstimator):
             maps=maps,
             seed=self.seed_,
         )
-
-
-def _is_text(images: Any) -> bool:
-    return isinstance(images, Mapping)

@@ -1,0 +1,78 @@
+"""A fitted CRAFT as a folder: concepts, tree, importance, settings; never the model."""
+
+from __future__ import annotations
+
+__all__ = ["load_craft", "save_craft"]
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conceptlab.errors import SpaceMismatchError
+from conceptlab.extractors.tree import ConceptTree
+from conceptlab.io.files import Bundle, read_bundle, write_bundle
+
+if TYPE_CHECKING:
+    from conceptlab.extractors.craft import CRAFT
+    from conceptlab.models import SplitModel
+
+_PLAIN = (
+    "n_concepts", "patch_size", "patches", "n_crops", "layers", "depth", "alpha", "n_children",
+    "max_patches", "storage", "batch_size",
+)  # fmt: skip
+
+
+def save_craft(craft: CRAFT, path: str | os.PathLike[str]) -> Path:
+    """Write the fitted parts of `craft`.
+
+    The extractor and the importance go to folders of their own inside, each
+    with its own manifest.
+    """
+    folder = Path(path)
+    data: dict[str, Any] = {
+        "settings": {name: getattr(craft, name) for name in _PLAIN},
+        "space": craft.split.fingerprint,
+        "layer": craft.split.layer,
+        "names": craft.concept_names_,
+        "tree": craft.tree_.to_dict(),
+        "seed": craft.seed_,
+        "extractor": type(craft.extractor_).__name__,
+        "has_importance": hasattr(craft, "importance_"),
+    }
+    tensors = {"patches": craft.patches_, "patch_coefficients": craft.patch_coefficients_}
+    write_bundle(folder, Bundle("CRAFT", data, tensors))
+    craft.extractor_.save(folder / "extractor")
+    if data["has_importance"]:
+        craft.importance_.save(folder / "importance")
+    return folder
+
+
+def load_craft(kind: type[CRAFT], path: str | os.PathLike[str], split: SplitModel) -> CRAFT:
+    """Read what :func:`save_craft` wrote, for the same model at the same layer."""
+    import conceptlab.extractors as extractors
+    from conceptlab.importance import Importance
+
+    folder = Path(path)
+    bundle = read_bundle(folder, "CRAFT")
+    data = bundle.data
+    if data["space"] != split.fingerprint:
+        raise SpaceMismatchError(
+            f"{folder} was fitted at layer {data['layer']!r} of a model with fingerprint "
+            f"{data['space'][:16]}..., but split is layer {split.layer!r} with fingerprint "
+            f"{split.fingerprint[:16]}... Cut the same model at the same layer."
+        )
+    craft = kind(split, **data["settings"], random_state=data["seed"])
+    craft.extractor_ = getattr(extractors, data["extractor"]).load(folder / "extractor")
+    craft.components_ = np.asarray(craft.extractor_.components_)
+    craft.n_features_in_ = int(craft.components_.shape[1])
+    craft.patches_ = bundle.tensors["patches"]
+    craft.patch_coefficients_ = bundle.tensors["patch_coefficients"]
+    craft.concept_names_ = list(data["names"])
+    craft.tree_ = ConceptTree.from_dict(data["tree"])
+    craft.seed_ = data["seed"]
+    if data["has_importance"]:
+        craft.importance_ = Importance.load(folder / "importance")
+        craft.importances_ = np.asarray(craft.importance_.mean)
+    return craft

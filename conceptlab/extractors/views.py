@@ -1,0 +1,294 @@
+"""A set of images as CRAFT sees it: crops as rows, whole images as maps of coefficients."""
+
+from __future__ import annotations
+
+__all__ = ["ImageViews"]
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from conceptlab.arrays import as_numpy
+from conceptlab.datasets.images import as_image_batch
+from conceptlab.errors import InputError
+from conceptlab.models import SplitModel
+from conceptlab.models.patches import crop, pooled_activations
+from conceptlab.progress import Progress, track
+from conceptlab.seeds import numpy_generator
+
+_RANK_ROWS = 4096
+_CODE_ROWS = 65536
+
+
+@dataclass
+class ImageViews:
+    """Images with the way they are cut; built by :meth:`of`.
+
+    Attributes
+    ----------
+    inputs : torch.Tensor of shape (n, 3, H, W), or mapping of tensors
+        The images (or token ids), as `split` takes them.
+    split : SplitModel
+        The model, cut.
+    batch_size : int
+        Images in a pass.
+    settings : dict
+        Mode, side and number of crops, seed.
+    chosen : numpy.ndarray of shape (n,)
+        Numbers of these images in the set that was given at first.
+    places : numpy.ndarray of shape (n,)
+        Their places in the set that this one was taken from.
+    index : numpy.ndarray of shape (n_rows, 4)
+        Image, y, x, side of each row; after :meth:`rows`.
+    """
+
+    inputs: Any
+    split: SplitModel
+    batch_size: int
+    settings: dict[str, Any]
+    chosen: np.ndarray
+    places: np.ndarray
+    index: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.int64))
+
+    @classmethod
+    def of(
+        cls,
+        images: Any,
+        split: SplitModel,
+        batch_size: int = 64,
+        *,
+        patches: str = "grid",
+        patch_size: int = 64,
+        n_crops: int = 16,
+        seed: int = 0,
+    ) -> ImageViews:
+        """Check images and note how they are to be cut."""
+        if isinstance(images, Mapping):
+            inputs: Any = dict(images)
+            n = len(next(iter(inputs.values())))
+            if patches != "none":
+                patches = "none"  # tokens are rows as they are; there is nothing to crop
+        else:
+            value_range = "any" if split.preprocess is None else "unit"
+            inputs = as_image_batch(images, value_range=value_range)  # type: ignore[arg-type]
+            n = len(inputs)
+        settings = {"mode": patches, "patch_size": patch_size, "n_crops": n_crops}
+        everything = np.arange(n)
+        return cls(
+            inputs, split, batch_size, {**settings, "random_state": seed}, everything, everything
+        )
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    # ------------------------------------------------------------------ rows
+    def rows(self, split: SplitModel, *, storage: str, progress: Progress) -> Any:
+        """Compute the activation matrix A of all crops; sets :attr:`index`.
+
+        Returns
+        -------
+        numpy.ndarray of shape (n_rows, n_channels), or ActivationStore
+        """
+        from conceptlab.models.store import ActivationStore
+
+        into = ActivationStore(memory_limit=1) if storage == "disk" else None
+        found = pooled_activations(
+            split,
+            self.inputs,
+            batch_size=self.batch_size,
+            into=into,
+            progress=progress,
+            **self.settings,
+        )
+        self.index = found.index
+        return found.rows
+
+    def rows_of(self, split: SplitModel, index: np.ndarray) -> np.ndarray:
+        """Compute the activations of given crops at another layer, averaged over positions.
+
+        Without crops, a position's row is the mean over what its cell covers at
+        that layer.
+        """
+        if self.settings["mode"] == "none":
+            return self._cells(split, index)
+        place = {int(image): i for i, image in enumerate(self.chosen)}
+        local = index.copy()
+        local[:, 0] = [place[int(image)] for image in index[:, 0]]
+        found = pooled_activations(
+            split,
+            self.inputs,
+            index=local,
+            batch_size=self.batch_size,
+            progress=False,
+            **self.settings,
+        )
+        return np.asarray(found.rows)
+
+    def _cells(self, split: SplitModel, index: np.ndarray) -> np.ndarray:
+        rows = []
+        for number in np.unique(index[:, 0]):
+            place = int(np.flatnonzero(self.chosen == number)[0])
+            with torch.no_grad():
+                positions = split.to_positions(split.g(self._part(place, place + 1)))
+            plane = split.spatial(positions)
+            members = np.flatnonzero(index[:, 0] == number)
+            for member in members:
+                rows.append((member, self._cell(plane, positions, index[member])))
+        return np.stack([row for _, row in sorted(rows, key=lambda pair: pair[0])])
+
+    def _cell(self, plane: Any, positions: torch.Tensor, row: np.ndarray) -> np.ndarray:
+        """Average the positions whose centres lie in a pixel square."""
+        if plane is None or row[3] <= 0:
+            axes = tuple(range(1, positions.ndim - 1))
+            return as_numpy(positions.mean(axes)[0] if axes else positions[0])
+        height, width = self.inputs.shape[-2:]
+        spans = []
+        for start, n, extent in ((row[1], plane.shape[1], height), (row[2], plane.shape[2], width)):
+            low = int(np.clip(np.floor(start * n / extent), 0, n - 1))
+            high = int(np.clip(np.ceil((start + row[3]) * n / extent), low + 1, n))
+            spans.append(slice(low, high))
+        return as_numpy(plane[0, spans[0], spans[1]].mean((0, 1)))
+
+    def sample(self, rows: Any, seed: int) -> np.ndarray:
+        """Draw rows for the choice of the rank, all of them when they are few."""
+        if len(rows) <= _RANK_ROWS:
+            return np.asarray(rows[:])
+        picked = numpy_generator(seed).choice(len(rows), _RANK_ROWS, replace=False)
+        return np.asarray(rows[np.sort(picked)])
+
+    def code(self, rows: Any, extractor: Any) -> np.ndarray:
+        """Give U of all rows, piece by piece."""
+        parts = [
+            np.asarray(extractor.transform(np.asarray(rows[start : start + _CODE_ROWS])))
+            for start in range(0, len(rows), _CODE_ROWS)
+        ]
+        return np.concatenate(parts)
+
+    # ---------------------------------------------------------- whole images
+    def coefficients(
+        self, extractor: Any, *, split: SplitModel | None = None, progress: Progress = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Code every position of every image, and run the head on the way.
+
+        Only one batch of activations exists at a time.
+
+        Returns
+        -------
+        U : numpy.ndarray of shape (n, *positions, k)
+        logits : numpy.ndarray of shape (n, n_outputs)
+        """
+        split = self.split if split is None else split
+        codes, logits = [], []
+        for batch in track(
+            list(self._batches()), description="encode images", progress=progress, unit="batch"
+        ):
+            with torch.no_grad():
+                activations = split.g(self._part(*batch))
+                logits.append(as_numpy(split.h(activations)))
+                positions = split.to_positions(activations)
+            flat = positions.reshape(-1, positions.shape[-1])
+            U = as_numpy(extractor.transform(flat))
+            codes.append(U.reshape(*positions.shape[:-1], U.shape[-1]))
+        return np.concatenate(codes), np.concatenate(logits)
+
+    def predictions(self) -> np.ndarray:
+        """Class that the model gives each image."""
+        scores = []
+        for batch in self._batches():
+            with torch.no_grad():
+                scores.append(as_numpy(self.split.f(self._part(*batch))))
+        return np.asarray(np.concatenate(scores).argmax(axis=1))
+
+    def check_target(self, target: Any, logits: np.ndarray | None = None) -> np.ndarray:
+        """Turn a target into one output an image.
+
+        Parameters
+        ----------
+        target : int, "predicted", or sequence of int
+            As for :meth:`CRAFT.fit`.
+        logits : ndarray of shape (n, n_outputs), optional
+            The model's answers, where they are known already.
+
+        Raises
+        ------
+        InputError
+            ``CL-INPUT-TARGET``, with the number of outputs.
+        """
+        n_outputs = logits.shape[1] if logits is not None else self._n_outputs()
+        if isinstance(target, str):
+            if target != "predicted":
+                raise InputError(
+                    f"target must be 'predicted', a class number or one number for each image, "
+                    f"got {target!r}.",
+                    code="CL-INPUT-TARGET",
+                )
+            if logits is None:
+                return np.zeros(len(self), np.int64)
+            return np.asarray(logits.argmax(axis=1))
+        values = np.asarray(as_numpy(target))
+        if values.dtype.kind not in "iu" or values.ndim > 1:
+            raise InputError(
+                f"target must hold class numbers, got {np.asarray(target).dtype} of shape "
+                f"{values.shape}.",
+                code="CL-INPUT-TARGET",
+            )
+        if values.ndim == 1 and len(values) != len(self):
+            raise InputError(
+                f"target holds {len(values)} numbers for {len(self)} images; give one for each.",
+                code="CL-INPUT-TARGET",
+            )
+        wrong = (values < 0) | (values >= n_outputs)
+        if wrong.any():
+            raise InputError(
+                f"target {np.atleast_1d(values)[np.atleast_1d(wrong)][0]} is out of range: the "
+                f"model has {n_outputs} outputs, numbered 0 to {n_outputs - 1}.",
+                code="CL-INPUT-TARGET",
+            )
+        return np.broadcast_to(values.astype(np.int64), (len(self),)).copy()
+
+    # -------------------------------------------------------------- pictures
+    def crops(self, index: np.ndarray) -> list[np.ndarray]:
+        """Cut the patches of some rows out of the images, for display."""
+        if isinstance(self.inputs, Mapping):
+            return []
+        context = 3.0 if self.settings["mode"] == "none" else 1.0
+        return [crop(self.inputs, row, context=context) for row in index]
+
+    def pictures(self, n: int) -> torch.Tensor | None:
+        """Take `n` of the images, evenly through the set; None for text."""
+        if isinstance(self.inputs, Mapping):
+            return None
+        picked = np.unique(np.linspace(0, len(self) - 1, min(n, len(self))).round().astype(int))
+        return torch.as_tensor(self.inputs[torch.from_numpy(picked)])
+
+    def model_input(self, n: int) -> Any:
+        """Give the first `n` inputs as the bare model takes them."""
+        first = self._part(0, n)
+        return self.split.preprocess(first) if self.split.preprocess is not None else first
+
+    def subset(self, numbers: np.ndarray) -> ImageViews:
+        """Take some of the images, named by their numbers in the first set."""
+        places = np.flatnonzero(np.isin(self.chosen, numbers))
+        keep = torch.from_numpy(places)
+        if isinstance(self.inputs, Mapping):
+            inputs: Any = {key: value[keep] for key, value in self.inputs.items()}
+        else:
+            inputs = self.inputs[keep]
+        return replace(self, inputs=inputs, chosen=self.chosen[places], places=places)
+
+    # ---------------------------------------------------------------- inside
+    def _part(self, start: int, stop: int) -> Any:
+        if isinstance(self.inputs, Mapping):
+            return {key: value[start:stop] for key, value in self.inputs.items()}
+        return self.inputs[start:stop]
+
+    def _batches(self) -> Iterator[tuple[int, int]]:
+        for start in range(0, len(self), self.batch_size):
+            yield start, min(start + self.batch_size, len(self))
+
+    def _n_outputs(self) -> int:
+        with torch.no_grad():
+            return int(self.split.f(self._part(0, 1)).shape[1])
