@@ -1,0 +1,19 @@
+"""Which concepts drive an output: Sobol indices, ablation, directional derivatives."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ESTIMATORS",
+    "SAMPLERS",
+    "Design",
+    "HeadOnCoefficients",
+    "Importance",
+    "SobolImportance",
+    "sample_design",
+]
+
+from conceptlab.importance.design import SAMPLERS, Design, sample_design
+from conceptlab.importance.estimators import ESTIMATORS
+from conceptlab.importance.head import HeadOnCoefficients
+from conceptlab.importance.result import Importance
+from conceptlab.importance.sobol import SobolImportance

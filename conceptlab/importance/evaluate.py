@@ -1,0 +1,218 @@
+"""Run a function of concept coefficients on many masked copies, in bounded memory."""
+
+from __future__ import annotations
+
+__all__ = ["Evaluator", "check_coefficients", "resolve_target"]
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from conceptlab.arrays import as_numpy, as_tensor, check_finite
+from conceptlab.batching import AutoInt, BatchMemory, check_batch_size, iter_batches
+from conceptlab.errors import InputError
+
+# Numbers that one batch of masked coefficients (or of what they decode to) may
+# hold: small enough for a CPU's cache to help, large enough to fill a GPU.
+_CPU_NUMBERS, _GPU_NUMBERS = 2**22, 2**27
+
+
+def check_coefficients(U: Any) -> torch.Tensor:
+    """Validate coefficients of shape (n, *positions, k); give them as a tensor.
+
+    Raises
+    ------
+    InputError
+        Fewer than two axes, no image, no concept, not numeric, or not finite.
+    """
+    try:
+        tensor = as_tensor(U).detach()
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"U must be an array of numbers of shape (n, k) or (n, *positions, k): {error}.",
+            code="CL-INPUT-TYPE",
+        ) from error
+    if tensor.ndim < 2:
+        raise InputError(
+            f"U must have shape (n, k) or (n, *positions, k), got {tuple(tensor.shape)}. For one "
+            "image use U[None].",
+            code="CL-INPUT-RANK",
+        )
+    if not tensor.numel():
+        raise InputError(
+            f"U of shape {tuple(tensor.shape)} holds no coefficient.", code="CL-INPUT-EMPTY"
+        )
+    check_finite(tensor, "U")
+    return tensor
+
+
+class Evaluator:
+    """fn on batches: counts the rows, checks the answers, halves batches that do not fit.
+
+    Parameters
+    ----------
+    fn : callable
+        Maps coefficients (m, *positions, k) to outputs (m, n_outputs) or (m,).
+        Where it has a method ``mask_outputs(U_i, masks)``, masked copies of one
+        image go through that, which saves the product U_i * mask.
+    batch_size : int or "auto"
+        Rows in a call of `fn`.
+    """
+
+    def __init__(self, fn: Callable[..., Any], batch_size: AutoInt = "auto") -> None:
+        if not callable(fn):
+            raise InputError(
+                "fn must be a function from coefficients (m, ..., k) to outputs (m, n_outputs), "
+                f"got {type(fn).__name__}.",
+                code="CL-INPUT-TYPE",
+            )
+        self.fn = fn
+        self.batch_size = check_batch_size(batch_size)
+        self.n_evaluations = 0
+        self.precision = float(torch.finfo(torch.float32).eps)
+        self._limit = 2**62
+
+    def __call__(self, U: torch.Tensor) -> torch.Tensor:
+        """Give fn(U) of shape (m, n_outputs), float64 on the CPU."""
+        return self._batched(lambda part: self.fn(part), U, U[0].numel())
+
+    def masked(self, U_i: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Evaluate one image's coefficients under masks (m, k): (m, n_outputs)."""
+        width = max(U_i.numel(), int(getattr(self.fn, "row_numbers", 0)))
+        quick = getattr(self.fn, "mask_outputs", None)
+        if quick is not None:
+            return self._batched(lambda part: quick(U_i, part), masks, width)
+        shape = (-1, *(1,) * (U_i.ndim - 1), masks.shape[1])
+        return self._batched(lambda part: self.fn(U_i * part.reshape(shape)), masks, width)
+
+    def grid(
+        self, U: torch.Tensor, masks: torch.Tensor, columns: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
+        """Evaluate every image under every mask.
+
+        Parameters
+        ----------
+        U : torch.Tensor of shape (q, *positions, k)
+            Coefficients of some images.
+        masks : torch.Tensor of shape (m, k)
+            Masks; concept j of image i gets column ``columns[i, j]``.
+        columns : torch.Tensor of shape (q, k), int64
+            Which column a concept gets.
+        target : torch.Tensor of shape (q,), int64
+            The output that counts for each image.
+
+        Returns
+        -------
+        torch.Tensor of shape (q, m), float64
+        """
+        if U.ndim > 2 or hasattr(self.fn, "mask_outputs"):
+            return torch.stack(
+                [
+                    self.masked(U_i, masks[:, order])[:, int(t)]
+                    for U_i, order, t in zip(U, columns, target, strict=True)
+                ]
+            )
+        q, m = len(U), len(masks)
+        rows = (masks[:, columns] * U).transpose(0, 1).reshape(q * m, -1)
+        wanted = target.repeat_interleave(m)
+        values = self(rows)
+        return values[torch.arange(q * m), wanted].reshape(q, m)
+
+    def _batched(
+        self, call: Callable[[torch.Tensor], Any], rows: torch.Tensor, width: int
+    ) -> torch.Tensor:
+        memory = BatchMemory()
+        budget = _CPU_NUMBERS if rows.device.type == "cpu" else _GPU_NUMBERS
+        memory.fitted = started = min(max(16, budget // max(1, width)), self._limit)
+        with torch.no_grad():
+            parts = [
+                values
+                for _, _, values in iter_batches(
+                    lambda start, stop: self._check(call(rows[start:stop]), stop - start),
+                    len(rows),
+                    batch_size=self.batch_size,
+                    device=rows.device,
+                    memory=memory,
+                    progress=False,
+                )
+            ]
+        if memory.fitted < started:
+            self._limit = memory.fitted
+        self.n_evaluations += len(rows)
+        return torch.cat(parts)
+
+    def _check(self, answer: Any, m: int) -> torch.Tensor:
+        if not isinstance(answer, torch.Tensor | np.ndarray):
+            raise InputError(
+                "fn must return a tensor or array of shape (m, n_outputs), got "
+                f"{type(answer).__name__}.",
+                code="CL-INPUT-TYPE",
+            )
+        values = answer.detach() if isinstance(answer, torch.Tensor) else as_tensor(answer)
+        if values.ndim == 1:
+            values = values[:, None]
+        if values.ndim != 2 or len(values) != m or not values.shape[1]:
+            raise InputError(
+                f"fn must return shape (m, n_outputs) = ({m}, n_outputs), got "
+                f"{tuple(answer.shape)}. Average positions and batch nothing else inside fn.",
+                code="CL-INPUT-SHAPE",
+            )
+        if values.is_floating_point():
+            self.precision = float(torch.finfo(values.dtype).eps)
+        values = values.to("cpu", torch.float64)
+        check_finite(values, "fn(U)")
+        return values
+
+
+def resolve_target(target: Any, outputs: torch.Tensor | int, n: int) -> torch.Tensor:
+    """Turn `target` into one output's index for each image.
+
+    Parameters
+    ----------
+    target : None, int, sequence of int, or "predicted"
+        None stands for the only output there is.
+    outputs : torch.Tensor of shape (n, n_outputs), or int
+        Outputs at the full coefficients (for ``"predicted"``), or their number.
+    n : int
+        Number of images.
+
+    Returns
+    -------
+    torch.Tensor of shape (n,), int64
+
+    Raises
+    ------
+    InputError
+        ``CL-INPUT-TARGET``; names the number of outputs.
+    """
+    n_outputs = outputs if isinstance(outputs, int) else int(outputs.shape[1])
+    choice = (
+        f"fn has {n_outputs} outputs: give target as an integer from 0 to {n_outputs - 1}, as one "
+        f"such integer for each of the {n} images, or as 'predicted'."
+    )
+
+    def error(what: str) -> InputError:
+        return InputError(f"{what} {choice}", code="CL-INPUT-TARGET")
+
+    if target is None:
+        if n_outputs == 1:
+            return torch.zeros(n, dtype=torch.int64)
+        raise error("No target was given.")
+    if isinstance(target, str):
+        if target != "predicted":
+            raise error(f"Unknown target {target!r}.")
+        if isinstance(outputs, int):
+            raise error("'predicted' needs the outputs.")
+        return outputs.argmax(1)
+    indices = as_numpy(target)
+    if indices.dtype.kind not in "iu":
+        raise error(f"target must be integer, got {target!r:.80} of type {type(target).__name__}.")
+    if indices.shape not in ((), (n,)):
+        raise error(f"target has shape {indices.shape}, but there are {n} images.")
+    indices = np.broadcast_to(indices, (n,)).astype(np.int64)
+    outside = (indices < 0) | (indices >= n_outputs)
+    if outside.any():
+        raise error(f"target {int(indices[outside][0])} is out of range.")
+    return torch.from_numpy(indices.copy())

@@ -1,0 +1,382 @@
+"""Sobol indices of concepts: which of them drives an output."""
+
+from __future__ import annotations
+
+__all__ = ["SobolImportance"]
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+
+from conceptlab.arrays import as_numpy
+from conceptlab.batching import AutoInt
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.importance.design import SAMPLERS, Design, sample_design
+from conceptlab.importance.estimators import (
+    COMPANIONS,
+    ESTIMATORS,
+    Moments,
+    first_order,
+    total_order,
+)
+from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
+from conceptlab.importance.probing import affine_in_mean, affine_per_image, depends_on_mean, pool
+from conceptlab.importance.result import Importance
+from conceptlab.progress import Progress, track
+from conceptlab.seeds import RandomState, draw_seed, numpy_generator, torch_generator
+
+# float64 numbers that outputs and their products may hold while images are worked on.
+_NUMBERS_AT_ONCE = 2**24
+
+
+class SobolImportance(BaseEstimator):
+    """Total-order and first-order Sobol indices of masked concept coefficients.
+
+    With masks m uniform on [0, 1]^k, the output of an image is a random
+    variable y(m) = fn(U * m). The total index of concept i is
+    ST_i = E[Var(y | all m but m_i)] / Var(y): the share of the variance that
+    involves the concept, alone or together with others (Fel et al., *CRAFT*,
+    2023, section 3.3). It is computed for each image; one mask entry scales a
+    concept at all positions of the image.
+
+    Parameters
+    ----------
+    n_design : int
+        Masks in each of the two samples; an image costs ``n_design * (k + 2)``
+        evaluations. Scrambled Sobol sequences are best at powers of two.
+    estimator : {"jansen", "saltelli", "sobol", "homma", "janon", "martinez", "glen"}
+        See :mod:`conceptlab.importance.estimators`.
+    sampler : {"sobol", "halton", "latin", "random"} or Design
+        Scrambled design, or masks of your own; see
+        :func:`~conceptlab.importance.design.sample_design`.
+    confidence : float
+        Level of the bootstrap intervals.
+    n_bootstrap : int
+        Resamples; 0 leaves the intervals NaN.
+    exact : bool or "auto"
+        ``"auto"`` probes whether `fn` is linear in the masked coefficients and
+        then takes the closed form ST_i = c_i² / sum of c². False always samples.
+        True raises where `fn` is not linear.
+    batch_size : int or "auto"
+        Rows of coefficients in one call of `fn`.
+    random_state : int, RandomState, Generator or None
+        Seed of design, probes and bootstrap; the result records it.
+
+    Notes
+    -----
+    *Routes.* By probing, in this order: ``"linear-pooled"``, fn(U) = b +
+    mean over positions(U) M, where k + 1 evaluations serve all images;
+    ``"pooled"``, fn depends on the mean over positions, so that it alone is
+    masked; ``"linear"``, affine in the mask image by image, k + 1 evaluations
+    each; ``"general"``. ``exact=False`` leaves out the linear ones. A function
+    that bends by less than 1e-4 of its spread counts as linear.
+
+    *No order effect.* Columns of a sequence differ in quality, so each image's
+    concepts take them in the order of the image's own coefficients, the largest
+    first. Permuting the concepts permutes the indices and changes nothing else,
+    and a row never depends on its batch. A `Design` of your own is used as it is.
+
+    *Accuracy.* Jansen's estimator with 32 Sobol masks is right to about 0.05 for
+    10 to 20 concepts, with 1024 to about 0.001 (linear functions).
+
+    Examples
+    --------
+    >>> import torch
+    >>> U = torch.rand(6, 3)
+    >>> found = SobolImportance(random_state=0)(lambda u: u @ torch.tensor([3.0, 1.0, 0.0]), U)
+    >>> found.exact, found.values.shape
+    (True, (6, 3))
+    >>> bool(abs(found.values.sum(1) - 1).max() < 1e-6)
+    True
+    """
+
+    def __init__(
+        self,
+        n_design: int = 32,
+        estimator: str = "jansen",
+        sampler: str | Design = "sobol",
+        confidence: float = 0.95,
+        n_bootstrap: int = 200,
+        exact: bool | Literal["auto"] = "auto",
+        batch_size: AutoInt = "auto",
+        random_state: RandomState = None,
+    ) -> None:
+        self.n_design = n_design
+        self.estimator = estimator
+        self.sampler = sampler
+        self.confidence = confidence
+        self.n_bootstrap = n_bootstrap
+        self.exact = exact
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def __call__(
+        self,
+        fn: Callable[[torch.Tensor], Any],
+        U: Any,
+        *,
+        target: Any = None,
+        progress: Progress = None,
+    ) -> Importance:
+        """Measure the importance of every concept for every image.
+
+        Parameters
+        ----------
+        fn : callable
+            Maps coefficients, a tensor (m, *positions, k) of the dtype and on
+            the device of `U`, to outputs (m, n_outputs) or (m,), row by row.
+            :class:`~conceptlab.importance.HeadOnCoefficients` is one, with a
+            faster way to mask.
+        U : array-like of shape (n, k) or (n, *positions, k)
+            Coefficients of n images.
+        target : int, sequence of int, "predicted" or None
+            The output to explain: one for all, one for each image, the largest
+            at the full coefficients, or the only one.
+        progress : bool, callable or None
+            See :data:`conceptlab.progress.Progress`.
+
+        Returns
+        -------
+        Importance
+
+        Raises
+        ------
+        InputError
+            ``CL-INPUT-TARGET`` for a target that is no output; else for
+            parameters or arrays that do not fit, and for ``exact=True`` with a
+            function that is not linear.
+        """
+        self._check_parameters()
+        U = check_coefficients(U)
+        seed = draw_seed(self.random_state)
+        design = self._design(U.shape[-1], seed)
+        evaluate = Evaluator(fn, self.batch_size)
+        generator = torch_generator(seed)
+
+        if self.exact is not False:
+            affine = affine_in_mean(evaluate, U, generator)
+            if affine is not None:
+                pooled = pool(U).to("cpu", torch.float64)
+                chosen = resolve_target(target, affine(pooled), len(U))
+                slopes = pooled * affine.M[:, chosen].T
+                floor = 32 * evaluate.precision * affine(pooled).abs().amax(1)
+                return self._closed_form(slopes, floor, chosen, "linear-pooled", evaluate, seed)
+
+        if isinstance(target, str):
+            chosen = resolve_target(target, evaluate(U), len(U))
+        else:
+            chosen = resolve_target(target, int(evaluate(U[:1]).shape[1]), len(U))
+        pooled_U = None if self.exact is True else depends_on_mean(evaluate, U, generator)
+        if pooled_U is None and self.exact is not False:
+            found = affine_per_image(evaluate, U, chosen, generator)
+            if found is not None:
+                slopes, floor = found
+                return self._closed_form(slopes, floor, chosen, "linear", evaluate, seed)
+            if self.exact is True:
+                raise InputError(
+                    "exact=True needs a function that is linear in the masked coefficients, but "
+                    "probing found that this one is not. Use exact='auto' or False, which sample.",
+                    code="CL-INPUT-OPTION",
+                )
+        route = "general" if pooled_U is None else "pooled"
+        return self._sample(
+            evaluate, U if pooled_U is None else pooled_U, chosen, design, route, seed, progress
+        )
+
+    # --------------------------------------------------------------- private
+    def _check_parameters(self) -> None:
+        if self.estimator not in ESTIMATORS:
+            raise unknown_name("estimator", self.estimator, ESTIMATORS)
+        if not isinstance(self.sampler, Design) and self.sampler not in SAMPLERS:
+            raise unknown_name("sampler", self.sampler, SAMPLERS)
+        if not isinstance(self.confidence, float) or not 0 < self.confidence < 1:
+            raise InputError(
+                f"confidence must lie between 0 and 1, got {self.confidence!r}.",
+                code="CL-INPUT-RANGE",
+            )
+        if not isinstance(self.n_bootstrap, int | np.integer) or self.n_bootstrap < 0:
+            raise InputError(
+                f"n_bootstrap must be an integer >= 0, got {self.n_bootstrap!r}.",
+                code="CL-INPUT-RANGE",
+            )
+        if not (isinstance(self.exact, bool) or self.exact == "auto"):
+            raise InputError(
+                f"exact must be True, False or 'auto', got {self.exact!r}.", code="CL-INPUT-OPTION"
+            )
+
+    def _design(self, k: int, seed: int) -> Design:
+        if not isinstance(self.sampler, Design):
+            return sample_design(self.n_design, k, sampler=self.sampler, random_state=seed)
+        if self.sampler.n_concepts != k:
+            raise InputError(
+                f"The design has {self.sampler.n_concepts} columns, but U has {k} concepts.",
+                code="CL-INPUT-SHAPE",
+            )
+        return self.sampler
+
+    def _closed_form(
+        self,
+        slopes: torch.Tensor,
+        floor: torch.Tensor,
+        target: torch.Tensor,
+        route: str,
+        evaluate: Evaluator,
+        seed: int,
+    ) -> Importance:
+        """ST_i = S_i = c_i² / sum of c², for y = b + sum of c_i m_i with independent masks."""
+        squares = slopes.square()
+        total = squares.sum(1)
+        moves = total > floor.square()
+        share = torch.where(moves, 1 / total, 0.0)[:, None]
+        values = as_numpy(squares * share)
+        return self._result(
+            values=values,
+            local_interval=np.repeat(values[..., None], 2, axis=-1),
+            first_order=values,
+            signed=as_numpy(slopes * share.sqrt()),
+            variance=as_numpy(torch.where(moves, total / 12, 0.0)),
+            target=target,
+            exact=True,
+            route=route,
+            n_design=0,
+            evaluate=evaluate,
+            seed=seed,
+        )
+
+    def _sample(
+        self,
+        evaluate: Evaluator,
+        U: torch.Tensor,
+        target: torch.Tensor,
+        design: Design,
+        route: str,
+        seed: int,
+        progress: Progress,
+    ) -> Importance:
+        n, k = len(U), U.shape[-1]
+        size = design.n_design
+        masks = torch.from_numpy(design.stacked()).to(U)
+        columns = torch.arange(k).expand(n, k) if isinstance(self.sampler, Design) else _columns(U)
+        steps = torch.from_numpy(design.B - design.A)
+        weights = self._weights(size, seed)
+        results: list[tuple[torch.Tensor, ...]] = []
+        at_once = max(1, _NUMBERS_AT_ONCE // (4 * size * (k + 2) + 4 * len(weights) * k))
+        starts = range(0, n, at_once)
+        for start in track(starts, description="mask concepts", progress=progress, unit="batch"):
+            part = slice(start, start + at_once)
+            order = columns[part]
+            y = evaluate.grid(U[part], masks, order.to(U.device), target[part])
+            y = y.reshape(len(y), k + 2, size)
+            results.append(self._indices(y, order, steps, weights, evaluate.precision))
+        values, first, signed, variance, local = (
+            as_numpy(torch.cat(parts)) for parts in zip(*results, strict=True)
+        )
+        return self._result(
+            values=values,
+            local_interval=local,
+            first_order=first,
+            signed=signed,
+            variance=variance,
+            target=target,
+            exact=False,
+            route=route,
+            n_design=size,
+            evaluate=evaluate,
+            seed=seed,
+        )
+
+    def _indices(
+        self,
+        y: torch.Tensor,
+        columns: torch.Tensor,
+        steps: torch.Tensor,
+        weights: torch.Tensor,
+        precision: float,
+    ) -> tuple[torch.Tensor, ...]:
+        """Turn outputs (q, k + 2, n_design) into indices, concept by concept.
+
+        The mixture that concept j of an image belongs to is ``columns[:, j]``.
+        """
+        q = len(y)
+        rows = torch.arange(q)[:, None]
+        a, b = y[:, 0].T, y[:, 1].T
+        c = y[:, 2:][rows, columns].permute(2, 0, 1)  # (n_design, q, k)
+        moments = Moments.of(a, b, c, precision=precision)
+        values = total_order(moments, self.estimator)
+        moves = moments.variance > moments.floor
+        # Least squares slope through the pairs A -> C_i, in which one mask moves alone.
+        step = steps[:, columns]
+        squares = step.square().sum(0)
+        slope = torch.where(squares > 0, ((c - a[..., None]) * step).sum(0) / squares, 0.0)
+        deviation = (12 * moments.variance).sqrt()[:, None]
+        signed = torch.where(moves[:, None], slope / deviation, 0.0)
+        if len(weights):
+            resampled = Moments.of(a, b, c, weights=weights, precision=precision)
+            drawn = total_order(resampled, self.estimator)
+            local = torch.stack([torch.quantile(drawn, p, dim=0) for p in self._levels()], dim=-1)
+            local = torch.where(moves[:, None, None], local, 0.0)
+        else:
+            local = torch.full((*values.shape, 2), torch.nan, dtype=torch.float64)
+        variance = torch.where(moves, moments.variance, 0.0)
+        return values, first_order(moments, COMPANIONS[self.estimator]), signed, variance, local
+
+    def _weights(self, size: int, seed: int) -> torch.Tensor:
+        """Draw how often each row of the design is in a resample: (n_bootstrap, n_design)."""
+        counts = numpy_generator(seed).multinomial(
+            size, np.full(size, 1 / size), size=self.n_bootstrap
+        )
+        return torch.from_numpy(counts / size)
+
+    def _levels(self) -> tuple[float, float]:
+        return (1 - self.confidence) / 2, (1 + self.confidence) / 2
+
+    def _result(
+        self,
+        *,
+        values: np.ndarray,
+        local_interval: np.ndarray,
+        target: torch.Tensor,
+        evaluate: Evaluator,
+        seed: int,
+        **fields: Any,
+    ) -> Importance:
+        n, k = values.shape
+        if n == 1:
+            interval = local_interval[0]
+        elif self.n_bootstrap:
+            # Another stream than the design's: the two must not be tied to each other.
+            draw = np.random.default_rng([seed, 1])
+            weights = draw.multinomial(n, np.full(n, 1 / n), size=self.n_bootstrap) / n
+            interval = np.quantile(weights @ values, self._levels(), axis=0).T
+        else:
+            interval = np.full((k, 2), np.nan)
+        custom = isinstance(self.sampler, Design)
+        return Importance(
+            values=values,
+            mean=values.mean(0),
+            interval=np.ascontiguousarray(interval),
+            local_interval=local_interval,
+            target=as_numpy(target),
+            estimator=self.estimator,
+            sampler=self.sampler.sampler if isinstance(self.sampler, Design) else self.sampler,
+            n_evaluations=evaluate.n_evaluations,
+            confidence=self.confidence,
+            seed=self.sampler.seed if isinstance(self.sampler, Design) and custom else seed,
+            **fields,
+        )
+
+
+def _columns(U: torch.Tensor) -> torch.Tensor:
+    """Rank each image's concepts by the size of their coefficients: (n, k) int64.
+
+    Concepts that an image lacks come last; which of them comes first is of no
+    importance, for none of them changes an output.
+    """
+    size = U.abs().flatten(1, -2).double().sum(1) if U.ndim > 2 else U.abs().double()
+    order = torch.argsort(size, dim=1, descending=True, stable=True)
+    ranks = torch.empty_like(order)
+    ranks.scatter_(1, order, torch.arange(U.shape[-1], device=U.device).expand_as(order))
+    return ranks.cpu()
