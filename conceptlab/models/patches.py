@@ -23,8 +23,9 @@ from __future__ import annotations
 
 __all__ = ["INDEX_COLUMNS", "Patches", "Rows", "crop", "pooled_activations"]
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -46,7 +47,8 @@ INDEX_COLUMNS = ("image", "y", "x", "side")
 """Columns of an index: number of the image, upper left corner and side in pixels."""
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """Activations and where each comes from.
 
     Attributes
@@ -61,6 +63,10 @@ class Rows(NamedTuple):
 
     rows: Any
     index: np.ndarray
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpack to ``rows, index``."""
+        return iter((self.rows, self.index))
 
 
 @dataclass(frozen=True)
@@ -422,4 +428,4 @@ def _target_size(source: Any, size: int | tuple[int, int] | None) -> tuple[int, 
             "size of the model's input: size=224.",
             code="CL-INPUT-SHAPE",
         )
-    return next(iter(shapes))
+    return cast(tuple[int, int], next(iter(shapes)))

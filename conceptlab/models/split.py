@@ -107,6 +107,7 @@ class SplitModel:
 
     Examples
     --------
+    >>> import torch
     >>> from torch import nn
     >>> body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
     >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))

@@ -67,6 +67,7 @@ class ActivationStore:
 
     Examples
     --------
+    >>> import numpy as np
     >>> store = ActivationStore()
     >>> store.append(np.eye(3, dtype=np.float32))
     >>> store.append(np.ones((2, 3), dtype=np.float32))
@@ -378,7 +379,7 @@ class ActivationStore:
             _DTYPES[self.dtype]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: {error!r}.") from error
-        if any(s["name"] != os.path.basename(s["name"]) for s in shards):
+        if any(str(s["name"]) != os.path.basename(str(s["name"])) for s in shards):
             raise CheckpointError(
                 f"{path} names files outside the folder.", code="CL-CHECKPOINT-UNSAFE"
             )

@@ -1,0 +1,156 @@
+"""Where in an input a concept is: one call for all methods."""
+
+from __future__ import annotations
+
+__all__ = ["METHODS", "concept_maps"]
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from conceptlab.arrays import as_numpy
+from conceptlab.datasets.images import image_source, stack
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.maps.coefficients import CodeOf
+from conceptlab.maps.implicit import implicit_maps
+from conceptlab.maps.occlusion import occlusion_maps
+from conceptlab.maps.rise import rise_maps
+from conceptlab.maps.upsample import upsample_maps
+from conceptlab.models import SplitModel
+from conceptlab.models.patches import automatic_batch
+from conceptlab.models.session import Inputs
+from conceptlab.progress import Progress, track
+from conceptlab.seeds import RandomState, draw_seed, torch_generator
+
+METHODS = ("implicit", "upsample", "occlusion", "rise")
+
+
+def concept_maps(
+    split: SplitModel,
+    extractor: Any,
+    images: Any,
+    *,
+    method: str = "implicit",
+    concepts: Any = None,
+    pool: str = "activations",
+    batch_size: int | str = "auto",
+    random_state: RandomState = None,
+    progress: Progress = None,
+    **options: Any,
+) -> np.ndarray:
+    """Compute a map for every image and concept.
+
+    Parameters
+    ----------
+    split : SplitModel
+        The model, cut at the layer of `extractor`.
+    extractor : ConceptExtractor
+        Fitted on activations of that layer.
+    images : images, or a dict of tensors
+        As for :func:`conceptlab.models.pooled_activations`; all of one size. For
+        text, the dict that the model takes.
+    method : {"implicit", "upsample", "occlusion", "rise"}
+        - ``"implicit"``: gradient of the coefficient by implicit differentiation
+          of the factorisation, at the layer (``level="layer"``) or carried to the
+          input (``level="input"``; options ``smooth``, ``noise``, ``steps``,
+          ``baseline``, ``reduce``);
+        - ``"upsample"``: coefficients of each position, resized;
+        - ``"occlusion"``: fall of the coefficient when a square is covered
+          (``window``, ``stride``, ``baseline``);
+        - ``"rise"``: random masks (``n_masks``, ``cells``, ``keep``, ``baseline``,
+          ``centre``).
+    concepts : int or sequence of int, optional
+        Which concepts; all by default.
+    pool : {"activations", "coefficients"}
+        The coefficient of an image: the code of its mean activation, as crops
+        are coded, or the mean of the codes of its positions.
+    batch_size : int or "auto"
+        Images in a pass.
+    random_state : int, Generator or None
+        For noise and masks.
+    progress : bool or callable, optional
+        See :data:`conceptlab.progress.Progress`.
+    **options
+        Of the method; see :mod:`conceptlab.maps`.
+
+    Returns
+    -------
+    numpy.ndarray of shape (n, k, height, width), float32
+        Not scaled. For text (``"implicit"`` at the layer, ``"upsample"``):
+        (n, tokens, k).
+
+    Raises
+    ------
+    InputError
+        An unknown method or option, a concept that does not exist, a layer
+        without positions, an extractor without gradient.
+    """
+    runs: dict[str, Callable[..., torch.Tensor]] = {
+        "implicit": implicit_maps,
+        "upsample": upsample_maps,
+        "occlusion": occlusion_maps,
+        "rise": rise_maps,
+    }
+    if method not in runs:
+        raise unknown_name("method of concept maps", method, METHODS)
+    _check_options(method, runs[method], options)
+    code = CodeOf(split, extractor, concepts, pool)
+    text = isinstance(images, Mapping)
+    if text and method in ("occlusion", "rise"):
+        raise InputError(
+            f"method={method!r} covers parts of images. For text use 'implicit' or 'upsample'.",
+            code="CL-INPUT-OPTION",
+        )
+    n, shape, read = _reader(split, images)
+    step = automatic_batch(batch_size, shape or (224, 224), split.device)
+    seed = draw_seed(random_state)
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(n)]
+    parts = []
+    for start in track(
+        range(0, n, step), description="compute maps", progress=progress, unit="batch"
+    ):
+        x = read(start, min(start + step, n))
+        if method == "implicit":
+            found = implicit_maps(code, x, shape, seeds=seeds[start : start + step], **options)
+        elif method == "upsample":
+            found = upsample_maps(code, x, shape)
+        elif method == "occlusion":
+            found = occlusion_maps(code, x, batch_size=step, **options)
+        else:
+            # The same masks for every batch, so that images do not depend on it.
+            masks = torch_generator(seed)
+            found = rise_maps(code, x, batch_size=step, generator=masks, **options)
+        parts.append(as_numpy(found).astype(np.float32))
+    return np.concatenate(parts)
+
+
+def _reader(
+    split: SplitModel, images: Any
+) -> tuple[int, tuple[int, int] | None, Callable[[int, int], Any]]:
+    if isinstance(images, Mapping):
+        inputs = Inputs.of(images)
+        if not inputs.batch_size:
+            raise InputError("Inputs are empty: give at least one.", code="CL-INPUT-EMPTY")
+
+        def rows(start: int, stop: int) -> Any:
+            return inputs.rows(torch.arange(start, stop)).kwargs
+
+        return inputs.batch_size, None, rows
+    source = image_source(images, value_range="unit" if split.preprocess else "any")
+
+    def read(start: int, stop: int) -> torch.Tensor:
+        return stack(source.read(start, stop)).to(split.device)
+
+    first = read(0, 1)
+    return len(source), (int(first.shape[2]), int(first.shape[3])), read
+
+
+def _check_options(method: str, function: Callable[..., Any], options: dict[str, Any]) -> None:
+    known = set(function.__kwdefaults__ or {}) - {"generator", "seeds", "batch_size"}
+    for name in options:
+        if name not in known:
+            raise unknown_name(
+                f"option of method {method!r}", name, sorted(known), hint="Other methods differ."
+            )
