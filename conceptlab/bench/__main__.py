@@ -11,10 +11,12 @@ import pkgutil
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import conceptlab.bench
 from conceptlab.bench import BenchResult, Row
 from conceptlab.errors import ConceptlabError, unknown_name
+from conceptlab.io.files import atomic_write
 from conceptlab.provenance import provenance
 
 GROUP = "conceptlab.benchmarks"
@@ -40,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a small problem, for a check")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--out", type=Path, help="also write the table to this folder")
     options = parser.parse_args(arguments)
     try:
         if options.name not in known:
@@ -52,7 +55,17 @@ def main(arguments: list[str] | None = None) -> int:
     result.seconds = time.perf_counter() - start
     result.provenance = provenance()
     print(json.dumps(result.to_dict(), indent=2) if options.json else as_table(result))
+    if options.out is not None:
+        text = f"# Benchmark `{result.name}`\n\n{summary(options.name)}\n\n{as_table(result)}\n"
+        atomic_write(options.out / f"{options.name}.md", text)
     return 0 if all(row.met is not False for row in result.rows) else 1
+
+
+def summary(name: str) -> str:
+    """Give the command that makes a table, and the first paragraph of its module's docstring."""
+    module = sys.modules[benchmarks()[name]().__module__]
+    first = (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+    return f"Made by `python -m conceptlab.bench {name}`. {first}"
 
 
 def as_table(result: BenchResult) -> str:

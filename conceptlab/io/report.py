@@ -34,11 +34,12 @@ def explanation_page(explanation: Explanation, title: str) -> str:
     parts = [
         section(
             "Which concepts matter",
-            picture(explanation.plot("importance"), "importance of each concept")
+            picture(explanation.plot("importance", top=len(explanation.names)), "importance")
             + _table(explanation),
-            text="The total Sobol index: the share of the output's variance that is lost when a "
-            "concept's strength is frozen, with all its interactions. Lines are confidence "
-            "intervals. The effect says in which direction the concept moves the target.",
+            text="The total Sobol index: the share of the output's variance, under random strengths "
+            "of all concepts, that involves this one, alone or together with others. Lines are "
+            "confidence intervals. The effect says in which direction the concept moves the "
+            "target.",
         ),
         section(
             "What the concepts are",
