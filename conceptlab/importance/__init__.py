@@ -5,14 +5,20 @@ from __future__ import annotations
 __all__ = [
     "ESTIMATORS",
     "SAMPLERS",
+    "Ablation",
     "Design",
+    "DirectionalDerivatives",
     "HeadOnCoefficients",
     "Importance",
     "SobolImportance",
+    "ablate",
+    "directional_derivatives",
     "sample_design",
 ]
 
+from conceptlab.importance.ablation import Ablation, ablate
 from conceptlab.importance.design import SAMPLERS, Design, sample_design
+from conceptlab.importance.directional import DirectionalDerivatives, directional_derivatives
 from conceptlab.importance.estimators import ESTIMATORS
 from conceptlab.importance.head import HeadOnCoefficients
 from conceptlab.importance.result import Importance

@@ -54,7 +54,7 @@ class Moments:
         c: torch.Tensor,
         *,
         weights: torch.Tensor | None = None,
-        precision: float | None = None,
+        floor: torch.Tensor | None = None,
     ) -> Moments:
         """Average outputs over the rows of a design.
 
@@ -70,9 +70,8 @@ class Moments:
         weights : torch.Tensor of shape (r, n_design), optional
             Weights of the rows, each row of weights with sum 1, for r
             resamples; equal weights (and no axis r) by default.
-        precision : float, optional
-            Relative rounding error of the outputs; that of the dtype of `a` by
-            default.
+        floor : torch.Tensor of shape (q,), optional
+            Variances up to here count as none; see :meth:`rounding`.
 
         Returns
         -------
@@ -84,10 +83,9 @@ class Moments:
                 f"{tuple(a.shape)}, {tuple(b.shape)} and {tuple(c.shape)}.",
                 code="CL-INPUT-SHAPE",
             )
-        if precision is None:
-            precision = torch.finfo(a.dtype).eps
+        if floor is None:
+            floor = cls.rounding(a, b, c, torch.finfo(a.dtype).eps)
         a, b, c = a.double(), b.double(), c.double()
-        largest = torch.stack([a.abs().amax(0), b.abs().amax(0), c.abs().amax((0, 2))]).amax(0)
         centre = (a.mean(0) + b.mean(0)) / 2
         a, b, c = a - centre, b - centre, c - centre[:, None]
         if weights is None:
@@ -99,8 +97,16 @@ class Moments:
         return cls(
             mean(a), mean(b), mean(a * a), mean(b * b), mean(a * b),
             mean(c), mean(c * c), mean(a_ * c), mean(b_ * c),
-            floor=(32 * precision * largest) ** 2,
+            floor=floor,
         )  # fmt: skip
+
+    @staticmethod
+    def rounding(
+        a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, precision: float
+    ) -> torch.Tensor:
+        """Give the variance (q,) that rounding errors alone may cause."""
+        largest = torch.stack([a.abs().amax(0), b.abs().amax(0), c.abs().amax((0, 2))]).amax(0)
+        return (32 * precision * largest.double()).square()
 
     @property
     def mean(self) -> torch.Tensor:

@@ -23,7 +23,8 @@ _ARRAYS = (
     "values", "mean", "interval", "local_interval", "first_order", "signed", "variance", "target"
 )  # fmt: skip
 _PLAIN = (
-    "exact", "route", "estimator", "sampler", "n_design", "n_evaluations", "confidence", "seed"
+    "exact", "route", "estimator", "sampler", "control", "n_design", "n_evaluations",
+    "confidence", "seed",
 )  # fmt: skip
 
 
@@ -66,8 +67,8 @@ class Importance:
     route : str
         ``"linear-pooled"``, ``"linear"``, ``"pooled"`` or ``"general"``; see
         :class:`~conceptlab.importance.SobolImportance`.
-    estimator, sampler : str
-        How sampled indices were estimated.
+    estimator, sampler, control : str
+        How sampled indices were estimated; `control` may be None.
     n_design : int
         Masks in a sample.
     n_evaluations : int
@@ -90,6 +91,7 @@ class Importance:
     route: str
     estimator: str
     sampler: str
+    control: str | None
     n_design: int
     n_evaluations: int
     confidence: float

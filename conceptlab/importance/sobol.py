@@ -14,14 +14,9 @@ from sklearn.base import BaseEstimator
 from conceptlab.arrays import as_numpy
 from conceptlab.batching import AutoInt
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.importance.control import estimate, slopes
 from conceptlab.importance.design import SAMPLERS, Design, sample_design
-from conceptlab.importance.estimators import (
-    COMPANIONS,
-    ESTIMATORS,
-    Moments,
-    first_order,
-    total_order,
-)
+from conceptlab.importance.estimators import ESTIMATORS
 from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
 from conceptlab.importance.probing import affine_in_mean, affine_per_image, depends_on_mean, pool
 from conceptlab.importance.result import Importance
@@ -52,6 +47,10 @@ class SobolImportance(BaseEstimator):
     sampler : {"sobol", "halton", "latin", "random"} or Design
         Scrambled design, or masks of your own; see
         :func:`~conceptlab.importance.design.sample_design`.
+    control : {"linear", None}
+        ``"linear"`` estimates only what a linear function of the masks leaves
+        over; see :mod:`conceptlab.importance.control`. None uses the published
+        formulas as they are, and so does a `Design` of your own.
     confidence : float
         Level of the bootstrap intervals.
     n_bootstrap : int
@@ -79,8 +78,10 @@ class SobolImportance(BaseEstimator):
     first. Permuting the concepts permutes the indices and changes nothing else,
     and a row never depends on its batch. A `Design` of your own is used as it is.
 
-    *Accuracy.* Jansen's estimator with 32 Sobol masks is right to about 0.05 for
-    10 to 20 concepts, with 1024 to about 0.001 (linear functions).
+    *Accuracy.* The largest error of an index, measured on heads of 10 concepts
+    (two layers with ReLU; softmax of a linear one): 0.02 with 32 masks, 0.002 with
+    1024. Without the control 0.07 to 0.1, and 0.004. Functions that are
+    interactions through and through need more masks either way.
 
     Examples
     --------
@@ -98,6 +99,7 @@ class SobolImportance(BaseEstimator):
         n_design: int = 32,
         estimator: str = "jansen",
         sampler: str | Design = "sobol",
+        control: str | None = "linear",
         confidence: float = 0.95,
         n_bootstrap: int = 200,
         exact: bool | Literal["auto"] = "auto",
@@ -107,6 +109,7 @@ class SobolImportance(BaseEstimator):
         self.n_design = n_design
         self.estimator = estimator
         self.sampler = sampler
+        self.control = control
         self.confidence = confidence
         self.n_bootstrap = n_bootstrap
         self.exact = exact
@@ -192,6 +195,8 @@ class SobolImportance(BaseEstimator):
             raise unknown_name("estimator", self.estimator, ESTIMATORS)
         if not isinstance(self.sampler, Design) and self.sampler not in SAMPLERS:
             raise unknown_name("sampler", self.sampler, SAMPLERS)
+        if self.control not in ("linear", None):
+            raise unknown_name("control", self.control, ["linear"], hint="None does without.")
         if not isinstance(self.confidence, float) or not 0 < self.confidence < 1:
             raise InputError(
                 f"confidence must lie between 0 and 1, got {self.confidence!r}.",
@@ -260,17 +265,17 @@ class SobolImportance(BaseEstimator):
         size = design.n_design
         masks = torch.from_numpy(design.stacked()).to(U)
         columns = torch.arange(k).expand(n, k) if isinstance(self.sampler, Design) else _columns(U)
-        steps = torch.from_numpy(design.B - design.A)
+        A, steps = torch.from_numpy(design.A), torch.from_numpy(design.B - design.A)
         weights = self._weights(size, seed)
         results: list[tuple[torch.Tensor, ...]] = []
-        at_once = max(1, _NUMBERS_AT_ONCE // (4 * size * (k + 2) + 4 * len(weights) * k))
+        at_once = max(1, _NUMBERS_AT_ONCE // (8 * size * (k + 2) + 8 * len(weights) * k))
         starts = range(0, n, at_once)
         for start in track(starts, description="mask concepts", progress=progress, unit="batch"):
             part = slice(start, start + at_once)
             order = columns[part]
             y = evaluate.grid(U[part], masks, order.to(U.device), target[part])
             y = y.reshape(len(y), k + 2, size)
-            results.append(self._indices(y, order, steps, weights, evaluate.precision))
+            results.append(self._indices(y, order, A, steps, weights, evaluate.precision))
         values, first, signed, variance, local = (
             as_numpy(torch.cat(parts)) for parts in zip(*results, strict=True)
         )
@@ -292,6 +297,7 @@ class SobolImportance(BaseEstimator):
         self,
         y: torch.Tensor,
         columns: torch.Tensor,
+        A: torch.Tensor,
         steps: torch.Tensor,
         weights: torch.Tensor,
         precision: float,
@@ -300,28 +306,32 @@ class SobolImportance(BaseEstimator):
 
         The mixture that concept j of an image belongs to is ``columns[:, j]``.
         """
-        q = len(y)
-        rows = torch.arange(q)[:, None]
+        rows = torch.arange(len(y))[:, None]
         a, b = y[:, 0].T, y[:, 1].T
         c = y[:, 2:][rows, columns].permute(2, 0, 1)  # (n_design, q, k)
-        moments = Moments.of(a, b, c, precision=precision)
-        values = total_order(moments, self.estimator)
-        moves = moments.variance > moments.floor
-        # Least squares slope through the pairs A -> C_i, in which one mask moves alone.
-        step = steps[:, columns]
-        squares = step.square().sum(0)
-        slope = torch.where(squares > 0, ((c - a[..., None]) * step).sum(0) / squares, 0.0)
-        deviation = (12 * moments.variance).sqrt()[:, None]
-        signed = torch.where(moves[:, None], slope / deviation, 0.0)
+        A, steps = A[:, columns], steps[:, columns]
+        beta = slopes(a, c, steps)
+        how: dict[str, Any] = {
+            "A": A,
+            "steps": steps,
+            "beta": beta if self._controlled() else None,
+            "estimator": self.estimator,
+            "precision": precision,
+        }
+        found = estimate(a, b, c, **how)
+        moves = (found.variance > 0)[:, None]
+        signed = torch.where(moves, beta / (12 * found.variance).sqrt()[:, None], 0.0)
         if len(weights):
-            resampled = Moments.of(a, b, c, weights=weights, precision=precision)
-            drawn = total_order(resampled, self.estimator)
+            drawn = estimate(a, b, c, weights=weights, **how).total
             local = torch.stack([torch.quantile(drawn, p, dim=0) for p in self._levels()], dim=-1)
-            local = torch.where(moves[:, None, None], local, 0.0)
+            local = torch.where(moves[..., None], local, 0.0)
         else:
-            local = torch.full((*values.shape, 2), torch.nan, dtype=torch.float64)
-        variance = torch.where(moves, moments.variance, 0.0)
-        return values, first_order(moments, COMPANIONS[self.estimator]), signed, variance, local
+            local = torch.full((*found.total.shape, 2), torch.nan, dtype=torch.float64)
+        return found.total, found.first, signed, found.variance, local
+
+    def _controlled(self) -> bool:
+        # The control needs masks that are uniform on [0, 1], as sampled ones are.
+        return self.control == "linear" and not isinstance(self.sampler, Design)
 
     def _weights(self, size: int, seed: int) -> torch.Tensor:
         """Draw how often each row of the design is in a resample: (n_bootstrap, n_design)."""
@@ -353,7 +363,6 @@ class SobolImportance(BaseEstimator):
             interval = np.quantile(weights @ values, self._levels(), axis=0).T
         else:
             interval = np.full((k, 2), np.nan)
-        custom = isinstance(self.sampler, Design)
         return Importance(
             values=values,
             mean=values.mean(0),
@@ -362,9 +371,10 @@ class SobolImportance(BaseEstimator):
             target=as_numpy(target),
             estimator=self.estimator,
             sampler=self.sampler.sampler if isinstance(self.sampler, Design) else self.sampler,
+            control="linear" if self._controlled() else None,
             n_evaluations=evaluate.n_evaluations,
             confidence=self.confidence,
-            seed=self.sampler.seed if isinstance(self.sampler, Design) and custom else seed,
+            seed=seed,
             **fields,
         )
 
