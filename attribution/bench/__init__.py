@@ -1,0 +1,1 @@
+"""Benchmarks that need attribution: known truth and real photos."""

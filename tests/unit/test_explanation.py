@@ -1,0 +1,96 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from planted import ColorNet, color_images
+
+from conceptlab.errors import InputError
+from conceptlab.extractors import CRAFT
+from conceptlab.models import SplitModel
+
+HOSTILE = '<script>alert("x")</script> & a rather long name'
+
+
+@pytest.fixture(scope="module")
+def explanation():
+    images, _ = color_images()
+    split = SplitModel(ColorNet(), at="late", class_names=["warm", HOSTILE])
+    craft = CRAFT(split, 2, patch_size=8, layers=["early"], depth=1, random_state=0)
+    craft.fit(images, target=0).rename([HOSTILE, "b"])
+    return craft.explain(images, target=0)
+
+
+def test_shapes(explanation):
+    assert explanation.coefficients.shape == (24, 2)
+    assert explanation.maps.shape == (24, 2, 32, 32)
+    assert explanation.logits.shape == (24, 2)
+    assert [len(row) for row in explanation.patches] == [8, 8]
+    assert explanation.patches[0][0].shape == (3, 8, 8)
+
+
+def test_maps_point_at_the_colour(explanation):
+    images, cells = color_images()
+    blue = next(i for i, r in enumerate(explanation.tree.roots) if r.vector.argmax() == 1)
+    where = (cells == 2).repeat(8, axis=1).repeat(8, axis=2)
+    inside = np.maximum(explanation.maps[:, blue], 0)
+    assert (inside * where).sum() / inside.sum() > 0.9
+
+
+def test_frame_is_sorted(explanation):
+    frame = explanation.to_frame()
+    assert list(frame["importance"]) == sorted(frame["importance"], reverse=True)
+    assert ((frame["low"] <= frame["importance"]) & (frame["importance"] <= frame["high"])).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "result"),
+    [("importance", Axes), ("patches", Figure), ("maps", Figure), ("tree", Axes)],
+)
+def test_plots_return_what_they_promise(explanation, kind, result):
+    import matplotlib.pyplot as plt
+
+    drawn = explanation.plot(kind)
+    assert isinstance(drawn, result)
+    assert not plt.get_fignums(), "a plot leaked into pyplot's list"
+    (drawn.figure if isinstance(drawn, Axes) else drawn).canvas.draw()
+
+
+def test_a_plot_draws_on_the_axes_given(explanation):
+    figure = Figure()
+    ax = figure.add_subplot()
+    assert explanation.plot("importance", ax=ax) is ax
+
+
+def test_unknown_kind(explanation):
+    with pytest.raises(InputError, match=r"Did you mean 'maps'\?.*Not made .*faithfulness"):
+        explanation.plot("map")
+
+
+def test_the_report_is_self_contained_and_escaped(explanation, tmp_path):
+    path = explanation.save(tmp_path / "out dir" / "report.html", title=HOSTILE)
+    text = path.read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert not re.search(r"(src|href)=['\"](?!data:)", text)
+    assert text.count("<img") >= 4
+    assert "<script" not in explanation._repr_html_()
+
+
+def test_json(explanation):
+    data = json.loads(json.dumps(explanation.to_dict()))
+    assert len(data["concepts"]) == 2
+    assert data["targets"] == {"warm": 24}
+    assert data["settings"]["layer"] == "late"
+
+
+def test_tree_text_and_frame(explanation):
+    text = str(explanation.tree)
+    assert "[late]" in text
+    assert "  " + HOSTILE + ".0 [early]" in text or "  b.0 [early]" in text
+    frame = explanation.tree.to_frame()
+    assert len(frame) == len(explanation.tree) == 4
+    with pytest.raises(InputError, match="Unknown concept"):
+        explanation.tree["nothing"]
