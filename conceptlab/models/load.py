@@ -158,8 +158,9 @@ def load_state_dict(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         unsafe = "Weights only load failed" in str(error) or "Unsupported" in str(error)
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{path} cannot be read as weights: {str(error).splitlines()[0]} "
+            f"{path} cannot be read as weights: {reason} "
             "Only tensors and plain values are read; save model.state_dict(), best with safetensors.",
             code="CL-CHECKPOINT-UNSAFE" if unsafe else "CL-CHECKPOINT-DAMAGED",
         ) from error
