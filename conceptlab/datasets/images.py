@@ -74,20 +74,28 @@ class ImageSource:
     ----------
     n : int
         Number of images.
-    read : callable
-        ``read(start, stop)`` gives a checked float tensor (n, 3, h, w), or a
-        list of RGB PIL images and float tensors (3, h, w) of any sizes.
-    digest : callable
-        ``digest(start, stop)`` gives the sha256 of those images' content.
+    take : callable
+        ``take(indices)`` gives a checked float tensor (n, 3, h, w), or a list
+        of RGB PIL images and float tensors (3, h, w) of any sizes.
+    digests : callable
+        ``digests(start, stop)`` gives the sha256 of each image's content.
     """
 
     def __init__(
         self,
         n: int,
-        read: Callable[[int, int], torch.Tensor | list[Image | torch.Tensor]],
-        digest: Callable[[int, int], str],
+        take: Callable[[Sequence[int]], torch.Tensor | list[Image | torch.Tensor]],
+        digests: Callable[[int, int], list[bytes]],
     ) -> None:
-        self._n, self.read, self.digest = n, read, digest
+        self._n, self.take, self.digests = n, take, digests
+
+    def read(self, start: int, stop: int) -> torch.Tensor | list[Image | torch.Tensor]:
+        """Take the images from `start` to before `stop`."""
+        return self.take(range(start, min(stop, self._n)))
+
+    def digest(self, start: int, stop: int) -> str:
+        """Give one sha256 for the content of the images from `start` to before `stop`."""
+        return hashlib.sha256(b"".join(self.digests(start, min(stop, self._n)))).hexdigest()
 
     def __len__(self) -> int:
         return self._n
@@ -214,7 +222,7 @@ def stack(
         return arrays.to(device).permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
     tensors = []
     for item in items:
-        one = item[None] if isinstance(item, torch.Tensor) else [item]
+        one: Any = item[None] if isinstance(item, torch.Tensor) else [item]
         tensors.append(stack(one, fit, device=device, clip=clip)[0])
     _check_same_size([(t.shape[-2], t.shape[-1]) for t in tensors])
     return torch.stack(tensors)
@@ -268,7 +276,7 @@ def _check_shape(array: np.ndarray | torch.Tensor, channels_last: bool, name: st
         )
     if channels_last and shape[-1] != 3:
         raise InputError(
-            f"channels_last=True, but the last axis of {name} has {shape[-1]} entries instead of 3: "
+            f"channels_last=True, but the last axis of {name} has {shape[-1]} entries, not 3: "
             f"shape {shape}. Leave channels_last out for (n, 3, height, width).",
             code="CL-INPUT-LAYOUT",
         )
@@ -282,21 +290,22 @@ def _from_batch(
     _check_shape(batch, channels_last, "images")
     whole = batch[None] if batch.ndim == 3 else batch
 
-    def read(start: int, stop: int) -> torch.Tensor:
-        part = start > 0 or stop < len(whole)
-        return to_unit(
-            whole[start:stop],
-            value_range=value_range,
-            channels_last=channels_last,
-            name=f"images[{start}:{stop}]" if part else "images",
-        )
+    def take(indices: Sequence[int]) -> torch.Tensor:
+        part = len(indices) < len(whole)
+        if isinstance(indices, range) and indices.step == 1:
+            rows = whole[indices.start : indices.stop]
+        else:
+            rows = whole[list(indices)]
+        name = f"images[{indices[0]}:{indices[-1] + 1}]" if part and len(indices) else "images"
+        return to_unit(rows, value_range=value_range, channels_last=channels_last, name=name)
 
-    def digest(start: int, stop: int) -> str:
-        hasher = hashlib.sha256(f"batch:{channels_last}:{value_range}:".encode())
-        _hash_array(hasher, whole[start:stop])
-        return hasher.hexdigest()
+    def digests(start: int, stop: int) -> list[bytes]:
+        rows = whole[start:stop]
+        rows = rows.detach().cpu() if isinstance(rows, torch.Tensor) else np.asarray(rows)
+        return [_digest_array(row, prefix) for row in rows]
 
-    return ImageSource(len(whole), read, digest)
+    prefix = f"batch:{channels_last}:{value_range}:".encode()
+    return ImageSource(len(whole), take, digests)
 
 
 def _from_items(items: Any, value_range: ValueRange, channels_last: bool) -> ImageSource:
@@ -315,18 +324,14 @@ def _from_items(items: Any, value_range: ValueRange, channels_last: bool) -> Ima
             code="CL-INPUT-EMPTY",
         )
 
-    def read(start: int, stop: int) -> list[Image | torch.Tensor]:
-        return [
-            _read_item(items[i], i, value_range, channels_last) for i in range(start, min(stop, n))
-        ]
+    def take(indices: Sequence[int]) -> list[Image | torch.Tensor]:
+        return [_read_item(items[i], i, value_range, channels_last) for i in indices]
 
-    def digest(start: int, stop: int) -> str:
-        hasher = hashlib.sha256(f"items:{channels_last}:{value_range}:".encode())
-        for i in range(start, min(stop, n)):
-            _hash_item(hasher, _unwrap(items[i]), i)
-        return hasher.hexdigest()
+    def digests(start: int, stop: int) -> list[bytes]:
+        return [_digest_item(_unwrap(items[i]), i, prefix) for i in range(start, min(stop, n))]
 
-    return ImageSource(n, read, digest)
+    prefix = f"items:{channels_last}:{value_range}:".encode()
+    return ImageSource(n, take, digests)
 
 
 def _unwrap(item: Any) -> Any:
@@ -366,23 +371,24 @@ def _read_item(
     )
 
 
-def _hash_item(hasher: Any, item: Any, index: int) -> None:
+def _digest_item(item: Any, index: int, prefix: bytes) -> bytes:
+    if isinstance(item, np.ndarray | torch.Tensor):
+        return _digest_array(item, prefix)
     if isinstance(item, ImageFile):
-        hasher.update(b"file:" + hashlib.sha256(item.read()).digest())
+        content = item.read()
     elif isinstance(item, str | os.PathLike):
-        hasher.update(b"file:" + hashlib.sha256(_file_bytes(item)).digest())
+        content = _file_bytes(item)
     elif _is_pil(item):
-        hasher.update(f"pil:{item.mode}:{item.size}:".encode())
-        hasher.update(item.tobytes())
-        if item.mode == "P":
-            hasher.update(bytes(item.getpalette() or []))
-    elif isinstance(item, np.ndarray | torch.Tensor):
-        _hash_array(hasher, item)
+        palette = bytes(item.getpalette() or []) if item.mode == "P" else b""
+        content = f"{item.mode}:{item.size}:".encode() + palette + item.tobytes()
     else:  # the reader of items knows the right words
         _read_item(item, index, "any", False)
+        content = b""
+    return hashlib.sha256(prefix + content).digest()
 
 
-def _hash_array(hasher: Any, array: np.ndarray | torch.Tensor) -> None:
+def _digest_array(array: np.ndarray | torch.Tensor, prefix: bytes) -> bytes:
+    hasher = hashlib.sha256(prefix)
     if isinstance(array, torch.Tensor):
         flat = array.detach().cpu().contiguous()
         hasher.update(f"{str(flat.dtype).removeprefix('torch.')}:{tuple(flat.shape)}:".encode())
@@ -391,6 +397,7 @@ def _hash_array(hasher: Any, array: np.ndarray | torch.Tensor) -> None:
         plain = np.ascontiguousarray(array)
         hasher.update(f"{plain.dtype.name}:{plain.shape}:".encode())
         hasher.update(plain.reshape(-1).view(np.uint8).data)
+    return hasher.digest()
 
 
 def _file_bytes(path: str | os.PathLike[str]) -> bytes:
