@@ -41,7 +41,7 @@ def to_inputs(x: Any, device: torch.device, dtype: torch.dtype) -> Inputs:
 
 def checked_images(x: torch.Tensor) -> torch.Tensor:
     """Refuse what looks like images in another layout or type."""
-    if x.ndim == 3 and x.shape[0] in (1, 3) and x.is_floating_point():
+    if x.ndim == 3 and x.shape[0] in (1, 3) and min(x.shape[1:]) > 16 and x.is_floating_point():
         raise InputError(
             f"Images must be a batch (n, 3, H, W), got one image of shape {tuple(x.shape)}. "
             "Add the axis: x[None].",
@@ -49,7 +49,7 @@ def checked_images(x: torch.Tensor) -> torch.Tensor:
         )
     if x.ndim != 4:
         return x
-    if x.shape[-1] in (1, 3, 4) and x.shape[1] > 4:
+    if x.shape[-1] in (1, 3, 4) and x.shape[1] > 16:
         raise InputError(
             f"Images must be channels first (n, 3, H, W), got {tuple(x.shape)}, which looks like "
             "channels last. Use x.transpose(0, 3, 1, 2), or x.permute(0, 3, 1, 2) for tensors.",
@@ -65,5 +65,7 @@ def checked_images(x: torch.Tensor) -> torch.Tensor:
 
 
 def changed(tensor: torch.Tensor) -> torch.Tensor:
-    """Another input of the same kind: images mirrored, other samples in turn."""
-    return tensor.flip(-1) if tensor.ndim == 4 else tensor.roll(1, dims=0)
+    """Make another input of the same kind: images mirrored, texts in turn or backwards."""
+    if tensor.is_floating_point() or len(tensor) < 2:
+        return tensor.flip(-1)
+    return tensor.roll(1, dims=0)

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from conceptlab.batching import check_batch_size
 from conceptlab.datasets.images import image_source, stack
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.progress import Progress, track
@@ -200,7 +201,7 @@ def crop(images: Any, place: Any, *, context: float = 1.0) -> np.ndarray:
     wide = round(side * context)
     top = min(max(y - (wide - side) // 2, 0), max(height - wide, 0))
     left = min(max(x - (wide - side) // 2, 0), max(width - wide, 0))
-    return np.array(image[:, top : top + wide, left : left + wide])
+    return image[:, top : top + wide, left : left + wide].numpy().copy()
 
 
 def pooled_activations(
@@ -337,13 +338,9 @@ class _Sink:
 
 def automatic_batch(batch_size: int | str, shape: tuple[int, int], device: torch.device) -> int:
     """Resolve ``"auto"`` by the size of the input and the kind of device."""
-    if isinstance(batch_size, int) and batch_size >= 1:
-        return batch_size
-    if batch_size != "auto":
-        raise InputError(
-            f"batch_size must be 'auto' or a number from 1, got {batch_size!r}.",
-            code="CL-INPUT-RANGE",
-        )
+    checked = check_batch_size(batch_size)
+    if checked != "auto":
+        return checked
     at_224 = 16 if device.type == "cpu" else 256
     return int(np.clip(at_224 * 224 * 224 // (shape[0] * shape[1]), 1, 1024))
 
