@@ -147,9 +147,10 @@ class TestContract:
         np.testing.assert_allclose(from_tensor.numpy(), from_array, rtol=1e-6)
         assert craft.transform(images, pooled=False).shape == (24, 32, 32, 3)
 
-    @pytest.mark.usefixtures("global_state_untouched")
-    def test_same_seed_same_bits(self, images):
-        a, b = (craft_at("early", 3, patches="random").fit(images, target=0) for _ in range(2))
+    def test_same_seed_same_bits(self, images, request):
+        crafts = [craft_at("early", 3, patches="random") for _ in range(2)]
+        request.getfixturevalue("global_state_untouched")
+        a, b = (craft.fit(images, target=0) for craft in crafts)
         assert a.components_.tobytes() == b.components_.tobytes()
         assert a.importances_.tobytes() == b.importances_.tobytes()
 
