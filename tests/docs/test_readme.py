@@ -1,0 +1,26 @@
+"""The README's stories run, and its two commands are where the checks look for them."""
+
+import pytest
+from markdown_blocks import ROOT, blocks, run
+
+README = ROOT / "README.md"
+STORIES = blocks(README, "python")
+
+
+def test_the_two_commands_stand_after_their_markers():
+    text = README.read_text(encoding="utf-8")
+    for name, end in (("explain", ".venv/bin/conceptlab explain"), ("test", ".venv/bin/pytest")):
+        after = text.split(f"<!-- command: {name} -->\n", 1)[1].splitlines()
+        assert after[0] == "```bash"
+        assert after[1].startswith("python3 -m venv .venv && .venv/bin/pip install -e ")
+        assert after[1].endswith(end)
+
+
+def test_there_are_four_stories():
+    assert len(STORIES) == 4
+
+
+@pytest.mark.parametrize("block", STORIES, ids=[f"line {b.line}" for b in STORIES])
+def test_story_runs(block, tmp_path, monkeypatch, global_state_untouched):
+    monkeypatch.chdir(tmp_path)
+    run(block, README)
