@@ -212,10 +212,11 @@ class ConceptBank(BankMakers):
         theirs = getattr(theirs, "fingerprint", theirs)
         if self.space is None or theirs is None or self.space == theirs:
             return
+        mine, other_space = short_space(self.space), short_space(theirs)
         raise SpaceMismatchError(
-            f"This bank is of space {short_space(self.space)}, but {short_space(theirs)} was given: vectors "
-            "of two encoders (or of one with other weights or preprocessing) cannot be compared. "
-            "Make the bank again with the encoder that is used now."
+            f"This bank is of space {mine}, but {other_space} was given: vectors of two encoders "
+            "(or of one with other weights or preprocessing) cannot be compared. Make the bank again "
+            "with the encoder that is used now."
         )
 
     def select(self, which: Any) -> ConceptBank:
