@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SAMPLERS", "Design", "sample_design"]
+__all__ = ["SAMPLERS", "Design", "check_design", "sample_design"]
 
 import inspect
 import warnings
@@ -16,6 +16,9 @@ from conceptlab.errors import InputError, unknown_name
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
 SAMPLERS = ("sobol", "halton", "latin", "random")
+
+# Two columns of a short sequence are alike by chance after some scrambles.
+_N_SCRAMBLES, _SHORT = 8, 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +96,16 @@ def sample_design(
     are balanced jointly (Saltelli et al. 2010, section 5). All sequences are
     scrambled: the first points of an unscrambled Halton sequence in high
     dimension are collinear (with 32 points, two columns whose prime bases
-    exceed 32 are multiples of each other), and the first of them masks all.
+    exceed 32 are multiples of each other), and the first of them masks all. Of
+    several scrambles of a short sequence, the one is taken whose columns are
+    least correlated.
 
     Parameters
     ----------
     n_design : int
         Number of masks, at least 2. Sobol sequences are balanced for powers of
-        two; other numbers are taken as they are and converge a little slower.
+        two; other numbers are taken as they are and give larger errors (1000
+        masks of 10 concepts: 3 to 4 times those of 1024).
     k : int
         Number of concepts.
     sampler : {"sobol", "halton", "latin", "random"}
@@ -129,6 +135,19 @@ def sample_design(
     >>> design.A.shape, design.stacked().shape
     ((8, 3), (40, 3))
     """
+    check_design(n_design, k, sampler)
+    seed = draw_seed(random_state)
+    generator = numpy_generator(seed)
+    n_tries = _N_SCRAMBLES if n_design <= _SHORT and sampler != "random" else 1
+    tries = (_points(sampler, int(n_design), 2 * int(k), generator) for _ in range(n_tries))
+    points = min(tries, key=_largest_correlation) if n_tries > 1 else next(tries)
+    return Design(
+        np.ascontiguousarray(points[:, :k]), np.ascontiguousarray(points[:, k:]), sampler, seed
+    )
+
+
+def check_design(n_design: int, k: int, sampler: str) -> None:
+    """Raise an InputError where :func:`sample_design` could not draw."""
     if sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
     for name, value, least in (("n_design", n_design, 2), ("k", k, 1)):
@@ -142,11 +161,12 @@ def sample_design(
             f"{2 * k}. Use sampler='latin'.",
             code="CL-INPUT-MANY",
         )
-    seed = draw_seed(random_state)
-    points = _points(sampler, int(n_design), 2 * int(k), numpy_generator(seed))
-    return Design(
-        np.ascontiguousarray(points[:, :k]), np.ascontiguousarray(points[:, k:]), sampler, seed
-    )
+
+
+def _largest_correlation(points: np.ndarray) -> float:
+    correlation = np.corrcoef(points.T)
+    np.fill_diagonal(correlation, 0)
+    return float(abs(correlation).max())
 
 
 def _points(sampler: str, n: int, dimension: int, generator: np.random.Generator) -> np.ndarray:

@@ -152,8 +152,9 @@ def directional_derivatives(
     Examples
     --------
     >>> import torch
-    >>> A = torch.randn(50, 8, generator=torch.manual_seed(0))
-    >>> found = directional_derivatives(lambda a: a[:, :1] ** 3, A, torch.eye(8)[:2], random_state=0)
+    >>> A = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    >>> cube = lambda a: a[:, :1] ** 3
+    >>> found = directional_derivatives(cube, A, torch.eye(8)[:2], random_state=0)
     >>> found.share.round(2).tolist()
     [1.0, 0.0]
     """

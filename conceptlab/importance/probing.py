@@ -10,8 +10,8 @@ mask. Three shapes allow for shortcuts:
 - *linear*: for each image the output is affine in its mask. k + 1 evaluations
   an image; the indices are exact.
 
-Each is accepted only when it predicts the outputs of real images under full
-and under random masks.
+Each is accepted only when it predicts the outputs of all images as they are, and
+of some under random masks.
 """
 
 from __future__ import annotations
@@ -48,9 +48,20 @@ def pool(U: torch.Tensor) -> torch.Tensor:
 
 
 def affine_in_mean(
-    evaluate: Evaluator, U: torch.Tensor, generator: torch.Generator
+    evaluate: Evaluator, U: torch.Tensor, full: torch.Tensor, generator: torch.Generator
 ) -> AffineInMean | None:
     """Test whether fn is affine in the mean coefficients over positions.
+
+    Parameters
+    ----------
+    evaluate : Evaluator
+        fn.
+    U : torch.Tensor of shape (n, *positions, k)
+        Coefficients of all images.
+    full : torch.Tensor of shape (n, n_outputs)
+        fn(U).
+    generator : torch.Generator
+        Draws the masks of the test.
 
     Returns
     -------
@@ -66,15 +77,22 @@ def affine_in_mean(
     values = evaluate(corners.reshape(shape).expand(k + 1, *U.shape[1:]))
     slopes = (values[1:] - values[0]) / scale.to("cpu", torch.float64)[:, None]
     found = AffineInMean(values[0], slopes)
-    tests = _tests(U, generator)
-    outputs = evaluate(tests)
-    return found if _agree(found(pool(tests)), outputs, values[0], evaluate.precision) else None
+    masked = _masked(U, generator)
+    for coefficients, outputs in ((masked, evaluate(masked)), (U, full)):
+        if not _agree(found(pool(coefficients)), outputs, values[0], evaluate.precision):
+            return None
+    return found
 
 
 def depends_on_mean(
-    evaluate: Evaluator, U: torch.Tensor, generator: torch.Generator
+    evaluate: Evaluator, U: torch.Tensor, full: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor | None:
     """Test whether fn depends on the mean over positions only.
+
+    Parameters
+    ----------
+    evaluate, U, full, generator
+        As for :func:`affine_in_mean`.
 
     Returns
     -------
@@ -82,26 +100,25 @@ def depends_on_mean(
         Coefficients that give the same outputs and cost less to mask: one
         position where fn takes that, else the mean expanded (a view) over all.
     """
-    if U.ndim == 2 or U[0, ..., 0].numel() == 1:
-        return None
-    tests = _tests(U, generator)
-    outputs = evaluate(tests)
-    reference = evaluate(torch.zeros_like(tests[:1]))[0]
     single = (1,) * (U.ndim - 2)
+    if U.ndim == 2 or U.shape[1:-1] == single:
+        return None
+    masked = _masked(U, generator)
+    outputs = evaluate(masked)
+    zero = evaluate(torch.zeros_like(masked[:1]))[0]
     for positions in (single, tuple(U.shape[1:-1])):
         if positions != single and not getattr(evaluate.fn, "expands", False):
             return None  # a function that does not know of expanded views gains nothing
-
-        def spread(x: torch.Tensor, positions: tuple[int, ...] = positions) -> torch.Tensor:
-            means = pool(x).reshape(len(x), *single, x.shape[-1])
-            return means.expand(len(x), *positions, x.shape[-1])
-
+        pooled = _spread(masked, positions)
         try:
-            pooled = evaluate(spread(tests))
+            found = evaluate(pooled)
         except Exception:  # noqa: S112 - a head may refuse one position in any way it likes
             continue
-        if pooled.shape == outputs.shape and _agree(pooled, outputs, reference, evaluate.precision):
-            return spread(U)
+        if found.shape != outputs.shape or not _agree(found, outputs, zero, evaluate.precision):
+            continue
+        means = _spread(U, positions)
+        if _agree(evaluate(means), full, zero, evaluate.precision):
+            return means
     return None
 
 
@@ -134,14 +151,19 @@ def affine_per_image(
     return slopes, floor
 
 
-def _tests(U: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Take some images as they are, and once more under random masks."""
+def _spread(U: torch.Tensor, positions: tuple[int, ...]) -> torch.Tensor:
+    """Put the means over positions on other positions, as an expanded view."""
+    means = pool(U).reshape(len(U), *(1,) * len(positions), U.shape[-1])
+    return means.expand(len(U), *positions, U.shape[-1])
+
+
+def _masked(U: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Put some images under random masks, few images several times."""
     n = len(U)
-    chosen = U[torch.linspace(0, n - 1, min(n, _N_CHECKED)).round().long().to(U.device)]
+    chosen = torch.linspace(0, n - 1, min(n, _N_CHECKED)).round().long()
     masks = torch.rand(max(4, len(chosen)), U.shape[-1], generator=generator, dtype=torch.float64)
-    repeated = chosen[torch.arange(len(masks), device=U.device) % len(chosen)]
-    masked = repeated * masks.to(U).reshape(len(masks), *(1,) * (U.ndim - 2), -1)
-    return torch.cat([chosen, masked])
+    repeated = U[chosen.to(U.device)[torch.arange(len(masks), device=U.device) % len(chosen)]]
+    return repeated * masks.to(U).reshape(len(masks), *(1,) * (U.ndim - 2), -1)
 
 
 def _agree(

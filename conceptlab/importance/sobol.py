@@ -15,7 +15,7 @@ from conceptlab.arrays import as_numpy
 from conceptlab.batching import AutoInt
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.importance.control import estimate, slopes
-from conceptlab.importance.design import SAMPLERS, Design, sample_design
+from conceptlab.importance.design import Design, check_design, sample_design
 from conceptlab.importance.estimators import ESTIMATORS
 from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
 from conceptlab.importance.probing import affine_in_mean, affine_per_image, depends_on_mean, pool
@@ -152,32 +152,25 @@ class SobolImportance(BaseEstimator):
             parameters or arrays that do not fit, and for ``exact=True`` with a
             function that is not linear.
         """
-        self._check_parameters()
         U = check_coefficients(U)
+        self._check_parameters(U.shape[-1])
         seed = draw_seed(self.random_state)
-        design = self._design(U.shape[-1], seed)
         evaluate = Evaluator(fn, self.batch_size)
         generator = torch_generator(seed)
 
+        full = evaluate(U)
+        chosen = resolve_target(target, full, len(U))
         if self.exact is not False:
-            affine = affine_in_mean(evaluate, U, generator)
+            affine = affine_in_mean(evaluate, U, full, generator)
             if affine is not None:
-                pooled = pool(U).to("cpu", torch.float64)
-                chosen = resolve_target(target, affine(pooled), len(U))
-                slopes = pooled * affine.M[:, chosen].T
-                floor = 32 * evaluate.precision * affine(pooled).abs().amax(1)
-                return self._closed_form(slopes, floor, chosen, "linear-pooled", evaluate, seed)
-
-        if isinstance(target, str):
-            chosen = resolve_target(target, evaluate(U), len(U))
-        else:
-            chosen = resolve_target(target, int(evaluate(U[:1]).shape[1]), len(U))
-        pooled_U = None if self.exact is True else depends_on_mean(evaluate, U, generator)
+                c = pool(U).to("cpu", torch.float64) * affine.M[:, chosen].T
+                floor = 32 * evaluate.precision * full.abs().amax(1)
+                return self._closed_form(c, floor, chosen, "linear-pooled", evaluate, seed)
+        pooled_U = None if self.exact is True else depends_on_mean(evaluate, U, full, generator)
         if pooled_U is None and self.exact is not False:
             found = affine_per_image(evaluate, U, chosen, generator)
             if found is not None:
-                slopes, floor = found
-                return self._closed_form(slopes, floor, chosen, "linear", evaluate, seed)
+                return self._closed_form(*found, chosen, "linear", evaluate, seed)
             if self.exact is True:
                 raise InputError(
                     "exact=True needs a function that is linear in the masked coefficients, but "
@@ -186,15 +179,21 @@ class SobolImportance(BaseEstimator):
                 )
         route = "general" if pooled_U is None else "pooled"
         return self._sample(
-            evaluate, U if pooled_U is None else pooled_U, chosen, design, route, seed, progress
+            evaluate, U if pooled_U is None else pooled_U, chosen, route, seed, progress
         )
 
     # --------------------------------------------------------------- private
-    def _check_parameters(self) -> None:
+    def _check_parameters(self, k: int) -> None:
         if self.estimator not in ESTIMATORS:
             raise unknown_name("estimator", self.estimator, ESTIMATORS)
-        if not isinstance(self.sampler, Design) and self.sampler not in SAMPLERS:
-            raise unknown_name("sampler", self.sampler, SAMPLERS)
+        if isinstance(self.sampler, Design):
+            if self.sampler.n_concepts != k:
+                raise InputError(
+                    f"The design has {self.sampler.n_concepts} columns, but U has {k} concepts.",
+                    code="CL-INPUT-SHAPE",
+                )
+        else:
+            check_design(self.n_design, k, self.sampler)
         if self.control not in ("linear", None):
             raise unknown_name("control", self.control, ["linear"], hint="None does without.")
         if not isinstance(self.confidence, float) or not 0 < self.confidence < 1:
@@ -213,14 +212,9 @@ class SobolImportance(BaseEstimator):
             )
 
     def _design(self, k: int, seed: int) -> Design:
-        if not isinstance(self.sampler, Design):
-            return sample_design(self.n_design, k, sampler=self.sampler, random_state=seed)
-        if self.sampler.n_concepts != k:
-            raise InputError(
-                f"The design has {self.sampler.n_concepts} columns, but U has {k} concepts.",
-                code="CL-INPUT-SHAPE",
-            )
-        return self.sampler
+        if isinstance(self.sampler, Design):
+            return self.sampler
+        return sample_design(self.n_design, k, sampler=self.sampler, random_state=seed)
 
     def _closed_form(
         self,
@@ -256,12 +250,12 @@ class SobolImportance(BaseEstimator):
         evaluate: Evaluator,
         U: torch.Tensor,
         target: torch.Tensor,
-        design: Design,
         route: str,
         seed: int,
         progress: Progress,
     ) -> Importance:
         n, k = len(U), U.shape[-1]
+        design = self._design(k, seed)
         size = design.n_design
         masks = torch.from_numpy(design.stacked()).to(U)
         columns = torch.arange(k).expand(n, k) if isinstance(self.sampler, Design) else _columns(U)
