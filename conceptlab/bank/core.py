@@ -215,8 +215,8 @@ class ConceptBank(BankMakers):
         mine, other_space = short_space(self.space), short_space(theirs)
         raise SpaceMismatchError(
             f"This bank is of space {mine}, but {other_space} was given: vectors of two encoders "
-            "(or of one with other weights or preprocessing) cannot be compared. Make the bank again "
-            "with the encoder that is used now."
+            "(or of one with other weights or preprocessing) cannot be compared. Make the bank "
+            "again with the encoder that is used now."
         )
 
     def select(self, which: Any) -> ConceptBank:
