@@ -389,8 +389,8 @@ def load_scenes(
     noise : float
         Standard deviation of the pixel noise, in units of the full range.
     occlusion : float
-        Probability that a further object overlaps the main one, before or
-        behind it.
+        Probability that the circle about a further object cuts the main one's,
+        before or behind it; the shapes themselves then overlap two times in three.
     background : "mixed", "plain", a name, or a list of names
         Of ``BACKGROUNDS``; mixed draws from all five, plain is an even grey.
     context_correlation : float
