@@ -75,6 +75,7 @@ def test_random_crops_depend_on_seed_and_image_only(split, images, global_state_
     np.testing.assert_array_equal(a.index[:12], b.index)
     np.testing.assert_allclose(a.rows[:12], b.rows, atol=1e-6)
     assert not np.array_equal(a.index, c.index)
+    assert not np.array_equal(a.index[:4, 1:], a.index[4:8, 1:])
 
 
 def test_whole_images_give_every_position(split, images):
