@@ -170,7 +170,7 @@ def load_transformers(
             )
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **common)
         processor = _processor_settings(transformers, source, common)
-    except (OSError, RuntimeError, ValueError, ImportError) as error:
+    except Exception as error:  # each format of weights has errors of its own
         raise CheckpointError(
             f"Cannot load hf:{source}: {type(error).__name__}: {error}. Give a folder written by "
             "save_pretrained of the model and of its processor, or a name on the hub and network.",

@@ -168,7 +168,7 @@ def load_open_clip(
             torch.default_generator.manual_seed(seed)
             model = open_clip.create_model(name, pretrained=tag, **options)
             tokenizer = open_clip.get_tokenizer(name)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # each format of weights has errors of its own
         raise CheckpointError(
             f"Cannot load open_clip:{source}: {type(error).__name__}: {error}. Weights come from "
             "the Hugging Face hub on first use; without a network give a folder that holds "
