@@ -16,7 +16,7 @@ References
 
 from __future__ import annotations
 
-__all__ = ["NNLSCoding", "kkt_residual", "nnls"]
+__all__ = ["CodingModule", "NNLSCoding", "kkt_residual", "nnls", "nnls_gram"]
 
 from typing import Any, cast
 
@@ -212,25 +212,59 @@ def _code(
     basis = _double(W.detach())
     flat = A.detach().reshape(-1, p)
     codes = torch.zeros(len(flat), k, dtype=A.dtype, device=A.device)
-    gram, scale = _gram(basis, l2)
-    live = scale > 0
-    if not bool(live.any()):
-        return codes.reshape(*A.shape[:-1], k)
-    scale = torch.where(live, scale, 1)
-    unit = gram / (scale[:, None] * scale)
-    unit = torch.where(live[:, None] & live, unit, torch.eye(k, dtype=unit.dtype, device=unit.device))
-    solver = _Solver(unit)
+    gram, _ = _gram(basis, l2)
+    solver = _Solver(gram)
     step = batch_size or max(1, min(_INPUT_ELEMENTS // max(p, 1), 16 * _SOLVER_ELEMENTS // k**2))
     for start in range(0, len(flat), step):
         rows = _double(flat[start : start + step])
-        F = (rows @ basis.mT) / scale  # zero rows of W give zero here, so their code is zero
-        X = solver.solve(F)
-        missed = solver.residual(X, F) > tol * torch.linalg.vector_norm(rows, dim=1)
-        U = X / scale
+        U, residual = solver.solve(rows @ basis.mT)
+        missed = residual > tol * torch.linalg.vector_norm(rows, dim=1)
         if bool(missed.any()):
             U[missed] = _lawson_hanson(rows[missed], basis, l2).to(U)
         codes[start : start + step] = U.to(codes)
     return codes.reshape(*A.shape[:-1], k)
+
+
+def nnls_gram(F: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+    """Solve min_{x >= 0} 1/2 x G x' - f x' for every row f.
+
+    Parameters
+    ----------
+    F : tensor of shape (m, k)
+        Linear terms.
+    gram : tensor of shape (k, k)
+        G, positive semi-definite.
+
+    Returns
+    -------
+    tensor of shape (m, k)
+        float64.
+    """
+    return _Solver(_double(gram)).solve(_double(F))[0]
+
+
+class CodingModule(torch.nn.Module):
+    """Non-negative coding in a fixed basis as a layer: (..., p) -> (..., k).
+
+    Parameters
+    ----------
+    W : array of shape (k, p)
+        Basis; kept as a buffer.
+    l2 : float, default=0.0
+        As in :func:`nnls`.
+    """
+
+    basis: torch.Tensor
+
+    def __init__(self, W: np.ndarray, l2: float = 0.0) -> None:
+        super().__init__()
+        self.l2 = l2
+        self.register_buffer("basis", torch.tensor(W))
+
+    def forward(self, activations: torch.Tensor) -> torch.Tensor:
+        """Code activations with channels last; differentiable."""
+        codes: torch.Tensor = nnls(activations, self.basis, l2=self.l2)
+        return codes
 
 
 def _lawson_hanson(rows: torch.Tensor, W: torch.Tensor, l2: float) -> torch.Tensor:
@@ -248,9 +282,15 @@ def _lawson_hanson(rows: torch.Tensor, W: torch.Tensor, l2: float) -> torch.Tens
 
 
 class _Solver:
-    """min_{x >= 0} 1/2 x G x' - f x' for many f, with G of unit diagonal, all in float64."""
+    """min_{x >= 0} 1/2 x G x' - f x' for many f, scaled to unit diagonal, in float64."""
 
     def __init__(self, gram: torch.Tensor) -> None:
+        scale = gram.diagonal().clamp(min=0).sqrt()
+        self.live = scale > 0
+        self.scale = torch.where(self.live, scale, 1)
+        gram = gram / (self.scale[:, None] * self.scale)
+        eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        gram = torch.where(self.live[:, None] & self.live, gram, eye)
         eigenvalues = torch.linalg.eigvalsh(gram)
         largest = float(eigenvalues[-1])
         self.gram = gram
@@ -260,18 +300,15 @@ class _Solver:
         self.definite = gram.clone()
         self.definite.diagonal().add_(self.ridge)
 
-    def solve(self, F: torch.Tensor) -> torch.Tensor:
-        X = self._sweep(F)
-        k = F.shape[1]
-        step = max(1, _SOLVER_ELEMENTS // k**2)
-        if len(F) <= step:
-            return self._exact(F, X)
-        return torch.cat(
-            [self._exact(f, x) for f, x in zip(F.split(step), X.split(step), strict=True)]
-        )
-
-    def residual(self, X: torch.Tensor, F: torch.Tensor) -> torch.Tensor:
-        return torch.minimum(X, X @ self.gram - F).abs().amax(1)
+    def solve(self, F: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the solutions and their KKT residuals in the unit of f / sqrt(G_jj)."""
+        F = torch.where(self.live, F / self.scale, 0)  # a zero row of W gets a zero code
+        start = self._sweep(F)
+        step = max(1, _SOLVER_ELEMENTS // F.shape[1] ** 2)
+        parts = [self._exact(f, x) for f, x in zip(F.split(step), start.split(step), strict=True)]
+        X = torch.cat(parts) if parts else F
+        residual = torch.minimum(X, X @ self.gram - F).abs().amax(1)
+        return X / self.scale, residual
 
     def _sweep(self, F: torch.Tensor) -> torch.Tensor:
         """Guess the supports by cyclic coordinate descent, all rows at once."""

@@ -17,7 +17,7 @@ References
 
 from __future__ import annotations
 
-__all__ = ["HALSOptions", "HALSResult", "factorise", "sweep"]
+__all__ = ["HALSOptions", "HALSResult", "factorise", "sweep", "unit_sweep"]
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -196,7 +196,7 @@ def _step(state: _State, options: HALSOptions) -> None:
     if options.rule == "free":
         W = _least_squares(S, P)
     elif options.rule == "unit":
-        W = _unit_sweep(W_ahead.clone(), S, P, options.n_sweeps)
+        W = unit_sweep(W_ahead.clone(), S, P, options.n_sweeps)
     else:
         W = sweep(W_ahead.clone(), S, P, options.n_sweeps)
     error = _error(state.energy, S, P, W, options.l2)
@@ -274,7 +274,7 @@ def _sweep_numpy(V: np.ndarray, target: np.ndarray, scaled: np.ndarray, n_sweeps
             np.maximum(buffer, 0, out=row)
 
 
-def _unit_sweep(W: torch.Tensor, S: torch.Tensor, P: torch.Tensor, n_sweeps: int) -> torch.Tensor:
+def unit_sweep(W: torch.Tensor, S: torch.Tensor, P: torch.Tensor, n_sweeps: int) -> torch.Tensor:
     """Update rows of W on the unit sphere: with |w| = 1 the best is the normalised target."""
     off = S.clone()
     off.diagonal(dim1=-2, dim2=-1).zero_()

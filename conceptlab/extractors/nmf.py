@@ -1,0 +1,451 @@
+"""Non-negative matrix factorisation of activations, the core of CRAFT."""
+
+from __future__ import annotations
+
+__all__ = ["NMFConcepts"]
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from conceptlab.arrays import as_numpy, as_tensor, check_features, check_finite, resolve_device
+from conceptlab.errors import InputError
+from conceptlab.extractors import streaming
+from conceptlab.extractors.base import ConceptExtractor, check_option
+from conceptlab.extractors.coding import CodingModule, nnls
+from conceptlab.extractors.hals import HALSOptions, HALSResult, factorise
+from conceptlab.extractors.starts import nndsvd, random_start
+from conceptlab.extractors.statistics import NMFStatistics
+from conceptlab.progress import Progress
+from conceptlab.seeds import RandomState, draw_seed
+
+_INITS = ("nndsvda", "nndsvd", "random")
+
+
+class NMFConcepts(ConceptExtractor):
+    """Concepts as the rows of W in A ~ U W, with U >= 0 and W >= 0.
+
+    Minimises 1/2 |A - U W|^2 + l2/2 |U|^2 by accelerated HALS with extrapolation [1]_ [2]_ and
+    codes every row by exact non-negative least squares, so that a row's code never depends on
+    its batch. Rows of ``components_`` have Euclidean length one: the scale, which the
+    factorisation leaves free, lies in U. Components are sorted by the energy |U_j|^2 of their
+    coefficients, largest first, unless `init` is an array. A component that dies is seeded
+    anew from the row that the others explain worst.
+
+    Parameters
+    ----------
+    n_concepts : int, default=10
+        Number of concepts k, at most min(n, p).
+    init : {"nndsvda", "nndsvd", "random"} or array of shape (k, p), default="nndsvda"
+        Start: from the singular vectors [3]_ with zeros filled by the mean of A, or left;
+        random; or a given non-negative W.
+    n_init : int, default=1
+        Number of starts. The first is `init`, the others are random; the best is kept.
+        Local optima commonly differ by 0.1 % in error.
+    max_iter : int, default=500
+        Most steps (for streams: most passes over the data, counted apart, are 20).
+    tol : float, default=1e-5
+        Stop when ten steps lower the squared error by less than this share.
+    n_sweeps : int, default=3
+        Sweeps of coordinate descent per product with A.
+    extrapolate : bool, default=True
+        Without, the error falls at every step, and slower.
+    l2 : float, default=0.0
+        Weight of |U|^2, in units of |w|^2 = 1; also used by ``transform``.
+    decay : "auto" or float, default="auto"
+        Share of the statistics of earlier rows that :meth:`partial_fit` keeps. With "auto"
+        (1 - m / N)^3 for m new rows of N in all, so that codes made with an old W fade; 1
+        keeps all.
+    batch_size : int, default=4096
+        Rows at a time when a store is streamed.
+    device : str or torch.device, default="auto"
+        Where to compute.
+    random_state : int, RandomState, Generator or None, default=None
+        Of the start.
+
+    Attributes
+    ----------
+    components_ : numpy.ndarray of shape (k, p)
+        W, with rows of length one (zero for a component that no data supports).
+    n_concepts_ : int
+        k.
+    reconstruction_err_ : float
+        Frobenius norm of A - U W with exact codes (with the latest codes, for streams).
+    kkt_ : float
+        Optimality of W given U: the residual of :func:`kkt_residual` for the problem in W,
+        relative to |A|.
+    n_iter_ : int
+        Steps, or passes over a stream.
+    history_ : numpy.ndarray of shape (n_iter_,)
+        Squared error (plus l2 |U|^2) after each step.
+    statistics_ : NMFStatistics
+        Of the rows seen; what :meth:`partial_fit` goes on from.
+    n_rows_seen_ : int
+        Rows seen by ``fit`` and ``partial_fit``.
+    seed_ : int
+        The seed that was used.
+    n_features_in_ : int
+        p.
+
+    References
+    ----------
+    .. [1] N. Gillis and F. Glineur, Neural Computation 24(4), 2012.
+    .. [2] A. Ang and N. Gillis, Neural Computation 31(2), 2019.
+    .. [3] C. Boutsidis and E. Gallopoulos, Pattern Recognition 41, 2008.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conceptlab.extractors import NMFConcepts
+    >>> rng = np.random.default_rng(0)
+    >>> A = rng.random((60, 3)) @ rng.random((3, 12))
+    >>> model = NMFConcepts(3, random_state=0).fit(A)
+    >>> model.transform(A).shape, model.components_.shape
+    ((60, 3), (3, 12))
+    """
+
+    _non_negative = True
+
+    def __init__(
+        self,
+        n_concepts: int = 10,
+        *,
+        init: Any = "nndsvda",
+        n_init: int = 1,
+        max_iter: int = 500,
+        tol: float = 1e-5,
+        n_sweeps: int = 3,
+        extrapolate: bool = True,
+        l2: float = 0.0,
+        decay: float | str = "auto",
+        batch_size: int = 4096,
+        device: str | torch.device = "auto",
+        random_state: RandomState = None,
+    ) -> None:
+        self.n_concepts = n_concepts
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_sweeps = n_sweeps
+        self.extrapolate = extrapolate
+        self.l2 = l2
+        self.decay = decay
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, *, progress: Progress = None) -> Self:
+        """Find the concepts of `X`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p), or a store of activations
+            Non-negative. An object with a ``batches(batch_size)`` method is streamed, as
+            :meth:`fit_batches` describes.
+        y : None
+            Ignored.
+        progress : bool, callable or None
+            Bar over the passes of a stream.
+
+        Returns
+        -------
+        NMFConcepts
+
+        Raises
+        ------
+        InputError
+            Negative or non-finite entries, fewer than two rows, all zeros, or more concepts
+            than min(n, p).
+        """
+        if hasattr(X, "batches"):
+            return self.fit_batches(X, progress=progress)
+        options = self._options()
+        A = self._check_data(X)
+        k = self._check_n_concepts(self.n_concepts, *A.shape)
+        seed = draw_seed(self.random_state)
+        starts = self._starts(A, k, seed)
+        U, W = (torch.stack(part) for part in zip(*starts, strict=True))
+        result = factorise(A.expand(len(starts), *A.shape), U, W, options)
+        best = int(np.argmin([trace[-1] for trace in result.history]))
+        return self._finish(A, result, best, seed)
+
+    def fit_many(self, problems: Sequence[Any] | Any) -> list[Self]:
+        """Fit a copy of this estimator to each of many small problems at once.
+
+        Parameters
+        ----------
+        problems : sequence of arrays (n_i, p), or array of shape (b, n, p)
+            They share p; shorter ones are padded with rows of zeros, which change nothing.
+
+        Returns
+        -------
+        list of NMFConcepts
+            As ``clone(self).fit(A)`` for each, up to rounding.
+        """
+        from sklearn.base import clone
+
+        options = self._options()
+        fitted: list[Self] = [clone(self) for _ in problems]
+        data = [one._check_data(A) for one, A in zip(fitted, problems, strict=True)]
+        if len({(A.shape[1], A.dtype, A.device) for A in data}) > 1:
+            raise InputError(
+                "All problems must have the same number of features, dtype and device.",
+                code="CL-INPUT-SHAPE",
+            )
+        seeds = [draw_seed(one.random_state) for one in fitted]
+        longest = max((len(A) for A in data), default=0)
+        rows, codes, bases, owner = [], [], [], []
+        for i, (one, A) in enumerate(zip(fitted, data, strict=True)):
+            k = one._check_n_concepts(one.n_concepts, *A.shape)
+            for U, W in one._starts(A, k, seeds[i]):
+                padding = (0, 0, 0, longest - len(A))
+                rows.append(torch.nn.functional.pad(A, padding))
+                codes.append(torch.nn.functional.pad(U, padding))
+                bases.append(W)
+                owner.append(i)
+        if not data:
+            return []
+        result = factorise(torch.stack(rows), torch.stack(codes), torch.stack(bases), options)
+        for i, (one, A) in enumerate(zip(fitted, data, strict=True)):
+            mine = [j for j, problem in enumerate(owner) if problem == i]
+            one._finish(A, result, min(mine, key=lambda j: result.history[j][-1]), seeds[i])
+        return fitted
+
+    def fit_batches(
+        self, batches: Any, *, max_passes: int = 20, progress: Progress = None
+    ) -> Self:
+        """Fit to rows that are streamed, several times over, and never in memory together.
+
+        A uniform sample of rows gives the start; then each pass codes every block exactly
+        with the current W, replaces the block's statistics, and updates W. This is block
+        coordinate descent on the full objective, so that it falls from pass to pass.
+
+        Parameters
+        ----------
+        batches : iterable of arrays (m, p), or object with ``batches(batch_size)``
+            Must give the same batches in the same order each time it is iterated (a list, an
+            ``ActivationStore``, a ``DataLoader`` without shuffling; no generator).
+        max_passes : int, default=20
+            Most passes over the data; `tol` stops earlier, when a pass lowers the squared
+            error by less than that share.
+        progress : bool, callable or None
+            Bar over the passes.
+
+        Returns
+        -------
+        NMFConcepts
+        """
+        self._options()
+        streaming.fit_batches(self, batches, max_passes=max_passes, progress=progress)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Update the concepts with further rows.
+
+        The first call fits these rows. Later ones code the rows exactly with the current W,
+        add their statistics to those of the earlier rows (see `decay`), and solve for W.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, p)
+            Non-negative; the first call needs at least `n_concepts` rows.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        NMFConcepts
+        """
+        if not hasattr(self, "statistics_"):
+            return self.fit(X)
+        new = self.statistics(X)
+        keep = self._keep(new.n)
+        self.n_rows_seen_ += int(new.n)
+        return self.update(keep * self.statistics_ + new)
+
+    def statistics(self, X: Any) -> NMFStatistics:
+        """Code rows with the current W and sum what an update of W needs.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, p)
+            Rows of this shard or worker.
+
+        Returns
+        -------
+        NMFStatistics
+            To be added to those of other shards and given to :meth:`update`.
+        """
+        check_is_fitted(self)
+        rows = check_features(self, X, reset=False, non_negative=True)
+        A = as_tensor(rows, device=resolve_device(self.device, like=rows))
+        U = nnls(A, as_tensor(self.components_, device=A.device), l2=self.l2)
+        return streaming.collect(A, U)
+
+    def update(self, statistics: NMFStatistics) -> Self:
+        """Replace W by the best one for given statistics, with their codes held fixed.
+
+        Parameters
+        ----------
+        statistics : NMFStatistics
+            Sum over all rows, from :meth:`statistics` of this W.
+
+        Returns
+        -------
+        NMFConcepts
+            ``statistics_`` and the errors belong to the new W and its gauge.
+        """
+        check_is_fitted(self)
+        self._accept(streaming.solve_basis(statistics, self.components_, self.l2), statistics)
+        return self
+
+    def merge(self, *others: NMFConcepts) -> Self:
+        """Add the statistics of estimators that saw other rows, and update W.
+
+        Parameters
+        ----------
+        *others : NMFConcepts
+            Fitted from the same W, so that concept j is the same in all.
+
+        Returns
+        -------
+        NMFConcepts
+        """
+        check_is_fitted(self)
+        self.n_rows_seen_ += sum(other.n_rows_seen_ for other in others)
+        return self.update(sum((other.statistics_ for other in others), start=self.statistics_))
+
+    def as_module(self) -> CodingModule:
+        """Give the exact coding as a differentiable module.
+
+        Returns
+        -------
+        CodingModule
+            (..., p) -> (..., k), channels last; the gradient is the closed form of
+            :class:`NNLSCoding`.
+        """
+        check_is_fitted(self)
+        return CodingModule(self.components_, float(self.l2))
+
+    def _options(self) -> HALSOptions:
+        """Validate all parameters but n_concepts and init."""
+        for name, least in (("n_init", 1), ("max_iter", 1), ("n_sweeps", 1), ("batch_size", 1),
+                            ("tol", 0), ("l2", 0)):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, bool) or not value >= least:
+                raise InputError(
+                    f"{name} must be at least {least}, got {value!r}.", code="CL-INPUT-RANGE"
+                )
+        if self.decay != "auto" and not (
+            isinstance(self.decay, int | float) and 0 <= self.decay <= 1
+        ):
+            raise InputError(
+                f"decay must be 'auto' or lie in [0, 1], got {self.decay!r}.",
+                code="CL-INPUT-RANGE",
+            )
+        rule: Literal["unit", "nonneg"] = "unit" if self.l2 else "nonneg"
+        return HALSOptions(
+            self.max_iter, self.tol, self.n_sweeps, self.extrapolate, float(self.l2), rule
+        )
+
+    def _starts(
+        self, A: torch.Tensor, k: int, seed: int
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Make `n_init` starts (U, W) for A (n, p)."""
+        mean = A.mean()
+        starts = [random_start(A, k, seed + i, mean) for i in range(1, self.n_init)]
+        if not isinstance(self.init, str):
+            W = self._given(A, k)
+            first = nnls(A, W, l2=self.l2), W
+        elif check_option("init", self.init, _INITS) == "random":
+            first = random_start(A, k, seed, mean)
+        else:
+            first = nndsvd(A, k, seed, fill=mean if self.init == "nndsvda" else None)
+        return [first, *starts]
+
+    def _given(self, A: torch.Tensor, k: int) -> torch.Tensor:
+        W = as_tensor(self.init, device=A.device, dtype=A.dtype)
+        if W.shape != (k, A.shape[1]):
+            raise InputError(
+                f"init must have shape (n_concepts, n_features) = ({k}, {A.shape[1]}), got "
+                f"{tuple(W.shape)}.",
+                code="CL-INPUT-SHAPE",
+            )
+        check_finite(W, "init")
+        if float(W.min()) < 0:
+            raise InputError(
+                f"init must be non-negative, its smallest entry is {float(W.min()):.4g}.",
+                code="CL-INPUT-NEGATIVE",
+            )
+        return W
+
+    def _finish(self, A: torch.Tensor, result: HALSResult, i: int, seed: int) -> Self:
+        """Set the fitted attributes from problem `i` of `result`."""
+        W = result.W[i]
+        length = torch.linalg.vector_norm(W, dim=1)
+        W = W / torch.where(length > 0, length, 1)[:, None]
+        if isinstance(self.init, str):
+            energy = (result.U[i].square().sum(0) * length.square()).argsort(descending=True)
+            W = W[energy]
+        self.seed_ = seed
+        self.n_iter_ = result.n_iter[i]
+        self.history_ = np.asarray(result.history[i])
+        self.n_rows_seen_ = len(A)
+        U = nnls(A, W, l2=self.l2)
+        self._measure(as_numpy(W), streaming.collect(A, U))
+        self.reconstruction_err_ = streaming.frobenius_error(A, U, W)
+        self._warn(result.converged[i])
+        return self
+
+    def _accept(self, W: np.ndarray, statistics: NMFStatistics) -> None:
+        """Bring a new W to the gauge together with its statistics, and measure."""
+        length = np.linalg.norm(W, axis=1)
+        length[length == 0] = 1
+        dtype = self.components_.dtype
+        statistics = statistics.rescaled(length)
+        self._measure((W / length[:, None]).astype(dtype), statistics)
+        self.reconstruction_err_ = float(np.sqrt(statistics.squared_error(self.components_)))
+
+    def _measure(self, W: np.ndarray, statistics: NMFStatistics) -> None:
+        self.components_ = W
+        self.statistics_ = statistics
+        self.kkt_ = streaming.basis_residual(statistics, W, self.l2)
+
+    def _keep(self, n_new: float) -> float:
+        if self.decay != "auto":
+            return float(self.decay)
+        return float((1 - n_new / (self.n_rows_seen_ + n_new)) ** 3)
+
+    def _warn(self, converged: bool) -> None:
+        unused = int((np.diag(self.statistics_.UU) <= 0).sum())
+        if unused:
+            warnings.warn(
+                f"{unused} of {self.n_concepts_} concepts are unused: fewer explain the data. "
+                "Lower n_concepts.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        if not converged and self.tol > 0:
+            warnings.warn(
+                f"NMFConcepts stopped after {self.n_iter_} steps before it reached tol={self.tol}. "
+                "Raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _fitted(self) -> dict[str, Any]:
+        fitted = super()._fitted()
+        statistics = fitted.pop("statistics_")
+        parts = {f"statistics_.{name}": value for name, value in vars(statistics).items()}
+        return fitted | parts
+
+    def _restore(self, fitted: dict[str, Any]) -> None:
+        parts = {name: fitted.pop(f"statistics_.{name}") for name in ("UU", "UA", "energy", "n")}
+        super()._restore(fitted)
+        self.statistics_ = NMFStatistics(**parts)
