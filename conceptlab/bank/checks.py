@@ -15,7 +15,7 @@ from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError
 
 
-def frozen(values: Any) -> np.ndarray:
+def frozen(values: Any, dtype: Any = None) -> np.ndarray:
     """Copy to a read-only floating array."""
     if isinstance(values, torch.Tensor) and values.dtype == torch.float16:
         array = values.detach().cpu().numpy().copy()
@@ -28,6 +28,7 @@ def frozen(values: Any) -> np.ndarray:
             raise InputError(
                 f"Expected numbers, got an array of {array.dtype}.", code="CL-INPUT-TYPE"
             ) from error
+    array = array if dtype is None else array.astype(dtype)
     array.setflags(write=False)
     return array
 

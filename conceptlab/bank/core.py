@@ -116,7 +116,9 @@ class ConceptBank(BankMakers):
         matrix = frozen(vectors)
         kept = checked_names(names)
         check_vectors(matrix, kept)
-        offsets = None if intercepts is None else frozen(intercepts)
+        offsets = None
+        if intercepts is not None:
+            offsets = frozen(intercepts, np.result_type(matrix.dtype, np.float32))
         if offsets is not None and (
             offsets.shape != (len(kept),) or not np.isfinite(offsets).all()
         ):

@@ -2,10 +2,12 @@
 
 The default is the discriminant direction under a shrunken covariance,
 w = S⁻¹ (m₊ − m₋) with S of Ledoit and Wolf (2004), "A well-conditioned
-estimator for large-dimensional covariance matrices". With few examples in many
-dimensions it points nearer to the concept than the separating hyperplanes of
-Kim et al. (2018), "Interpretability beyond feature attribution (TCAV)", which
-are offered beside it.
+estimator for large-dimensional covariance matrices". It follows the difference
+of the means where features are unrelated and undoes their correlation where
+they are not, and has no setting to tune. The separating hyperplanes of Kim et
+al. (2018), "Interpretability beyond feature attribution (TCAV)", are offered
+beside it; with very few examples of strongly correlated features they can be
+the better choice, which the quality reported with a bank shows.
 """
 
 from __future__ import annotations

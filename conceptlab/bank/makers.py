@@ -32,7 +32,10 @@ class BankMakers:
     __slots__ = ()
 
     if TYPE_CHECKING:
-        meta: dict[str, Any]
+
+        @property
+        def meta(self) -> dict[str, Any]:
+            """How the bank came about."""
 
         def __init__(self, vectors: Any, names: Any, *, space: str | None, **rest: Any) -> None: ...
 
