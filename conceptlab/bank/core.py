@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from conceptlab.arrays import as_numpy, as_tensor, check_finite, like_input
 from conceptlab.bank.checks import (
@@ -192,7 +191,7 @@ class ConceptBank(BankMakers):
         check_finite(x, "features")
         w = as_tensor(self.vectors, device=x.device, dtype=x.dtype)
         if similarity == "cosine":
-            return functional.normalize(x, dim=-1) @ functional.normalize(w, dim=-1).T
+            return _unit(x) @ _unit(w).T
         if similarity == "affine" and self.intercepts is not None:
             return x @ w.T + as_tensor(self.intercepts, device=x.device, dtype=x.dtype)
         return x @ w.T
@@ -574,6 +573,13 @@ class ConceptBank(BankMakers):
         while parent is not None and parent not in place:
             parent = (self.parents or ())[parent]
         return None if parent is None else place[parent]
+
+
+def _unit(x: torch.Tensor) -> torch.Tensor:
+    """Scale to length one, however small the entries; zero stays zero."""
+    largest = x.detach().abs().amax(dim=-1, keepdim=True)
+    scaled = x / torch.where(largest > 0, largest, 1.0)
+    return scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 def _rebuild(
