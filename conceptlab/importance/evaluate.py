@@ -16,7 +16,7 @@ from conceptlab.errors import InputError
 
 # Numbers that one batch of masked coefficients (or of what they decode to) may
 # hold: small enough for a CPU's cache to help, large enough to fill a GPU.
-_CPU_NUMBERS, _GPU_NUMBERS = 2**22, 2**27
+_CPU_NUMBERS, _GPU_NUMBERS = 2**21, 2**27
 
 
 def check_coefficients(U: Any) -> torch.Tensor:
@@ -55,8 +55,8 @@ class Evaluator:
     ----------
     fn : callable
         Maps coefficients (m, *positions, k) to outputs (m, n_outputs) or (m,).
-        Where it has a method ``mask_outputs(U_i, masks)``, masked copies of one
-        image go through that, which saves the product U_i * mask.
+        Where it has a method ``for_image(U_i)``, masked copies of one image go
+        through the function of masks that it returns.
     batch_size : int or "auto"
         Rows in a call of `fn`.
     """
@@ -81,9 +81,9 @@ class Evaluator:
     def masked(self, U_i: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Evaluate one image's coefficients under masks (m, k): (m, n_outputs)."""
         width = max(U_i.numel(), int(getattr(self.fn, "row_numbers", 0)))
-        quick = getattr(self.fn, "mask_outputs", None)
-        if quick is not None:
-            return self._batched(lambda part: quick(U_i, part), masks, width)
+        prepare = getattr(self.fn, "for_image", None)
+        if prepare is not None:
+            return self._batched(prepare(U_i), masks, width)
         shape = (-1, *(1,) * (U_i.ndim - 1), masks.shape[1])
         return self._batched(lambda part: self.fn(U_i * part.reshape(shape)), masks, width)
 
@@ -107,7 +107,7 @@ class Evaluator:
         -------
         torch.Tensor of shape (q, m), float64
         """
-        if U.ndim > 2 or hasattr(self.fn, "mask_outputs"):
+        if U.ndim > 2 or hasattr(self.fn, "for_image"):
             return torch.stack(
                 [
                     self.masked(U_i, masks[:, order])[:, int(t)]

@@ -105,7 +105,7 @@ class HeadOnCoefficients:
 
     def __call__(self, U: Any) -> torch.Tensor:
         """Map coefficients (m, *positions, k) to outputs (m, n_outputs); differentiable."""
-        U = self._at_positions(as_tensor(U, device=self.device, dtype=self.W.dtype))
+        U = self._at_positions(self._tensor(U))
         self._fits(U)
         positions = range(1, U.ndim - 1)
         if positions and _expanded(U, positions):
@@ -133,26 +133,57 @@ class HeadOnCoefficients:
         torch.Tensor
             m activations in the layer's own layout.
         """
+        return self._decoder(U_i)(masks)
+
+    def for_image(self, U_i: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Prepare one image: a function from masks (m, k) to outputs (m, n_outputs).
+
+        Parameters
+        ----------
+        U_i : array-like of shape (*positions, k)
+            Coefficients of the image.
+
+        Returns
+        -------
+        callable
+        """
         U_i = as_tensor(U_i, device=self.device, dtype=self.W.dtype)
-        masks = as_tensor(masks, device=self.device, dtype=self.W.dtype)
-        U_i = self._at_positions(U_i[None])[0]
-        self._fits(U_i)
-        k = len(self.W)
-        basis = U_i.movedim(-1, 0)[..., None] * self.W.reshape(k, *(1,) * (U_i.ndim - 1), -1)
-        decoded = (masks @ basis.reshape(k, -1)).reshape(len(masks), *basis.shape[1:])
-        if self.offset is not None:
-            decoded += self.offset
-        self.row_numbers = max(self.row_numbers, int(decoded[0].numel()))
-        return self.split.from_positions(decoded)
+        positions = U_i.shape[:-1]
+        if positions and _expanded(U_i, range(len(positions))):
+            one = U_i[(0,) * len(positions)]
+
+            def pooled(masks: torch.Tensor) -> torch.Tensor:
+                rows = self._tensor(masks) * one
+                rows = rows.reshape(len(rows), *(1,) * len(positions), -1)
+                return self(rows.expand(-1, *positions, -1))
+
+            return pooled
+        decode = self._decoder(U_i)
+        return lambda masks: self._head(decode(masks))
 
     def mask_outputs(self, U_i: Any, masks: Any) -> torch.Tensor:
         """Give the outputs (m, n_outputs) of one image (*positions, k) under masks (m, k)."""
-        U_i = as_tensor(U_i, device=self.device, dtype=self.W.dtype)
-        if U_i.ndim > 1 and _expanded(U_i, range(U_i.ndim - 1)):
-            masks = as_tensor(masks, device=self.device, dtype=self.W.dtype)
-            rows = masks * U_i.reshape(-1, U_i.shape[-1])[0]
-            return self(rows.reshape(len(masks), *(1,) * (U_i.ndim - 1), -1).expand(-1, *U_i.shape))
-        return self._head(self.decode_masks(U_i, masks))
+        return self.for_image(U_i)(self._tensor(masks))
+
+    def _decoder(self, U_i: Any) -> Callable[[Any], torch.Tensor]:
+        U_i = self._at_positions(self._tensor(U_i)[None])[0]
+        self._fits(U_i)
+        k = len(self.W)
+        basis = U_i.movedim(-1, 0)[..., None] * self.W.reshape(k, *(1,) * (U_i.ndim - 1), -1)
+        shape = basis.shape[1:]
+        basis = basis.reshape(k, -1)
+        self.row_numbers = max(self.row_numbers, int(basis.shape[1]))
+
+        def decode(masks: Any) -> torch.Tensor:
+            decoded = (self._tensor(masks) @ basis).reshape(-1, *shape)
+            if self.offset is not None:
+                decoded += self.offset
+            return self.split.from_positions(decoded)
+
+        return decode
+
+    def _tensor(self, array: Any) -> torch.Tensor:
+        return as_tensor(array, device=self.device, dtype=self.W.dtype)
 
     def _decode(self, U: torch.Tensor) -> torch.Tensor:
         decoded = U @ self.W
