@@ -86,6 +86,31 @@ def concept_maps(
     InputError
         An unknown method or option, a concept that does not exist, a layer
         without positions, an extractor without gradient.
+
+    Notes
+    -----
+    With `pool` "coefficients" the map at the layer is the coefficient map itself,
+    divided by the number of positions: u is homogeneous of degree one in a.
+
+    References
+    ----------
+    Fel et al., *CRAFT: Concept Recursive Activation FacTorization for
+    Explainability*, CVPR 2023, section 3.4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from conceptlab.extractors import NMFConcepts
+    >>> from conceptlab.models import SplitModel, pooled_activations
+    >>> body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
+    >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2))
+    >>> images = torch.rand(8, 3, 16, 16)
+    >>> split = SplitModel(model, at="0")
+    >>> rows, index = pooled_activations(split, images, patch_size=8)
+    >>> concepts = NMFConcepts(2, random_state=0).fit(rows)
+    >>> concept_maps(split, concepts, images).shape
+    (8, 2, 16, 16)
     """
     runs: dict[str, Callable[..., torch.Tensor]] = {
         "implicit": implicit_maps,

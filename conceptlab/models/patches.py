@@ -263,6 +263,17 @@ def pooled_activations(
     InputError
         An option that does not exist, a patch larger than an image, images of
         mixed size without `size`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from conceptlab.models import SplitModel
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1176, 2))
+    >>> split = SplitModel(model, at="1")
+    >>> rows, index = pooled_activations(split, torch.rand(2, 3, 16, 16), patch_size=8)
+    >>> rows.shape, index[1].tolist()
+    ((8, 6), [0, 0, 6, 8])
     """
     from conceptlab.models.positions import position_rows
 

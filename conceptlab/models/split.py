@@ -58,7 +58,7 @@ class SplitModel:
         ``"logits"``, an index, or a function. Needed when that is no tensor.
     preprocess : callable, optional
         Turns a batch of images, channels-first floats in [0, 1], into the
-        model's input. It is the first step of `g` and `f`; keep it made of
+        model's input. It is the first step of `g` and `f` (dicts go past it); keep it made of
         torch operations where maps at the input are wanted. For text, a
         function from a list of strings to a dict of tensors.
     class_names : sequence of str, optional
@@ -437,8 +437,9 @@ class SplitModel:
 
     # --------------------------------------------------------------- private
     def _inputs(self, x: Any) -> Inputs:
-        if self.preprocess is not None:
-            if not isinstance(x, Mapping | list | tuple):
+        # A dict is what the model takes already, such as the tokens of texts.
+        if self.preprocess is not None and not isinstance(x, Mapping):
+            if not isinstance(x, list | tuple):
                 x = checked_images(as_tensor(x))
             x = self.preprocess(x)
         return to_inputs(x, self.device, self._session.dtype)

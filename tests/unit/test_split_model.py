@@ -261,6 +261,14 @@ def test_text_with_and_without_padding():
     with pytest.raises(SplitError, match=r"mask.*h\(a, inputs=x\).*\[CL-SPLIT-MISMATCH\]"):
         fresh.check(padded)
     torch.testing.assert_close(fresh.h(fresh.g(padded), inputs=padded), fresh.f(padded))
+
+    def tokenize(texts):
+        rows = [[ord(letter) % 50 for letter in text] for text in texts]
+        return {"input_ids": torch.tensor(rows)}
+
+    words = SplitModel(bert, "bert.encoder.layer.0", output="logits", preprocess=tokenize)
+    assert words.predict(["abc", "xyz", "foo"]).shape == (3,)
+    torch.testing.assert_close(words.f(["abc"]), words.f(tokenize(["abc"])))
     # Texts of another length.
     short = {key: value[:, :5] for key, value in inputs.items()}
     torch.testing.assert_close(split.h(split.g(short)), split.f(short))
