@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from conceptlab.arrays import check_finite
+from conceptlab.arrays import ArrayKind, check_finite
 from conceptlab.datasets.resize import Fit
 from conceptlab.errors import InputError
 
@@ -79,6 +79,9 @@ class ImageSource:
         of RGB PIL images and float tensors (3, h, w) of any sizes.
     digests : callable
         ``digests(start, stop)`` gives the sha256 of each image's content.
+    kind : ArrayKind, optional
+        What kind of array answers about the images should be: the tensors'
+        own, else NumPy in float64 for float64 and in float32 otherwise.
     """
 
     def __init__(
@@ -86,8 +89,10 @@ class ImageSource:
         n: int,
         take: Callable[[Sequence[int]], torch.Tensor | list[Image | torch.Tensor]],
         digests: Callable[[int, int], list[bytes]],
+        kind: ArrayKind | None = None,
     ) -> None:
         self._n, self.take, self.digests = n, take, digests
+        self.kind = kind or ArrayKind(False, torch.float32, torch.device("cpu"))
 
     def read(self, start: int, stop: int) -> torch.Tensor | list[Image | torch.Tensor]:
         """Take the images from `start` to before `stop`."""
@@ -305,7 +310,7 @@ def _from_batch(
         return [_digest_array(row, prefix) for row in rows]
 
     prefix = f"batch:{channels_last}:{value_range}:".encode()
-    return ImageSource(len(whole), take, digests)
+    return ImageSource(len(whole), take, digests, _kind_of(batch))
 
 
 def _from_items(items: Any, value_range: ValueRange, channels_last: bool) -> ImageSource:
@@ -331,7 +336,15 @@ def _from_items(items: Any, value_range: ValueRange, channels_last: bool) -> Ima
         return [_digest_item(_unwrap(items[i]), i, prefix) for i in range(start, min(stop, n))]
 
     prefix = f"items:{channels_last}:{value_range}:".encode()
-    return ImageSource(n, take, digests)
+    listed = isinstance(items, list | tuple) and isinstance(items[0], torch.Tensor)
+    return ImageSource(n, take, digests, _kind_of(items[0]) if listed else None)
+
+
+def _kind_of(array: np.ndarray | torch.Tensor) -> ArrayKind:
+    if isinstance(array, torch.Tensor):
+        return ArrayKind.of(array)
+    dtype = torch.float64 if array.dtype == np.float64 else torch.float32
+    return ArrayKind(False, dtype, torch.device("cpu"))
 
 
 def _unwrap(item: Any) -> Any:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from conceptlab.arrays import ArrayKind, check_finite
+from conceptlab.arrays import check_finite
 from conceptlab.batching import AutoInt, BatchMemory, check_batch_size, iter_batches
 from conceptlab.datasets.images import Images, image_source, to_unit
 from conceptlab.encoders.preprocess import Preprocess
@@ -237,8 +237,8 @@ class BaseEncoder:
         [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
         """
         batch_size = check_batch_size(batch_size)
-        kind = feature_kind(images)
         source = image_source(images)
+        kind = source.kind
 
         home = kind.device if kind.is_tensor else torch.device("cpu")
 
@@ -459,19 +459,6 @@ class BaseEncoder:
             f"{self.name} reads: {shown}. Shorten them, or use truncate=True to have them cut.",
             code="CL-INPUT-TEXT",
         )
-
-
-def feature_kind(images: Any) -> ArrayKind:
-    """Tell what kind of array the vectors of `images` should be."""
-    if not hasattr(images, "files") and not isinstance(images, np.ndarray | torch.Tensor):
-        images = getattr(images, "images", images)
-    if isinstance(images, list | tuple) and images and isinstance(images[0], torch.Tensor):
-        images = images[0]
-    if isinstance(images, torch.Tensor):
-        return ArrayKind.of(images)
-    double = isinstance(images, np.ndarray) and images.dtype == np.float64
-    dtype = torch.float64 if double else torch.float32
-    return ArrayKind(False, dtype, torch.device("cpu"))
 
 
 def check_texts(texts: Any) -> list[str]:

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
 from conceptlab.datasets.images import Images, image_source
-from conceptlab.encoders.base import BaseEncoder, feature_kind
+from conceptlab.encoders.base import BaseEncoder
 from conceptlab.errors import CheckpointError, InputError
 from conceptlab.io.files import atomic_write
 from conceptlab.progress import Progress, track
@@ -93,7 +93,7 @@ class EmbeddingCache:
         """
         if isinstance(encoder, BaseEncoder):
             return encoder.encode_image(images, cache=self, progress=progress, **options)
-        source, kind = image_source(images), feature_kind(images)
+        source = image_source(images)
         settings = {"what": "image", **{k: v for k, v in options.items() if k != "batch_size"}}
 
         def rows(indices: Sequence[int], report: Progress) -> torch.Tensor:
@@ -102,7 +102,7 @@ class EmbeddingCache:
 
         keys = source.digests(0, len(source))
         found = self.rows(encoder.fingerprint, settings, keys, rows, progress=progress)
-        return kind.restore(found)
+        return source.kind.restore(found)
 
     def rows(
         self,
