@@ -111,7 +111,6 @@ def explain(
             output=output,
             class_names=class_names,
         )
-    split.check(batch[:4])
     side = patch_size or max(8, round(_SHARE_OF_SIDE * min(batch.shape[-2:])))
     craft = CRAFT(
         split, n_concepts, patch_size=side, depth=depth, random_state=random_state, **settings

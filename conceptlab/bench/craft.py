@@ -169,7 +169,7 @@ def _bare(model: Any, images: torch.Tensor, precision: str) -> float:
 
     def passes() -> None:
         with torch.no_grad():
-            for batch in images.split(64):
+            for batch in images.split(16):
                 for _ in range(per_image):
                     split.g(batch)
 

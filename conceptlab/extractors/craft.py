@@ -89,9 +89,10 @@ class CRAFT(BaseEstimator):
         The most patches that stand for a concept in tests and pictures.
     storage : {"memory", "disk"}
         ``"disk"`` keeps activations in shards in a temporary folder and fits by
-        ``partial_fit``, so that memory does not grow with the images.
-    batch_size : int
-        Images or crops in a pass.
+        ``fit_batches``, so that memory does not grow with the images.
+    batch_size : int or "auto"
+        Images or crops in a pass; ``"auto"`` takes what a CPU's caches or a GPU like
+        and halves when memory runs out.
     random_state : int, RandomState, Generator or None
         Seed of crops, factorisation, designs and tests.
 
@@ -151,7 +152,7 @@ class CRAFT(BaseEstimator):
         importance: Any = None,
         max_patches: int = 100,
         storage: str = "memory",
-        batch_size: int = 64,
+        batch_size: int | Literal["auto"] = "auto",
         random_state: RandomState = None,
     ) -> None:
         self.split = split
@@ -208,6 +209,7 @@ class CRAFT(BaseEstimator):
         self._check_settings()
         seed = draw_seed(self.random_state)
         views = self._views(images, seed)
+        views.check_split()
         if target is not None:  # a wrong target must not cost the whole fit
             views.check_target(target)
         rows = views.rows(self.split, storage=self.storage, progress=progress)
@@ -246,6 +248,7 @@ class CRAFT(BaseEstimator):
         self._check_settings()
         seed = draw_seed(self.random_state)
         views = self._views(images, seed)
+        views.check_split()
         labels = views.predictions() if y is None else np.asarray(y)
         if labels.shape != (len(views),):
             raise InputError(
@@ -492,7 +495,16 @@ class CRAFT(BaseEstimator):
             )
             n_concepts = self.rank_selection_.n_concepts
         extractor.set_params(n_concepts=int(n_concepts))
-        self.extractor_ = extractor.fit(rows)
+        if isinstance(rows, np.ndarray):
+            self.extractor_ = extractor.fit(rows)
+        elif hasattr(extractor, "fit_batches"):
+            self.extractor_ = extractor.fit_batches(rows, progress=False)
+        else:
+            raise InputError(
+                f"storage='disk' needs an extractor that can stream (fit_batches), and "
+                f"{type(extractor).__name__} cannot. Use NMFConcepts, or storage='memory'.",
+                code="CL-INPUT-OPTION",
+            )
         self.components_ = np.asarray(extractor.components_)
         self.patches_ = views.index if index is None else index
         self.patch_coefficients_ = views.code(rows, self.extractor_)

@@ -15,7 +15,7 @@ from conceptlab.arrays import as_numpy
 from conceptlab.datasets.images import as_image_batch
 from conceptlab.errors import InputError
 from conceptlab.models import SplitModel
-from conceptlab.models.patches import crop, pooled_activations
+from conceptlab.models.patches import automatic_batch, crop, pooled_activations
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import numpy_generator
 
@@ -33,7 +33,7 @@ class ImageViews:
         The images (or token ids), as `split` takes them.
     split : SplitModel
         The model, cut.
-    batch_size : int
+    batch_size : int or "auto"
         Images in a pass.
     settings : dict
         Mode, side and number of crops, seed.
@@ -47,7 +47,7 @@ class ImageViews:
 
     inputs: Any
     split: SplitModel
-    batch_size: int
+    batch_size: int | str
     settings: dict[str, Any]
     chosen: np.ndarray
     places: np.ndarray
@@ -58,7 +58,7 @@ class ImageViews:
         cls,
         images: Any,
         split: SplitModel,
-        batch_size: int = 64,
+        batch_size: int | str = "auto",
         *,
         patches: str = "grid",
         patch_size: int = 64,
@@ -83,6 +83,20 @@ class ImageViews:
 
     def __len__(self) -> int:
         return len(self.chosen)
+
+    def check_split(self) -> None:
+        """Measure h(g(x)) = f(x) on a few images, unless that is proved already.
+
+        Raises
+        ------
+        SplitError
+            Where it does not hold.
+        """
+        sample = self._part(0, min(4, len(self)))
+        with torch.no_grad():
+            self.split.g(sample)
+        if not self.split.closed:
+            self.split.check(sample)
 
     # ------------------------------------------------------------------ rows
     def rows(self, split: SplitModel, *, storage: str, progress: Progress) -> Any:
@@ -286,8 +300,11 @@ class ImageViews:
         return self.inputs[start:stop]
 
     def _batches(self) -> Iterator[tuple[int, int]]:
-        for start in range(0, len(self), self.batch_size):
-            yield start, min(start + self.batch_size, len(self))
+        text = isinstance(self.inputs, Mapping)
+        shape = (224, 224) if text else tuple(self.inputs.shape[-2:])
+        step = automatic_batch(self.batch_size, shape, self.split.device)
+        for start in range(0, len(self), step):
+            yield start, min(start + step, len(self))
 
     def _n_outputs(self) -> int:
         with torch.no_grad():
