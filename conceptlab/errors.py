@@ -13,6 +13,7 @@ __all__ = [
     "CheckpointError",
     "ConceptlabError",
     "DependencyError",
+    "GeneratorError",
     "InputError",
     "SpaceMismatchError",
     "SplitError",
@@ -42,6 +43,7 @@ CODES: dict[str, str] = {
     "CL-INPUT-OPTION": "A name or option is not known",
     "CL-INPUT-DEVICE": "A device is not available",
     "CL-INPUT-FILE": "A file cannot be read as what it should be",
+    "CL-GENERATOR-FAILED": "A text generator raised, or gave no usable texts",
     "CL-SPLIT-LAYER": "The layer does not exist in the model",
     "CL-SPLIT-RUNS": "The layer runs more than once, or never",
     "CL-SPLIT-MISMATCH": "h(g(x)) differs from f(x)",
@@ -106,6 +108,12 @@ class DependencyError(ConceptlabError, ImportError):
     """A package is missing, or is installed in a version that cannot work."""
 
     default_code = "CL-DEPENDENCY-MISSING"
+
+
+class GeneratorError(ConceptlabError, RuntimeError):
+    """A text generator raised an error, or returned no usable texts."""
+
+    default_code = "CL-GENERATOR-FAILED"
 
 
 class CheckpointError(ConceptlabError, OSError):

@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conceptlab.plot.audit import audit_plot as audit_plot
+    from conceptlab.plot.curves import faithfulness_curves as faithfulness_curves
     from conceptlab.plot.importance import importance_bars as importance_bars
     from conceptlab.plot.maps import blend_maps as blend_maps
     from conceptlab.plot.maps import map_grid as map_grid
@@ -13,8 +15,10 @@ if TYPE_CHECKING:
     from conceptlab.plot.tree import concept_tree as concept_tree
 
 _HOMES = {
+    "audit_plot": "conceptlab.plot.audit",
     "blend_maps": "conceptlab.plot.maps",
     "concept_tree": "conceptlab.plot.tree",
+    "faithfulness_curves": "conceptlab.plot.curves",
     "importance_bars": "conceptlab.plot.importance",
     "map_grid": "conceptlab.plot.maps",
     "patch_grid": "conceptlab.plot.patches",

@@ -183,32 +183,38 @@ class ClassConcepts:
         return slice(int(self.offsets[k]), int(self.offsets[k + 1]))
 
     def prompts(
-        self, template: str | PromptPreset = "cgbc", *, underscores: bool = False
+        self, template: str | PromptPreset | None = None, *, underscores: bool = False
     ) -> list[str]:
         """Give the sentence of every concept, in the order of the rows.
 
         Parameters
         ----------
-        template : str or PromptPreset
+        template : str, PromptPreset or None
             ``"cgbc"``, ``"cgbc-satellite"``, ``"dclip"``, ``"cupl"``,
-            ``"concept"``, or a sentence with ``{class}`` and ``{concept}``.
+            ``"concept"``, ``"phrase"``, or a sentence with ``{class}`` and
+            ``{concept}``. None takes ``meta["prompt"]``, else ``"cgbc"``.
         underscores : bool
             Whether underscores in labels stay, as in the published code.
         """
-        preset = resolve_prompt(template)
+        preset = self.preset(template)
         return [fill_prompt(preset, c, t, underscores=underscores) for c, t in self.items()]
 
     def plain_prompts(
-        self, template: str | PromptPreset = "cgbc", *, underscores: bool = False
+        self, template: str | PromptPreset | None = None, *, underscores: bool = False
     ) -> list[str]:
         """Give the sentence of every class without a concept, K of them."""
-        return [plain_prompt(template, label, underscores=underscores) for label in self.classes]
+        preset = self.preset(template)
+        return [plain_prompt(preset, label, underscores=underscores) for label in self.classes]
+
+    def preset(self, template: str | PromptPreset | None = None) -> PromptPreset:
+        """Give the preset for `template`; for None that of ``meta["prompt"]``, else "cgbc"."""
+        return resolve_prompt(self.meta.get("prompt", "cgbc") if template is None else template)
 
     # -- vectors ----------------------------------------------------------------
     def embed(
         self,
         encoder: Encoder,
-        template: str | PromptPreset = "cgbc",
+        template: str | PromptPreset | None = None,
         *,
         underscores: bool = False,
         dtype: Any = np.float32,
@@ -241,7 +247,7 @@ class ClassConcepts:
         from conceptlab.bank import ConceptBank
 
         self.check_filled()
-        preset = resolve_prompt(template)
+        preset = self.preset(template)
         vectors = encode_unique(encoder, self.prompts(preset, underscores=underscores), **options)
         labels, texts = zip(*self.items(), strict=True)
         bank = ConceptBank(

@@ -54,9 +54,11 @@ PROMPTS: dict[str, PromptPreset] = {
     "dclip": PromptPreset("dclip", "{class}, which {concept}", "{class}", _which),
     "cupl": PromptPreset("cupl", "{concept}"),
     "concept": PromptPreset("concept", "{concept}"),
+    "phrase": PromptPreset("phrase", "a photo of a {class} {concept}."),
 }
 """Published ways by name: CGBC (Liu et al. 2026), its satellite form, DCLIP (Menon and
-Vondrick 2023), CuPL (Pratt et al. 2023; whole sentences, verbatim), and the bare concept."""
+Vondrick 2023), CuPL (Pratt et al. 2023; whole sentences, verbatim), the bare concept, and
+phrases that follow the class name."""
 
 
 def resolve_prompt(template: str | PromptPreset) -> PromptPreset:
@@ -124,7 +126,7 @@ def fill_prompt(
     concept : str
         One concept.
     underscores : bool
-        Whether underscores in the label stay, as in the published code.
+        Whether underscores in label and concept stay, as in the published code.
 
     Returns
     -------
@@ -136,6 +138,7 @@ def fill_prompt(
     'tree frog, which is a small green body'
     """
     preset = resolve_prompt(template)
+    concept = class_text(concept, underscores=underscores)
     words = concept if preset.lead is None else preset.lead(concept)
     # The concept goes in last and into a split sentence, so that braces in names stay text.
     before, after = preset.sentence.split("{concept}")
