@@ -6,7 +6,8 @@ from markdown_blocks import DOCS, blocks, run
 from conceptlab.errors import CODES, ConceptlabError
 
 PAGES = DOCS / "errors"
-RUN = [(code, block) for code in CODES for block in blocks(PAGES / f"{code}.md", "python")]
+WRITTEN = [code for code in CODES if (PAGES / f"{code}.md").is_file()]
+RUN = [(code, block) for code in WRITTEN for block in blocks(PAGES / f"{code}.md", "python")]
 WRONG = [(code, block) for code, block in RUN if block.heading == "Wrong"]
 RIGHT = [(code, block) for code, block in RUN if block.heading == "Right"]
 

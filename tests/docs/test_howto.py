@@ -22,7 +22,9 @@ def test_links_between_pages_lead_somewhere():
     for page in DOCS.rglob("*.md"):
         if "_build" in page.parts or "_generated" in page.parts:
             continue
-        for link in re.findall(r"\]\(([^)#:]+\.(?:md|py|rst))(?:#[^)]*)?\)", page.read_text("utf-8")):
+        for link in re.findall(
+            r"\]\(([^)#:]+\.(?:md|py|rst))(?:#[^)]*)?\)", page.read_text("utf-8")
+        ):
             if not (page.parent / link).is_file():
                 broken.append(f"{page.relative_to(DOCS)} -> {link}")
     assert broken == []

@@ -1,0 +1,27 @@
+"""Every exception to the contract, each with its reason. Keep it short."""
+
+ABSTRACT = {
+    "ConceptExtractor": "base class; fit and as_module belong to the subclasses",
+}
+"""Estimators that cannot be made."""
+
+SKLEARN_CHECKS: dict[str, dict[str, str]] = {}
+"""Checks of scikit-learn that an estimator may fail: {estimator: {check: reason}}."""
+
+DOCSTRINGS: dict[str, str] = {}
+"""Public objects whose docstring may break a rule: {"name: code": reason}."""
+
+PRINTS = {
+    "conceptlab/bench/__main__.py": "prints the table of a benchmark",
+    "conceptlab/assets/training.py": "prints how a training that takes minutes goes on",
+}
+"""Files that may print."""
+
+NO_ALL = {
+    "conceptlab/__main__.py": "runs the command line; nothing to import",
+    "attribution/__init__.py": "names are imported from its modules",
+    "bottlenecks/__init__.py": "empty until the package is built",
+    "unlearning/__init__.py": "empty until the package is built",
+    "conceptlab/bench/__main__.py": "runs a benchmark; nothing to import",
+}
+"""Files without ``__all__``."""

@@ -1,0 +1,118 @@
+"""Small instances of every estimator, so that the contract is checked in seconds."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from discovery import estimators
+from exceptions import ABSTRACT
+from torch import nn
+
+FEATURE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
+    "NMFConcepts": [{"n_concepts": 2, "random_state": 0}],
+    "SemiNMF": [{"n_concepts": 2, "random_state": 0}],
+    "ConvexNMF": [{"n_concepts": 2, "max_iter": 20, "tol": 1e-3, "random_state": 0}],
+    "PCAConcepts": [{"n_concepts": 2, "random_state": 0}],
+    "ICAConcepts": [{"n_concepts": 2, "random_state": 0}],
+    "KMeansConcepts": [{"n_concepts": 2, "random_state": 0}],
+    "RandomConcepts": [{"n_concepts": 2, "random_state": 0}],
+    "BankScorer": [{}],
+}
+"""Estimators that take a feature matrix, and the parameters to test them with."""
+
+OTHER_ESTIMATORS: dict[str, Callable[[type], Any]] = {
+    "BankScorer": lambda cls: cls(small_bank(), similarity="cosine"),
+    "CRAFT": lambda cls: cls(small_split(), 2, patch_size=8, random_state=0),
+    "DPPSelector": lambda cls: cls(n_select=3),
+    "EncodeImages": lambda cls: cls(small_encoder()),
+    "SobolImportance": lambda cls: cls(n_design=8, n_bootstrap=0, random_state=0),
+}
+"""Estimators that take images, are called, or choose rows: how to make a small one."""
+
+
+def feature_estimators() -> list[Any]:
+    """Give an instance for every entry that exists."""
+    found = estimators()
+    return [
+        found[name](**parameters)
+        for name, choices in FEATURE_PARAMETERS.items()
+        if name in found
+        for parameters in choices
+    ]
+
+
+def all_estimators() -> list[Any]:
+    """Give an instance of every public estimator that can be made."""
+    found = estimators()
+    others = [make(found[name]) for name, make in OTHER_ESTIMATORS.items() if name in found]
+    return [*feature_estimators(), *others]
+
+
+def without_instance() -> list[str]:
+    """Name the public estimators that this file does not know."""
+    known = {*FEATURE_PARAMETERS, *OTHER_ESTIMATORS, *ABSTRACT}
+    return sorted(set(estimators()) - known)
+
+
+def extractors() -> list[Any]:
+    """Give those that find concepts: with coefficients, a decoder, a module and files."""
+    from conceptlab.extractors import ConceptExtractor
+
+    return [found for found in feature_estimators() if isinstance(found, ConceptExtractor)]
+
+
+def features(n: int = 40, p: int = 6) -> np.ndarray:
+    """Non-negative data with some structure, float64."""
+    rng = np.random.default_rng(0)
+    return rng.random((n, 3)) @ rng.random((3, p)) + 0.05 * rng.random((n, p))
+
+
+def images(n: int = 6, side: int = 16) -> np.ndarray:
+    """Images in [0, 1], float32."""
+    return np.random.default_rng(1).random((n, 3, side, side), dtype=np.float32)
+
+
+@cache
+def small_model() -> nn.Module:
+    """Make a tiny classifier with a non-negative layer."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.ReLU())
+        return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).eval()
+
+
+@cache
+def small_split() -> Any:
+    """Cut the tiny classifier."""
+    from conceptlab import SplitModel
+
+    split = SplitModel(small_model(), at="0")
+    split.check(images(2))
+    return split
+
+
+def small_bank() -> Any:
+    """Make a bank of two concepts for `features`; a name that HTML must not believe."""
+    from conceptlab import ConceptBank
+
+    return ConceptBank(np.eye(6)[:2], ["red", "<b>round</b>"], space=None)
+
+
+@cache
+def small_encoder() -> Any:
+    """Make an encoder of mean colours and text lengths."""
+    from conceptlab.encoders import CallableEncoder
+
+    return CallableEncoder(
+        lambda x: x.mean(dim=(2, 3)),
+        lambda texts: torch.tensor([[len(t), t.count("a"), 1.0] for t in texts]),
+        dim=3,
+        fingerprint="mean colour",
+    )
+
+
+def name_of(estimator: Any) -> str:
+    """Name an instance in test reports."""
+    return type(estimator).__name__

@@ -1,0 +1,167 @@
+"""What must be true of every source file, read from its syntax tree."""
+
+import ast
+
+import pytest
+from discovery import ROOT, source_files
+from exceptions import NO_ALL, PRINTS
+
+from conceptlab.errors import CODES
+
+FILES = source_files()
+TREES = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
+FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
+HEAVY = {"torchvision", "open_clip", "transformers", "captum", "matplotlib", "pandas"}
+TRAINING = {"train_classifier", "train_encoder", "training"}
+
+
+def where(path, node):
+    return f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def walk():
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            yield path, node
+
+
+def test_the_packages_were_found():
+    assert len(FILES) > 60
+
+
+def test_no_file_is_over_600_lines():
+    long = {str(path.relative_to(ROOT)): n for path in FILES if (n := lines(path)) > 600}
+    assert long == {}
+
+
+def lines(path):
+    return len(path.read_text("utf-8").splitlines())
+
+
+def test_no_assert_in_package_code():
+    found = [where(path, node) for path, node in walk() if isinstance(node, ast.Assert)]
+    assert found == []
+
+
+def test_no_print_in_package_code():
+    found = [
+        where(path, node)
+        for path, node in walk()
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
+        and str(path.relative_to(ROOT)) not in PRINTS
+    ]
+    assert found == []
+
+
+def imports(node):
+    if isinstance(node, ast.Import):
+        return {alias.name.split(".")[0] for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.level == 0:
+        return {(node.module or "").split(".")[0]}
+    return set()
+
+
+def test_no_pickle_and_no_unsafe_load():
+    found = [where(path, node) for path, node in walk() if imports(node) & FORBIDDEN_IMPORTS]
+    for path, node in walk():
+        if not isinstance(node, ast.Call):
+            continue
+        keywords = {k.arg: k.value for k in node.keywords}
+        name = ast.unparse(node.func)
+        safe = getattr(keywords.get("weights_only"), "value", None)
+        if name == "torch.load" and safe is not True:
+            found.append(where(path, node))
+        if getattr(keywords.get("trust_remote_code"), "value", False) or (
+            name in {"np.load", "numpy.load"}
+            and getattr(keywords.get("allow_pickle"), "value", False)
+        ):
+            found.append(where(path, node))
+        if name in {"eval", "exec"}:
+            found.append(where(path, node))
+    assert found == []
+
+
+def test_heavy_packages_are_imported_inside_functions():
+    found = []
+    for path, tree in TREES.items():
+        for node in tree.body:  # the top level only; TYPE_CHECKING blocks are no import
+            if imports(node) & HEAVY:
+                found.append(where(path, node))
+    assert found == []
+
+
+def test_matplotlib_is_imported_in_plot_only():
+    allowed = (ROOT / "conceptlab" / "plot", ROOT / "conceptlab" / "doctor.py")
+    found = []
+    for path, tree in TREES.items():
+        if path.is_relative_to(allowed[0]) or path == allowed[1]:
+            continue
+        checking = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        found += [
+            where(path, node)
+            for node in ast.walk(tree)
+            if "matplotlib" in imports(node) and id(node) not in checking
+        ]
+    assert found == []
+
+
+def code_literals():
+    return [
+        (where(path, node), node.value)
+        for path, node in walk()
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.startswith("CL-")
+        and node.value.isupper()
+        and " " not in node.value
+    ]
+
+
+def test_every_code_that_is_raised_exists():
+    assert [(place, code) for place, code in code_literals() if code not in CODES] == []
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_is_used(code):
+    home = ROOT / "conceptlab" / "errors.py"
+    uses = [place for place, value in code_literals() if value == code]
+    outside = [place for place in uses if not place.startswith(str(home.relative_to(ROOT)))]
+    inside = len(uses) - len(outside)
+    assert outside or inside > 1, f"{code} is in CODES, and nothing raises it"
+
+
+def test_every_module_says_what_it_offers_and_has_a_docstring():
+    without_all, without_doc = [], []
+    for path, tree in TREES.items():
+        name = str(path.relative_to(ROOT))
+        targets = [
+            target.id
+            for node in tree.body
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(target, ast.Name)
+        ]
+        if "__all__" not in targets and name not in NO_ALL:
+            without_all.append(name)
+        if tree.body and ast.get_docstring(tree) is None:
+            without_doc.append(name)
+    assert without_all == []
+    assert without_doc == []
+
+
+def test_no_path_of_a_machine_and_no_unfinished_mark():
+    marks = ("TO" + "DO", "FIX" + "ME", "X" + "XX", "/home/", "/work/")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in FILES
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        if any(mark in line for mark in marks)
+    ]
+    assert found == []
