@@ -37,12 +37,14 @@ class Explanation:
         One name a concept.
     importance : Importance
         Local and global Sobol indices on these images.
-    images : numpy.ndarray of shape (n, 3, H, W), float32
-        The images, as they were given.
+    images : numpy.ndarray of shape (m, 3, H, W), float32
+        The images that are shown, as they were given.
+    shown : numpy.ndarray of shape (m,)
+        Their numbers among the n images.
     coefficients : numpy.ndarray of shape (n, k)
         Mean coefficient of each concept in each image (U, pooled).
-    maps : numpy.ndarray of shape (n, k, H, W) or None
-        Where each concept is; the method stands in ``settings["maps"]``.
+    maps : numpy.ndarray of shape (m, k, H, W) or None
+        For the images that are shown, where each concept is; the method stands in ``settings["maps"]``.
     patches : list of list of numpy.ndarray (3, s, s)
         For each concept the fitted patches in which it is strongest.
     logits : numpy.ndarray of shape (n, n_outputs)
@@ -62,6 +64,7 @@ class Explanation:
     names: list[str]
     importance: Importance
     images: np.ndarray
+    shown: np.ndarray
     coefficients: np.ndarray
     maps: np.ndarray | None
     patches: list[list[np.ndarray]]
@@ -116,7 +119,7 @@ class Explanation:
         """Give names, figures and settings as JSON values, without pictures."""
         data: dict[str, Any] = {
             "concepts": self.to_frame().to_dict(orient="records"),
-            "n_images": len(self.images),
+            "n_images": len(self.coefficients),
             "targets": {
                 self.class_name(int(t)): int((self.target == t).sum())
                 for t in np.unique(self.target)
@@ -147,7 +150,7 @@ class Explanation:
         top : int
             How many concepts, the most important first.
         images : sequence of int, optional
-            Which images, for ``"maps"``; the first six by default.
+            Which of the images shown, for ``"maps"``; the first six by default.
         ax : matplotlib.axes.Axes, optional
             For the kinds that are one Axes.
 
@@ -171,7 +174,7 @@ class Explanation:
                 self.maps[chosen],
                 self.names,
                 concepts=shown,
-                captions=[self.class_name(int(self.logits[i].argmax())) for i in chosen],
+                captions=[self.class_name(int(self.logits[self.shown[i]].argmax())) for i in chosen],
             )
         if kind == "tree" and self.tree is not None:
             return self.tree.plot(ax=ax)
@@ -208,4 +211,4 @@ class Explanation:
         strongest = ", ".join(
             f"{self.names[i]} {self.importance.mean[i]:.2f}" for i in self.order[:3]
         )
-        return f"Explanation({len(self.images)} images, {len(self.names)} concepts: {strongest}, ...)"
+        return f"Explanation({len(self.coefficients)} images, {len(self.names)} concepts: {strongest}, ...)"

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from conceptlab.explanation import Explanation
     from conceptlab.importance import Importance
 
+_CHILD_IMAGES = 32
 Target = int | str | Sequence[int] | np.ndarray | None
 Split = Literal["auto"] | Callable[[ConceptNode, MixingTest], bool] | Sequence[int]
 
@@ -376,13 +377,17 @@ class CRAFT(BaseEstimator):
         source = views if patch_images is None else ImageViews.of(patch_images, self.split)
         pooled = U.mean(axis=tuple(range(1, U.ndim - 1))) if U.ndim > 2 else U
         shown = views.pictures(n_maps)
-        located = None
-        if maps is not None and shown is not None:
-            located = as_numpy(self.maps(shown, method=maps, progress=progress))
+        pictures, located = np.empty((0, 3, 1, 1), np.float32), None
+        if len(shown):
+            batch = views.inputs[torch.from_numpy(shown)]
+            pictures = as_numpy(batch)
+            if maps is not None:
+                located = as_numpy(self.maps(batch, method=maps, progress=progress))
         return Explanation(
             names=list(self.concept_names_),
             importance=importance,
-            images=as_numpy(shown) if shown is not None else np.empty((0, 3, 1, 1), np.float32),
+            images=pictures,
+            shown=shown,
             coefficients=pooled,
             maps=located,
             patches=[source.crops(self.patches_[root.patches[:n_patches]]) for root in self.tree_.roots],
@@ -549,7 +554,9 @@ class CRAFT(BaseEstimator):
         def importance_at(
             layer: str, extractor: ConceptExtractor, rows: np.ndarray
         ) -> tuple[np.ndarray, np.ndarray]:
-            images = np.unique(self.patches_[rows, 0])[: self.max_patches]
+            # The head of an earlier layer is most of the model: some images must do.
+            _, first = np.unique(self.patches_[rows, 0], return_index=True)
+            images = self.patches_[rows, 0][np.sort(first)][:_CHILD_IMAGES]
             part = views.subset(images)
             found = self._importance(
                 part, splits[layer], extractor, target[part.places], progress=False

@@ -14,6 +14,7 @@ __all__ = ["MixingTest", "mixing_test"]
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 from sklearn.cluster import KMeans
 
 from conceptlab.errors import InputError
@@ -34,7 +35,9 @@ class MixingTest:
     null_index : float
         Mean cluster index of one Gaussian with the same covariance.
     p_value : float
-        Share of null draws whose index is at most `cluster_index` (add-one).
+        Of `cluster_index` under a normal distribution with the mean and the
+        deviation of the null draws, as SigClust has it: also far out in the
+        tail, where few draws cannot count.
     balance : float
         Share of the smaller cluster, in [0, 0.5].
     n_patches : int
@@ -60,7 +63,7 @@ class MixingTest:
         return self.p_value <= alpha and self.balance >= min_balance
 
 
-def mixing_test(A: np.ndarray, *, n_null: int = 99, random_state: RandomState = None) -> MixingTest:
+def mixing_test(A: np.ndarray, *, n_null: int = 40, random_state: RandomState = None) -> MixingTest:
     """Test whether the rows of `A` form two clusters rather than one.
 
     Rows are scaled to unit length first, so that patches that show the same
@@ -71,7 +74,7 @@ def mixing_test(A: np.ndarray, *, n_null: int = 99, random_state: RandomState = 
     A : ndarray of shape (n_patches, n_features)
         Activations of a concept's best patches at an earlier layer.
     n_null : int
-        Draws from the null; the smallest p-value is ``1 / (n_null + 1)``.
+        Draws from the null.
     random_state : RandomState
         Seed of 2-means and of the null.
 
@@ -119,7 +122,7 @@ def mixing_test(A: np.ndarray, *, n_null: int = 99, random_state: RandomState = 
     return MixingTest(
         cluster_index=index,
         null_index=float(null.mean()),
-        p_value=float((1 + (null <= index).sum()) / (n_null + 1)),
+        p_value=float(norm.cdf(index, null.mean(), max(float(null.std(ddof=1)), 1e-12))),
         balance=min(share, 1.0 - share),
         n_patches=len(A),
         labels=labels,

@@ -271,12 +271,11 @@ class ImageViews:
         context = 3.0 if self.settings["mode"] == "none" else 1.0
         return [crop(self.inputs, row, context=context) for row in index]
 
-    def pictures(self, n: int) -> torch.Tensor | None:
-        """Take `n` of the images, evenly through the set; None for text."""
+    def pictures(self, n: int) -> np.ndarray:
+        """Choose `n` of the images to show, evenly through the set; none for text."""
         if isinstance(self.inputs, Mapping):
-            return None
-        picked = np.unique(np.linspace(0, len(self) - 1, min(n, len(self))).round().astype(int))
-        return torch.as_tensor(self.inputs[torch.from_numpy(picked)])
+            return np.empty(0, np.int64)
+        return np.unique(np.linspace(0, len(self) - 1, min(n, len(self))).round().astype(int))
 
     def model_input(self, n: int) -> Any:
         """Give the first `n` inputs as the bare model takes them."""

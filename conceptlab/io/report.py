@@ -95,8 +95,8 @@ def explanation_summary(explanation: Explanation) -> str:
 
 
 def spread(explanation: Explanation, limit: int = 6) -> list[int]:
-    """Choose images for the page: different predictions, the surest of each first."""
-    logits = explanation.logits
+    """Choose among the images shown: different predictions, the surest of each first."""
+    logits = explanation.logits[explanation.shown]
     predicted = logits.argmax(axis=1)
     runner_up = np.partition(logits, -2, axis=1)[:, -2] if logits.shape[1] > 1 else 0.0
     margin = logits.max(axis=1) - runner_up
@@ -115,7 +115,7 @@ def _lead(explanation: Explanation) -> str:
     shown = ", ".join(targets[:6]) + (", ..." if len(targets) > 6 else "")
     layer = explanation.settings.get("layer", "the layer")
     return (
-        f"{len(explanation.names)} concepts of {layer} on {len(explanation.images)} images; "
+        f"{len(explanation.names)} concepts of {layer} on {len(explanation.coefficients)} images; "
         f"explained output: {shown}."
     )
 
