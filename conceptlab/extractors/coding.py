@@ -377,9 +377,7 @@ def _restricted(gram: torch.Tensor, F: torch.Tensor, support: torch.Tensor) -> t
         most = max(most, 1)
         index = support.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
         inside = support.gather(1, index)
-        part = _masked_solve(
-            gram[index[:, :, None], index[:, None, :]], F.gather(1, index), inside
-        )
+        part = _masked_solve(gram[index[:, :, None], index[:, None, :]], F.gather(1, index), inside)
         return torch.zeros_like(F).scatter(1, index, part)
     return _masked_solve(gram, F, support)
 

@@ -155,7 +155,9 @@ def factorise(
             done = done | (fell <= options.tol * state.error)
         if last or bool(done.any()):
             traces = torch.stack(state.trace[1:], 1).tolist()
-            for i, (problem, over) in enumerate(zip(state.index.tolist(), done.tolist(), strict=True)):
+            for i, (problem, over) in enumerate(
+                zip(state.index.tolist(), done.tolist(), strict=True)
+            ):
                 if last or over:
                     history[problem] = traces[i]
                     converged[problem] = over
@@ -173,14 +175,27 @@ def _begin(A: torch.Tensor, U: torch.Tensor, W: torch.Tensor, options: HALSOptio
         length = torch.linalg.vector_norm(W, dim=-1, keepdim=True).clamp(min=1e-30)
         W, U = W / length, U * length
     flat = A.reshape(b, -1)
-    energy = torch.stack([torch.linalg.vector_norm(row, dtype=torch.float64) for row in flat]) ** 2 \
-        if A.device.type != "mps" else flat.square().sum(1)
+    energy = (
+        torch.stack([torch.linalg.vector_norm(row, dtype=torch.float64) for row in flat]) ** 2
+        if A.device.type != "mps"
+        else flat.square().sum(1)
+    )
     beta = torch.full((b, 1, 1), _BETA_START if options.extrapolate else 0.0).to(A)
     cap = torch.full((b, 1, 1), _BETA_MOST if options.extrapolate else 0.0).to(A)
     error = torch.full_like(energy, torch.inf)
     return _State(
-        torch.arange(b, device=A.device), A, energy, U, W, U.clone(), W.clone(), error, beta, cap,
-        torch.zeros(b, dtype=torch.int64, device=A.device), [error],
+        torch.arange(b, device=A.device),
+        A,
+        energy,
+        U,
+        W,
+        U.clone(),
+        W.clone(),
+        error,
+        beta,
+        cap,
+        torch.zeros(b, dtype=torch.int64, device=A.device),
+        [error],
     )
 
 

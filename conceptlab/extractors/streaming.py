@@ -183,9 +183,7 @@ class _Blocks:
             self._close()
         if self._filling and len(self._blocks) > _MAX_BLOCKS:
             *paired, odd = self._blocks
-            self._blocks = [
-                a + b for a, b in zip(paired[::2], paired[1::2], strict=True)
-            ]
+            self._blocks = [a + b for a, b in zip(paired[::2], paired[1::2], strict=True)]
             self._waiting, self._size = [odd], 2 * self._size
 
     def end_pass(self) -> float:
