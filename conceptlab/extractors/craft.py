@@ -495,9 +495,7 @@ class CRAFT(BaseEstimator):
         if n_concepts == "auto":
             from conceptlab.extractors.rank import select_rank
 
-            self.rank_selection_ = select_rank(
-                views.sample(rows, seed), extractor=extractor, random_state=seed
-            )
+            self.rank_selection_ = select_rank(views.sample(rows, seed), random_state=seed)
             n_concepts = self.rank_selection_.n_concepts
         extractor.set_params(n_concepts=int(n_concepts))
         if isinstance(rows, np.ndarray):

@@ -94,7 +94,14 @@ class TestOptions:
         assert sorted(colors_of(disk.components_)) == sorted(colors_of(memory.components_))
 
     def test_auto_finds_the_planted_rank(self, images):
-        assert craft_at("early", "auto").fit(images, target=0).rank_selection_.n_concepts == 3
+        mixer = torch.nn.Conv2d(3, 12, 1, bias=False)
+        weights = np.random.default_rng(0).random((12, 3, 1, 1)).astype(np.float32)
+        mixer.weight.data = torch.from_numpy(weights)
+        pool = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(12, 2)]
+        split = SplitModel(torch.nn.Sequential(mixer, torch.nn.ReLU(), *pool), at="1")
+        craft = CRAFT(split, "auto", patch_size=8, random_state=0).fit(images, target=0)
+        assert craft.rank_selection_.n_concepts == 3
+        assert craft.components_.shape == (3, 12)
 
     def test_classes_in_one_pass(self, images, monkeypatch):
         craft = craft_at("early", 3)
