@@ -5,11 +5,11 @@ main object; every scene comes with its attributes and masks. Concepts of
 several extractors on the same crops are matched one-to-one with the species'
 attributes (Hungarian assignment on correlations) and scored three ways:
 
-- *correlation* of a concept's coefficient in an image with the attribute's
-  presence, over matched pairs;
+- *correlation* of a concept's coefficient in an image with the attribute of the
+  image's main object, over matched pairs;
 - *pointing*: share of the energy of a matched concept's map inside the objects
-  that have the attribute, over images that have it; the objects' share of the
-  area is the floor;
+  that have the attribute, over images whose main object has it; the objects'
+  share of the area is the floor;
 - *deletion*: area under the curve of the target's probability as concepts are
   taken away by their Sobol importance, beside random and reverse order.
 """
@@ -38,7 +38,7 @@ from conceptlab.importance import HeadOnCoefficients
 from conceptlab.maps import energy_pointing
 from conceptlab.models import SplitModel
 
-N_SEEDS, N_IMAGES, N_CONCEPTS, PATCH, LAYER = 5, 300, 16, 32, "layer3"
+N_SEEDS, N_IMAGES, N_CONCEPTS, PATCH, LAYER = 5, 200, 16, 24, "layer4"
 OURS = "CRAFT (NMF)"
 EXTRACTORS: dict[str, type[ConceptExtractor]] = {
     OURS: NMFConcepts,
@@ -132,8 +132,8 @@ def score_seed(seed: int) -> dict[str, dict[str, float]]:
     model = load_embedded_classifier()
     split = SplitModel(model, LAYER, class_names=scenes.class_names)
     planted = sorted({a for species in scenes.species for a in species.attributes})
-    columns = [scenes.attribute_names.index(name) for name in planted]
-    presence = np.asarray(scenes.attributes)[:, columns]
+    # The species is decided by the main object, so its attributes are the truth.
+    presence = np.array([[a in scenes.species[y].attributes for a in planted] for y in scenes.y])
     masks = np.stack([scenes.attribute_masks(name) for name in planted], axis=1)
     scores = {}
     for name, kind in EXTRACTORS.items():
@@ -165,7 +165,7 @@ def _pointing(
     maps = craft.maps(images, method="upsample")
     energy, area = [], []
     for concept, attribute in zip(concepts, attributes, strict=True):
-        shown = masks[:, attribute].any(axis=(1, 2))
+        shown = presence[:, attribute] & masks[:, attribute].any(axis=(1, 2))
         # A direction without sign points with the side that correlates.
         covariance = np.cov(U[:, concept], presence[:, attribute])[0, 1]
         values = maps[shown, concept] * (1.0 if covariance >= 0 else -1.0)
