@@ -35,7 +35,7 @@ def model_config(n_merges: int) -> dict[str, Any]:
     """Give open_clip's ``model_cfg`` for a vocabulary of `n_merges` merges."""
     return {
         "embed_dim": 128,
-        "vision_cfg": {"image_size": 64, "layers": [1, 2, 2, 1], "width": 16, "head_width": 64},
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
         "text_cfg": {
             "context_length": 40,
             "vocab_size": BYTE_SYMBOLS + n_merges + SPECIAL_TOKENS,

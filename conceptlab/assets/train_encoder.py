@@ -1,10 +1,11 @@
 """Train the embedded image-text encoder: ``python -m conceptlab.assets.train_encoder``.
 
-A small ``open_clip.CLIP`` learns from (image, caption) pairs by the contrastive
+A small ``open_clip.CLIP`` learns from images and captions by a contrastive
 loss. No scene is seen twice, and 32 of the 256 combinations of colour, shape
-and texture are never shown. Captions tell a part of the truth in varied words;
-a caption that also holds for another image of the batch is not counted as a
-negative of that image.
+and texture are never shown. Captions tell a part of the truth in varied words.
+Since it is known which caption holds for which image, all the true ones of an
+image are its positives; each image is also contrasted with short captions that
+differ in one value, such as "a red thing" with "a green object".
 """
 
 from __future__ import annotations
@@ -37,20 +38,44 @@ from conceptlab.assets.clip import (
     vocabulary_words,
 )
 from conceptlab.assets.training import cpu_minutes, one_cycle, seeded, show
-from conceptlab.datasets.captions import CLAIM_FAMILIES, word
+from conceptlab.datasets.captions import CLAIM_FAMILIES, claims_hold, draw_claims, word
+from conceptlab.datasets.layout import MAX_OBJECTS
 from conceptlab.datasets.scenes import load_scenes
 from conceptlab.datasets.world import FAMILIES, HELD_OUT
 from conceptlab.io.files import Bundle, atomic_write, write_bundle
 
 SETTINGS: dict[str, Any] = {
-    "steps": 520,
-    "batch": 256,
-    "peak_learning_rate": 3e-3,
+    "steps": 1000,
+    "batch": 128,
+    "captions": 32,
+    "peak_learning_rate": 4e-3,
+    "text_learning_rate": 1e-3,
     "weight_decay": 0.1,
     "hats": 0.35,
+    "single_object_batches": "2 of 3",
 }
 TOLERANCE = 0.03
 MAX_LOGIT_SCALE = float(np.log(100))
+
+
+def attribute_claims() -> tuple[np.ndarray, dict[str, slice]]:
+    """Give the claims of one value each, and the rows of each family.
+
+    Returns
+    -------
+    claims : ndarray of shape (n_values, 3, 7)
+    rows : dict of str to slice
+        The accessory's second row says that there is none.
+    """
+    claims, rows, begin = [], {}, 0
+    for column, family in enumerate(CLAIM_FAMILIES):
+        values = [1, 0] if family == "hat" else list(range(len(FAMILIES[family])))
+        part = np.full((len(values), MAX_OBJECTS, len(CLAIM_FAMILIES)), -1, dtype=np.int8)
+        part[:, 0, column] = values
+        claims.append(part)
+        rows["accessory" if family == "hat" else family] = slice(begin, begin + len(values))
+        begin += len(values)
+    return np.concatenate(claims), rows
 
 
 def attribute_prompts() -> dict[str, list[str]]:
@@ -62,13 +87,9 @@ def attribute_prompts() -> dict[str, list[str]]:
         Such as ``{"colour": ["a photo of a red object", ...], ...}``; for the
         accessory the second prompt says that there is none.
     """
-    prompts: dict[str, list[str]] = {}
-    for column, family in enumerate(CLAIM_FAMILIES):
-        values = [1, 0] if family == "hat" else range(len(FAMILIES[family]))
-        rows = np.full((len(values), 3, len(CLAIM_FAMILIES)), -1, dtype=np.int8)
-        rows[:, 0, column] = list(values)
-        prompts["accessory" if family == "hat" else family] = word(rows)
-    return prompts
+    claims, rows = attribute_claims()
+    prompts = word(claims)
+    return {family: prompts[part] for family, part in rows.items()}
 
 
 def train(*, seed: int = 0, quiet: bool = False, **settings: Any) -> tuple[Any, dict[str, Any]]:
@@ -98,15 +119,13 @@ def train(*, seed: int = 0, quiet: bool = False, **settings: Any) -> tuple[Any, 
         tokenizer = tokenizer_of(merges_path, config["text_cfg"]["context_length"])
         model = build(config)
         model.visual.to(memory_format=torch.channels_last)
-        optimiser = torch.optim.AdamW(
-            _groups(model, chosen["weight_decay"]), lr=1.0, betas=(0.9, 0.98), eps=1e-6
-        )
+        optimiser = torch.optim.AdamW(_groups(model, chosen), lr=1.0, betas=(0.9, 0.98), eps=1e-6)
         rng = np.random.default_rng(seed)
         start, smooth = time.process_time(), 0.0
         model.train()
         for step in range(chosen["steps"]):
             for group in optimiser.param_groups:
-                group["lr"] = one_cycle(step, chosen["steps"], chosen["peak_learning_rate"])
+                group["lr"] = one_cycle(step, chosen["steps"], group["peak"])
             loss = _loss(model, tokenizer, step, seed, rng, chosen)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -116,6 +135,10 @@ def train(*, seed: int = 0, quiet: bool = False, **settings: Any) -> tuple[Any, 
                 model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
             now = loss.item()
             smooth = now if step == 0 else 0.95 * smooth + 0.05 * now
+            if step % 200 == 199:
+                model.eval()
+                show(json.dumps(evaluate(model, tokenizer, n=250, split="val")), quiet=quiet)
+                model.train()
             if step % 20 == 19:
                 show(
                     f"step {step + 1:4d}  loss ~{smooth:.3f}  {cpu_minutes(start)} CPU min",
@@ -125,14 +148,19 @@ def train(*, seed: int = 0, quiet: bool = False, **settings: Any) -> tuple[Any, 
         return model.eval(), config
 
 
-def _groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices and kernels only."""
-    named = list(model.named_parameters())
-    decayed = [p for n, p in named if p.ndim > 1 and "embedding" not in n]
-    free = [p for n, p in named if not (p.ndim > 1 and "embedding" not in n)]
+def _groups(model: Any, chosen: dict[str, Any]) -> list[dict[str, Any]]:
+    """Make four groups: image tower and the rest, with and without weight decay."""
+    groups: dict[tuple[bool, bool], list[Any]] = {}
+    for name, parameter in model.named_parameters():
+        decayed = parameter.ndim > 1 and "embedding" not in name
+        groups.setdefault((name.startswith("visual."), decayed), []).append(parameter)
     return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "peak": chosen["peak_learning_rate" if visual else "text_learning_rate"],
+            "weight_decay": chosen["weight_decay"] if decayed else 0.0,
+        }
+        for (visual, decayed), parameters in groups.items()
     ]
 
 
@@ -144,29 +172,39 @@ def _loss(
     rng: np.random.Generator,
     chosen: dict[str, Any],
 ) -> torch.Tensor:
-    # Every other batch has one object a scene: small ones stand alone only.
+    # Small main objects stand alone only, so most batches show one object a scene.
     batch = load_scenes(
         "train",
         chosen["batch"],
         seed=seed,
         species=None,
         combinations="seen",
-        n_objects=1 if step % 2 == 0 else (2, 3),
+        n_objects=(2, 3) if step % 3 == 2 else 1,
         hats=chosen["hats"],
         start=step * chosen["batch"],
     )
-    captions, true = batch.sample_captions(rng)
-    unique, place = np.unique(captions, return_inverse=True)
+    layout = batch.layout
+    short, families = attribute_claims()
+    long = draw_claims(layout[: chosen["captions"]], rng)
+    claims = np.concatenate([short, long])
+    texts = word(claims, rng.random(len(claims)))
+    true = torch.from_numpy(claims_hold(claims, layout))
+
     x = torch.from_numpy(normalise(batch.images)).to(memory_format=torch.channels_last)
     images = model.encode_image(x, normalize=True)
-    texts = model.encode_text(tokenizer(unique.tolist()), normalize=True)[torch.from_numpy(place)]
-    logits = model.logit_scale.exp() * texts @ images.T
-    also = torch.from_numpy(true) & ~torch.eye(len(true), dtype=torch.bool)
-    logits = logits.masked_fill(also, float("-inf"))
-    target = torch.arange(len(true))
-    return 0.5 * (
-        functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
-    )
+    vectors = model.encode_text(tokenizer(texts), normalize=True)
+    logits = model.logit_scale.exp() * images @ vectors.T  # (images, texts)
+    within = [_contrast(logits[:, rows], true[rows].T) for rows in families.values()]
+    across = _contrast(logits, true.T) + _contrast(logits.T, true)
+    return torch.stack(within).mean() + 0.5 * across
+
+
+def _contrast(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each row with its positives, all alike; rows without any do not count."""
+    count = true.sum(dim=1)
+    rows = count > 0
+    weights = true[rows] / count[rows, None]
+    return functional.cross_entropy(logits[rows], weights)
 
 
 def normalise(images: np.ndarray) -> np.ndarray:

@@ -76,6 +76,8 @@ class Scenes:
         Number of each scene in its split.
     y : ndarray of shape (n,), int64
         Species of the main object; -1 where there are no species.
+    layout : Layout
+        Every parameter of the scenes.
     objects : ndarray of shape (n, 3), structured
         Per object: present, colour, shape, texture, size, position (indices
         into ``FAMILIES``), hat, x, y, radius (shares of the side, origin at the
@@ -92,7 +94,7 @@ class Scenes:
         noise: float,
         species: tuple[Species, ...],
     ) -> None:
-        self._layout = layout
+        self.layout = layout
         self.split = split
         self.seed = seed
         self.size = size
@@ -129,7 +131,7 @@ class Scenes:
         if isinstance(chosen, np.ndarray) and chosen.size == 0:
             chosen = chosen.astype(np.int64)
         part = Scenes(
-            self._layout[chosen],
+            self.layout[chosen],
             split=self.split,
             seed=self.seed,
             size=self.size,
@@ -164,7 +166,7 @@ class Scenes:
     @cached_property
     def captions(self) -> list[str]:
         """One full caption an image: every object, its place, and the background."""
-        return _captions.word(_captions.full_claims(self._layout))
+        return _captions.word(_captions.full_claims(self.layout))
 
     def sample_captions(self, random_state: RandomState = None) -> tuple[list[str], np.ndarray]:
         """Draw captions that tell a part of the truth, in varied words.
@@ -180,9 +182,9 @@ class Scenes:
             ``true[j, i]``: caption j holds for image i.
         """
         rng = numpy_generator(random_state)
-        claims = _captions.draw_claims(self._layout, rng)
+        claims = _captions.draw_claims(self.layout, rng)
         text = _captions.word(claims, rng.random(len(self)))
-        return text, _captions.claims_hold(claims, self._layout)
+        return text, _captions.claims_hold(claims, self.layout)
 
     @cached_property
     def object_attributes(self) -> np.ndarray:
@@ -200,7 +202,7 @@ class Scenes:
     def attributes(self) -> np.ndarray:
         """What each image shows, (n, n_attributes) bool: any object has it, or it is the ground."""
         table = np.asarray(self.object_attributes.any(axis=1))
-        ground = self._layout.background
+        ground = self.layout.background
         rows = np.flatnonzero(ground >= 0)
         table[rows, _OFFSETS["background"] + ground[rows]] = True
         return table
@@ -225,7 +227,7 @@ class Scenes:
 
     @cached_property
     def _visible(self) -> np.ndarray:
-        return _render.visible_masks(self._layout, self.size)
+        return _render.visible_masks(self.layout, self.size)
 
     @cached_property
     def masks(self) -> np.ndarray:
@@ -235,7 +237,7 @@ class Scenes:
     @cached_property
     def amodal_masks(self) -> np.ndarray:
         """Each object in full, as if nothing stood before it, (n, 3, size, size) bool."""
-        return _with_hat(_render.amodal_masks(self._layout, self.size))
+        return _with_hat(_render.amodal_masks(self.layout, self.size))
 
     @property
     def hat_masks(self) -> np.ndarray:
@@ -340,7 +342,7 @@ class Scenes:
 
     def _paint(self, drop: np.ndarray | None) -> np.ndarray:
         return _render.render(
-            self._layout, self.size, self.noise, seed=self.seed, split=self.split, drop=drop
+            self.layout, self.size, self.noise, seed=self.seed, split=self.split, drop=drop
         )
 
 

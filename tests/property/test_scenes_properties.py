@@ -129,7 +129,7 @@ def test_attribute_masks_are_the_objects_that_have_it(seed):
 @given(seeds, st.booleans())
 def test_claims_are_true_and_captions_say_them(seed, free):
     scenes = load_scenes("train", 40, seed=seed, hats=0.5, species=None if free else "default")
-    layout = scenes._layout
+    layout = scenes.layout
     rng = np.random.default_rng(seed)
     for claims in (full_claims(layout), draw_claims(layout, rng)):
         assert claims_hold(claims, layout).diagonal().all()
@@ -143,7 +143,7 @@ def test_claims_are_true_and_captions_say_them(seed, free):
 
 def test_claims_hold_is_what_a_loop_finds():
     scenes = load_scenes("val", 25, seed=3, hats=0.5)
-    layout = scenes._layout
+    layout = scenes.layout
     claims = draw_claims(layout, np.random.default_rng(0))
     expected = np.zeros((25, 25), dtype=bool)
     for j in range(25):
@@ -180,7 +180,7 @@ def test_a_knob_changes_only_what_it_names(seed):
         assert np.array_equal(plain.objects[field][:, 0], dressed.objects[field][:, 0])
     homely = load_scenes("train", 30, seed=seed, context_correlation=1.0)
     homes = [BACKGROUNDS.index(SPECIES[y].background) for y in homely.y]
-    assert np.array_equal(homely._layout.background, homes)
+    assert np.array_equal(homely.layout.background, homes)
     assert np.array_equal(plain.objects, homely.objects)
 
 

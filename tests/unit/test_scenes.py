@@ -138,3 +138,17 @@ def test_pictures():
     rows = scene_counterfactuals(scenes, n=2)
     shown = sum(len(ax.images) for ax in rows.axes)
     assert shown == 4 + scenes[:2].objects["present"].sum()
+
+
+def test_sampled_captions(global_state_untouched):
+    scenes = load_scenes("train", 60, seed=0, hats=0.5)
+    captions, true = scenes.sample_captions(3)
+    assert len(captions) == 60
+    assert true.shape == (60, 60)
+    assert true.diagonal().all()
+    assert not true.all()
+    again, _ = scenes.sample_captions(3)
+    assert captions == again
+    assert captions != scenes.sample_captions(4)[0]
+    red = [j for j, caption in enumerate(captions) if caption.split() == ["red"]]
+    assert all(np.array_equal(true[j], scenes.attributes[:, 0]) for j in red)
