@@ -76,16 +76,24 @@ class Evaluator:
 
     def __call__(self, U: torch.Tensor) -> torch.Tensor:
         """Give fn(U) of shape (m, n_outputs), float64 on the CPU."""
-        return self._batched(lambda part: self.fn(part), U, U[0].numel())
+        return self._batched(self.fn, U, U[0].numel())
 
-    def masked(self, U_i: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Evaluate one image's coefficients under masks (m, k): (m, n_outputs)."""
+    def masked(
+        self, U_i: torch.Tensor, masks: torch.Tensor, target: int | None = None
+    ) -> torch.Tensor:
+        """Evaluate one image's coefficients under masks (m, k).
+
+        Returns
+        -------
+        torch.Tensor of shape (m, n_outputs), or (m,) with a `target`
+        """
+        wanted = None if target is None else torch.full((len(masks),), target)
         width = max(U_i.numel(), int(getattr(self.fn, "row_numbers", 0)))
         prepare = getattr(self.fn, "for_image", None)
         if prepare is not None:
-            return self._batched(prepare(U_i), masks, width)
+            return self._batched(prepare(U_i), masks, width, wanted)
         shape = (-1, *(1,) * (U_i.ndim - 1), masks.shape[1])
-        return self._batched(lambda part: self.fn(U_i * part.reshape(shape)), masks, width)
+        return self._batched(lambda part: self.fn(U_i * part.reshape(shape)), masks, width, wanted)
 
     def grid(
         self, U: torch.Tensor, masks: torch.Tensor, columns: torch.Tensor, target: torch.Tensor
@@ -110,34 +118,43 @@ class Evaluator:
         if U.ndim > 2 or hasattr(self.fn, "for_image"):
             return torch.stack(
                 [
-                    self.masked(U_i, masks[:, order])[:, int(t)]
+                    self.masked(U_i, masks[:, order], int(t))
                     for U_i, order, t in zip(U, columns, target, strict=True)
                 ]
             )
         q, m = len(U), len(masks)
         rows = (masks[:, columns] * U).transpose(0, 1).reshape(q * m, -1)
-        wanted = target.repeat_interleave(m)
-        values = self(rows)
-        return values[torch.arange(q * m), wanted].reshape(q, m)
+        width = max(rows.shape[1], int(getattr(self.fn, "row_numbers", 0)))
+        return self._batched(self.fn, rows, width, target.repeat_interleave(m)).reshape(q, m)
 
     def _batched(
-        self, call: Callable[[torch.Tensor], Any], rows: torch.Tensor, width: int
+        self,
+        call: Callable[[torch.Tensor], Any],
+        rows: torch.Tensor,
+        width: int,
+        wanted: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """Call for batches of rows; keep all outputs, or the wanted one of each row."""
         memory = BatchMemory()
         budget = _CPU_NUMBERS if rows.device.type == "cpu" else _GPU_NUMBERS
         memory.fitted = started = min(max(16, budget // max(1, width)), self._limit)
+
+        def step(start: int, stop: int) -> torch.Tensor:
+            values = self._check(call(rows[start:stop]), stop - start)
+            if wanted is None:
+                return values
+            return values[torch.arange(stop - start), wanted[start:stop]]
+
         with torch.no_grad():
-            parts = [
-                values
-                for _, _, values in iter_batches(
-                    lambda start, stop: self._check(call(rows[start:stop]), stop - start),
-                    len(rows),
-                    batch_size=self.batch_size,
-                    device=rows.device,
-                    memory=memory,
-                    progress=False,
-                )
-            ]
+            batches = iter_batches(
+                step,
+                len(rows),
+                batch_size=self.batch_size,
+                device=rows.device,
+                memory=memory,
+                progress=False,
+            )
+            parts = [values for _, _, values in batches]
         if memory.fitted < started:
             self._limit = memory.fitted
         self.n_evaluations += len(rows)

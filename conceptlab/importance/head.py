@@ -111,10 +111,10 @@ class HeadOnCoefficients:
         if positions and _expanded(U, positions):
             # An expanded view: decode one position, expand the activations.
             one = U[(slice(None), *(0,) * len(positions))]
-            decoded = self._decode(one).reshape(len(U), *(1,) * len(positions), -1)
+            decoded = self.decode(one).reshape(len(U), *(1,) * len(positions), -1)
             decoded = decoded.expand(*U.shape[:-1], -1)
         else:
-            decoded = self._decode(U)
+            decoded = self.decode(U)
         self.row_numbers = max(self.row_numbers, int(decoded[0].numel()))
         return self._head(self.split.from_positions(decoded))
 
@@ -185,7 +185,10 @@ class HeadOnCoefficients:
     def _tensor(self, array: Any) -> torch.Tensor:
         return as_tensor(array, device=self.device, dtype=self.W.dtype)
 
-    def _decode(self, U: torch.Tensor) -> torch.Tensor:
+    def decode(self, U: Any) -> torch.Tensor:
+        """Decode coefficients (..., k) to activations (..., p), channels last."""
+        U = self._tensor(U)
+        self._fits(U)
         decoded = U @ self.W
         return decoded if self.offset is None else decoded + self.offset
 

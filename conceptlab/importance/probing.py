@@ -140,7 +140,7 @@ def affine_per_image(
         # The random masks of the first images find the functions that bend.
         extra = torch.rand(8 if i < 4 else 2, k, generator=generator, dtype=torch.float64).to(U)
         masks = torch.cat([corners, extra])
-        values = evaluate.masked(U[i], masks)[:, int(target[i])]
+        values = evaluate.masked(U[i], masks, int(target[i]))
         slopes[i] = values[1 : k + 1] - values[0]
         checked = masks[k + 1 :].to("cpu", torch.float64)
         predicted = values[0] + checked @ slopes[i]
