@@ -1,0 +1,184 @@
+"""The pooling rules for many rows on the CPU, with a uniform prior.
+
+Rows are sorted in place by NumPy's vectorised sort and then turned, so that
+every further step runs along long contiguous lines instead of rows of some
+fifty numbers. The scale is the smallest reach of any window of ``k + 1`` sorted
+neighbours about the median, which spares a second sort. Buffers are kept from
+chunk to chunk, because fresh memory costs more than the arithmetic.
+"""
+
+from __future__ import annotations
+
+__all__ = ["RowPooler"]
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from conceptlab.zeroshot.rules import Options
+
+_CHUNK = 32 * 1024  # numbers at once: all buffers stay in the cache, and torch in one thread
+
+
+class RowPooler:
+    """Pool rows of C similarities by one rule; keeps its buffers between calls.
+
+    Not for several threads at once: give each its own.
+
+    Parameters
+    ----------
+    rule : str
+        A key of :data:`conceptlab.zeroshot.rules.RULES` that pools.
+    options : dict
+        Complete and checked.
+    C : int
+        Numbers a row.
+    dtype : dtype
+        float32 or float64.
+    chunk : int
+        Numbers worked on at once.
+
+    Examples
+    --------
+    >>> RowPooler("max", {}, 2, np.float64)(np.array([[1.0, 2.0], [4.0, 3.0]]))
+    array([2., 4.])
+    """
+
+    def __init__(
+        self, rule: str, options: Options, C: int, dtype: Any, *, chunk: int = _CHUNK
+    ) -> None:
+        self.rule, self.options = rule, options
+        self.C, self.k, self.dtype = C, (C - 1) // 2, np.dtype(dtype)
+        self.step = max(1, chunk // C)
+        self._kernel = getattr(self, f"_{rule}")
+        if rule == "trimmed_mean":
+            edges = np.arange(C + 1) / C
+            share = options["share"]
+            kept = np.minimum(edges[1:], 1 - share) - np.maximum(edges[:-1], share)
+            self._kept = (kept.clip(min=0) / kept.clip(min=0).sum()).astype(self.dtype)
+        if "kappa" in options:
+            counts = np.arange(C + 1.0)
+            with np.errstate(divide="ignore"):
+                slopes = np.log((C - counts) / counts)
+            self._slopes: np.ndarray = slopes.clip(*options["kappa"]).astype(self.dtype)
+        self._buffers(self.step)
+
+    def __call__(self, S: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Pool rows.
+
+        Parameters
+        ----------
+        S : ndarray of shape (R, C), C-contiguous
+            Overwritten.
+        out : ndarray of shape (R,), optional
+            Where to write.
+
+        Returns
+        -------
+        ndarray of shape (R,)
+        """
+        R = len(S)
+        out = np.empty(R, dtype=self.dtype) if out is None else out
+        for start in range(0, R, self.step):
+            rows = S[start : start + self.step]
+            if len(rows) != self._rows:
+                self._buffers(len(rows))
+            self._kernel(rows, out[start : start + self.step])
+        return out
+
+    def _buffers(self, R: int) -> None:
+        """Make room for R rows; the last chunk of a call may be shorter than the others."""
+        self._rows = R
+        if self.rule in {"trim", "sym", "gated", "tukey"}:
+            self._d, self._w = np.empty((2, self.C, R), dtype=self.dtype)
+            self._far = np.empty((self.C, R), dtype=bool)
+            self._mad, self._a, self._b = np.empty((3, R), dtype=self.dtype)
+            self._count: np.ndarray = np.empty(R, dtype=np.uint8 if self.C < 256 else np.int64)
+
+    # -- location and scale by the sorted row -------------------------------------
+    def _turn(self, S: np.ndarray) -> np.ndarray:
+        """Sort rows, turn them to columns about their medians, find MAD; give the medians."""
+        d, reach = self._d, self._w[: self.C - self.k]
+        S.sort(axis=1)
+        m = S[:, self.k].copy()
+        np.subtract(S.T, m, out=d)
+        np.negative(d[: self.C - self.k], out=reach)
+        np.maximum(reach, d[self.k :], out=reach)
+        np.minimum.reduce(reach, axis=0, out=self._mad)
+        self._mad += self.dtype.type(self.options["eps"])
+        np.abs(d, out=self._w)
+        return m
+
+    def _gate(self) -> np.ndarray:
+        """Count outliers and give ``kappa / MAD``; the distances are in ``_w``."""
+        np.multiply(self._mad, self.dtype.type(self.options["lam"]), out=self._a)
+        np.greater(self._w, self._a, out=self._far)
+        np.add.reduce(self._far.view(np.uint8), axis=0, dtype=self._count.dtype, out=self._count)
+        self._slopes.take(self._count, out=self._b, mode="clip")
+        np.divide(self._b, self._mad, out=self._a)
+        return self._a
+
+    def _average(self, m: np.ndarray, out: np.ndarray) -> None:
+        """Write ``m + sum(w d) / sum(w)``."""
+        np.add.reduce(self._w, axis=0, out=self._b)
+        np.multiply(self._d, self._w, out=self._d)
+        np.add.reduce(self._d, axis=0, out=self._a)
+        np.divide(self._a, self._b, out=self._a)
+        np.add(m, self._a, out=out)
+
+    def _trim(self, S: np.ndarray, out: np.ndarray) -> None:
+        m = self._turn(S)
+        np.multiply(self._d, self._gate(), out=self._w)
+        torch.from_numpy(self._w).sigmoid_()
+        self._average(m, out)
+
+    def _sym(self, S: np.ndarray, out: np.ndarray) -> None:
+        m = self._turn(S)
+        slope = self._gate()
+        slope *= self.dtype.type(-self.options["slope"])
+        self._w *= slope
+        torch.from_numpy(self._w).sigmoid_()
+        self._average(m, out)
+
+    def _gated(self, S: np.ndarray, out: np.ndarray) -> None:
+        m = self._turn(S)
+        self._w *= np.negative(self._gate())
+        self._b *= self.dtype.type(self.options["lam"])  # kappa, left there by _gate
+        self._w += self._b
+        torch.from_numpy(self._w).sigmoid_()
+        self._average(m, out)
+
+    def _tukey(self, S: np.ndarray, out: np.ndarray) -> None:
+        m = self._turn(S)
+        self._mad *= self.dtype.type(self.options["cutoff"])
+        self._w /= self._mad
+        np.multiply(self._w, self._w, out=self._w)
+        np.subtract(1, self._w, out=self._w)
+        np.maximum(self._w, 0, out=self._w)
+        np.multiply(self._w, self._w, out=self._w)
+        self._average(m, out)
+
+    # -- rules without a scale ----------------------------------------------------
+    def _mean(self, S: np.ndarray, out: np.ndarray) -> None:
+        np.matmul(S, np.full(self.C, 1 / self.C, dtype=self.dtype), out=out)
+
+    def _max(self, S: np.ndarray, out: np.ndarray) -> None:
+        np.maximum.reduce(S, axis=1, out=out)
+
+    def _median(self, S: np.ndarray, out: np.ndarray) -> None:
+        S.partition(self.k, axis=1)
+        out[:] = S[:, self.k]
+
+    def _trimmed_mean(self, S: np.ndarray, out: np.ndarray) -> None:
+        S.sort(axis=1)
+        np.matmul(S, self._kept, out=out)
+
+    def _lse(self, S: np.ndarray, out: np.ndarray) -> None:
+        T = self.dtype.type(self.options["temperature"])
+        np.maximum.reduce(S, axis=1, out=out)
+        S -= out[:, None]
+        if T != 1:
+            S /= T
+        rows = torch.from_numpy(S).exp_().sum(dim=1).div_(self.C).log_()
+        out += T * rows.numpy()

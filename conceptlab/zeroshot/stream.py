@@ -1,0 +1,293 @@
+"""Scores of many images for many classes in little memory.
+
+Images go by in groups, classes in blocks, and within a block in tiles: one
+matrix product and one pooling each. What is held at once depends neither on
+the number of images nor on that of classes. Two rules need no tiles of
+similarities, because the mean of dot products is the dot product with the mean.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Layout", "Scored", "Settings", "iter_scores"]
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from conceptlab.arrays import as_numpy
+from conceptlab.zeroshot.fast import RowPooler
+from conceptlab.zeroshot.rules import Options, resolve_rule
+
+_GROUP_BYTES = 8 << 20
+_BLOCK_BYTES = 8 << 20
+_TILE_BYTES = 4 << 20
+
+
+class Scored(NamedTuple):
+    """Scores (n, k) of some rows for some classes."""
+
+    rows: slice
+    columns: np.ndarray
+    scores: Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to score.
+
+    Attributes
+    ----------
+    rule : str
+        Pooling rule.
+    options : dict
+        Complete options of the rule.
+    scale : float
+        Factor from cosine to logit.
+    block_rows, tile_rows, group_rows : int
+        Concepts a block, images a tile, images a group; upper bounds.
+    device : torch.device
+        Where to compute.
+    """
+
+    rule: str
+    options: Options
+    scale: float
+    block_rows: int = 2048
+    tile_rows: int = 256
+    group_rows: int = 4096
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Concept vectors class after class, and what column each class has in the scores.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n, d)
+        Any floating dtype; converted block by block.
+    offsets : ndarray of shape (K + 1,), int64
+        Rows of class k are ``offsets[k]:offsets[k + 1]``.
+    columns : ndarray of shape (K,), int64
+        Column of class k.
+    prior : ndarray of shape (n,) or None
+        Sums to one within each class; None is uniform.
+    """
+
+    vectors: np.ndarray
+    offsets: np.ndarray
+    columns: np.ndarray
+    prior: np.ndarray | None = None
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Concepts of each class, (K,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def n_classes(self) -> int:
+        """K."""
+        return len(self.columns)
+
+    def weights(self) -> np.ndarray:
+        """Prior of every concept within its class, (n,) float64."""
+        if self.prior is not None:
+            return self.prior
+        return np.repeat(1 / self.counts, self.counts)
+
+    @cached_property
+    def means(self) -> Layout:
+        """One vector a class: the mean of its concepts under the prior."""
+        means = np.empty((self.n_classes, self.vectors.shape[1]), dtype=self._dtype)
+        p = self.weights()
+        for k in range(self.n_classes):
+            rows = slice(self.offsets[k], self.offsets[k + 1])
+            means[k] = p[rows] @ self.vectors[rows].astype(np.float64)
+        return Layout(means, np.arange(self.n_classes + 1), self.columns)
+
+    @cached_property
+    def unit_means(self) -> Layout:
+        """The same with length one."""
+        norms = np.linalg.norm(self.means.vectors, axis=1, keepdims=True)
+        return replace(self.means, vectors=self.means.vectors / np.maximum(norms, 1e-12))
+
+    @property
+    def _dtype(self) -> np.dtype:
+        return np.dtype(np.float64 if self.vectors.dtype == np.float64 else np.float32)
+
+    def blocks(self, block_rows: int, itemsize: int) -> Iterator[np.ndarray]:
+        """Give classes with equally many concepts together, in the order of their columns."""
+        counts = self.counts
+        d = self.vectors.shape[1]
+        for C in np.unique(counts):
+            members = np.flatnonzero(counts == C)
+            members = members[np.argsort(self.columns[members], kind="stable")]
+            fitting = _BLOCK_BYTES // max(1, int(C) * d * itemsize)
+            size = max(1, min(block_rows // int(C), fitting))
+            for start in range(0, len(members), size):
+                yield members[start : start + size]
+
+    def rows(self, members: np.ndarray) -> slice | np.ndarray:
+        """Give the rows of classes with equally many concepts; a slice where they follow on."""
+        C = int(self.counts[members[0]])
+        if (np.diff(members) == 1).all():
+            return slice(int(self.offsets[members[0]]), int(self.offsets[members[-1] + 1]))
+        return (self.offsets[members][:, None] + np.arange(C)).ravel()
+
+
+def iter_scores(
+    X: Any, layout: Layout, settings: Settings, *, group_rows: int | None = None
+) -> Iterator[Scored]:
+    """Score images for classes, a part at a time.
+
+    Parameters
+    ----------
+    X : ndarray or Tensor of shape (N, d), float32 or float64
+        Rows get length one here; a row of zeros scores 0 for every class.
+    layout : Layout
+        The concepts.
+    settings : Settings
+        How to score.
+    group_rows : int, optional
+        At most so many images before the next; all classes come for one group
+        before the next group starts.
+
+    Yields
+    ------
+    Scored
+        NumPy scores on the CPU, tensors elsewhere; the next one may overwrite
+        nothing of what was given.
+    """
+    rule, options = settings.rule, settings.options
+    if rule in {"mean", "mean_embedding"}:
+        layout = layout.means if rule == "mean" else layout.unit_means
+        rule, options = "mean", {}
+    double = _is_double(X) and layout.vectors.dtype == np.float64
+    itemsize = 8 if double else 4
+    group = max(1, min(settings.group_rows, _GROUP_BYTES // (X.shape[1] * itemsize)))
+    group = min(group, group_rows or group)
+    settings = replace(settings, rule=rule, options=options)
+    score = _score_cpu if settings.device.type == "cpu" else _score_device
+    if settings.device.type != "cpu":
+        settings = replace(settings, tile_rows=4 * settings.tile_rows)
+    for start in range(0, len(X), group):
+        part = X[start : start + group]
+        for columns, rows, values in score(part, layout, settings, double):
+            yield Scored(slice(start + rows.start, start + rows.stop), columns, values)
+
+
+def _is_double(X: Any) -> bool:
+    return str(X.dtype).endswith("float64")
+
+
+def _score_cpu(
+    X: Any, layout: Layout, settings: Settings, double: bool
+) -> Iterator[tuple[np.ndarray, slice, np.ndarray]]:
+    dtype = np.float64 if double else np.float32
+    unit = _unit(as_numpy(X).astype(dtype), settings.scale)
+    rule = resolve_rule(settings.rule)[0]
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as executor:
+        poolers: list[RowPooler] = []
+        for members in layout.blocks(settings.block_rows, unit.itemsize):
+            C, k = int(layout.counts[members[0]]), len(members)
+            where = layout.rows(members)
+            pieces = list(_pieces(layout.vectors, where, C * k, dtype))
+            step = max(1, min(settings.tile_rows, _TILE_BYTES // (C * k * unit.itemsize)))
+            S = np.empty((min(step, len(unit)), C * k), dtype=dtype)
+            prior = None if layout.prior is None else layout.prior[where].reshape(k, C)
+            if prior is None and (not poolers or poolers[0].C != C):
+                poolers = [RowPooler(rule.name, settings.options, C, dtype) for _ in range(threads)]
+            for start in range(0, len(unit), step):
+                part = unit[start : start + step]
+                tile = S[: len(part)]
+                done = 0
+                for piece in pieces:
+                    matrix = piece()
+                    np.matmul(part, matrix.T, out=tile[:, done : done + len(matrix)])
+                    done += len(matrix)
+                if C == 1:
+                    scores = tile.copy()
+                elif prior is None:
+                    scores = _pool_tile(tile.reshape(-1, C), poolers, executor)
+                else:
+                    scores = rule.score(
+                        torch.from_numpy(tile.reshape(len(part), k, C)),
+                        torch.from_numpy(prior.astype(dtype)),
+                        settings.options,
+                    ).numpy()
+                rows = slice(start, start + len(part))
+                yield layout.columns[members], rows, scores.reshape(len(part), k)
+
+
+def _pool_tile(S: np.ndarray, poolers: list[RowPooler], executor: ThreadPoolExecutor) -> np.ndarray:
+    """Share the rows among threads; NumPy's sort and arithmetic release the lock."""
+    if len(poolers) == 1:
+        return poolers[0](S)
+    out = np.empty(len(S), dtype=S.dtype)
+    edges = np.linspace(0, len(S), len(poolers) + 1).astype(int)
+    jobs = [
+        executor.submit(pooler, S[a:b], out[a:b])
+        for pooler, a, b in zip(poolers, edges[:-1], edges[1:], strict=True)
+        if b > a
+    ]
+    for job in jobs:
+        job.result()
+    return out
+
+
+def _pieces(vectors: np.ndarray, where: Any, size: int, dtype: Any) -> Iterator[Any]:
+    """Give callables for the block's rows in the dtype of the computation.
+
+    A view costs nothing; copies are kept while they are small, else made again
+    for every tile, so that one class of very many concepts fits as well.
+    """
+    if isinstance(where, slice) and vectors.dtype == dtype:
+        view = vectors[where]
+        yield lambda: view
+        return
+    indices = np.arange(where.start, where.stop) if isinstance(where, slice) else where
+    step = max(1, _BLOCK_BYTES // (vectors.shape[1] * np.dtype(dtype).itemsize))
+    if size <= step:
+        kept = vectors[where].astype(dtype)
+        yield lambda: kept
+        return
+    for start in range(0, size, step):
+        part = indices[start : start + step]
+        yield lambda part=part: vectors[part].astype(dtype)
+
+
+def _unit(X: np.ndarray, scale: float) -> np.ndarray:
+    """Give rows of length `scale`; rows of zeros stay."""
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    norms[norms == 0] = 1
+    unit: np.ndarray = X * (X.dtype.type(scale) / norms)
+    return unit
+
+
+def _score_device(
+    X: Any, layout: Layout, settings: Settings, double: bool
+) -> Iterator[tuple[np.ndarray, slice, torch.Tensor]]:
+    dtype = torch.float64 if double else torch.float32
+    X = torch.as_tensor(X).to(settings.device, dtype)
+    norms = X.norm(dim=1, keepdim=True)
+    unit = X * (settings.scale / torch.where(norms == 0, torch.ones_like(norms), norms))
+    rule = resolve_rule(settings.rule)[0]
+    for members in layout.blocks(4 * settings.block_rows, unit.itemsize):
+        C, k = int(layout.counts[members[0]]), len(members)
+        where = layout.rows(members)
+        bank = torch.from_numpy(np.ascontiguousarray(layout.vectors[where]))
+        bank = bank.to(settings.device).to(dtype)
+        prior = None
+        if layout.prior is not None:
+            prior = torch.from_numpy(layout.prior[where].reshape(k, C)).to(settings.device, dtype)
+        for start in range(0, len(unit), settings.tile_rows):
+            part = unit[start : start + settings.tile_rows]
+            S = (part @ bank.T).reshape(len(part), k, C)
+            scores = S[..., 0] if C == 1 else rule.score(S, prior, settings.options)
+            yield layout.columns[members], slice(start, start + len(part)), scores
