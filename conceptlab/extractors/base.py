@@ -15,8 +15,15 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from conceptlab.arrays import ArrayKind, as_numpy, as_tensor, check_features, like_input
-from conceptlab.arrays import check_finite, resolve_device
+from conceptlab.arrays import (
+    ArrayKind,
+    as_numpy,
+    as_tensor,
+    check_features,
+    check_finite,
+    like_input,
+    resolve_device,
+)
 from conceptlab.errors import CheckpointError, InputError, unknown_name
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.provenance import fingerprint
@@ -255,7 +262,7 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} does not describe a {kind}: {error}.") from error
         loaded._restore(fitted)
-        return loaded  # type: ignore[return-value]
+        return loaded
 
     def _fitted(self) -> dict[str, Any]:
         """Collect the fitted attributes; overridden where one is not an array or a JSON value."""
@@ -264,7 +271,8 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def _restore(self, fitted: dict[str, Any]) -> None:
         if "feature_names_in_" in fitted:
             fitted["feature_names_in_"] = np.asarray(fitted["feature_names_in_"], dtype=object)
-        vars(self).update(fitted)
+        for name, value in fitted.items():
+            setattr(self, name, value)
 
     def _check_n_concepts(self, n_concepts: Any, n: int, p: int) -> int:
         """Validate the number of concepts against the (n, p) data."""
@@ -349,8 +357,8 @@ def _as_json(name: str, value: Any, seed: int | None) -> Any:
     return value
 
 
-def _subclasses(cls: type) -> list[type]:
-    found = [cls]
+def _subclasses(cls: type[ConceptExtractor]) -> list[type[Any]]:
+    found: list[type[Any]] = [cls]
     for child in cls.__subclasses__():
         found += _subclasses(child)
     return found

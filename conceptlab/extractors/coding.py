@@ -18,7 +18,7 @@ from __future__ import annotations
 
 __all__ = ["CodingModule", "NNLSCoding", "kkt_residual", "nnls", "nnls_gram"]
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -348,7 +348,7 @@ class _Solver:
         for _ in range(50 + 5 * k):
             X = _restricted(self.definite, F, passive)
             gradient = X @ self.definite - F
-            wrong = torch.where(passive, X < -floor, gradient < -floor)
+            wrong = torch.where(passive, X, gradient).lt(-floor)
             count = wrong.sum(1)
             done = count == 0
             if bool(done.any()):
@@ -415,4 +415,4 @@ def _adjoint(
         for rows, inside in zip(flat_v.split(step), support.split(step), strict=True)
     ]
     q = torch.cat(parts) if parts else flat_v
-    return cast(torch.Tensor, (q / scale).reshape(*v.shape[:-1], k))
+    return (q / scale).reshape(*v.shape[:-1], k)

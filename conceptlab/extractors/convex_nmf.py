@@ -14,13 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from conceptlab.arrays import as_numpy
 from conceptlab.extractors.base import ConceptExtractor, check_option
-from conceptlab.extractors.coding import CodingModule, nnls
+from conceptlab.extractors.coding import CodingModule, nnls, nnls_gram
 from conceptlab.extractors.hals import sweep
 from conceptlab.extractors.streaming import frobenius_error
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
 _INITS = ("kmeans", "furthest", "random")
-_INNER_STEPS = 5
+_NEW_ROWS = 20
+_START_ROWS = 50
 _CHECK_EVERY = 10
 
 
@@ -29,20 +30,21 @@ class ConvexNMF(ConceptExtractor):
 
     Each concept is an average of real rows, which tells where it comes from: its largest weights
     name the patches that make it up. The problem of Ding, Li and Jordan [1]_ (there
-    X ~ X W G'), for data of any sign. U is solved by coordinate descent, C by accelerated projected
-    gradient steps [2]_; the scale that the factorisation leaves free makes rows of C sum to
-    one. Nothing of size n x n is made: a step costs products of (k, n) with (n, p). New rows
-    are coded by exact non-negative least squares in W.
+    X ~ X W G'), for data of any sign. U is solved by coordinate descent; rows of C, which come
+    out sparse, one by one and exactly over a working set of data rows (an active-set method
+    in place of the multiplicative updates of [1]_, which need n x n memory and keep C dense).
+    The scale that the factorisation leaves free makes rows of C sum to one. New rows are coded by
+    exact non-negative least squares in W.
 
     Parameters
     ----------
     n_concepts : int, default=10
         k, at most min(n, p).
     init : {"kmeans", "furthest", "random"}, default="kmeans"
-        Start of C: clusters, as in [1]_; single rows, each the one worst coded by those
-        before (successive projection); or random rows.
+        Start of C: the rows nearest to cluster centres; single rows, each the one worst coded
+        by those before (successive projection); or random rows.
     max_iter : int, default=300
-        Most steps; each holds several of the inner ones on C.
+        Most steps.
     tol : float, default=1e-5
         Stop when ten steps lower the squared error by less than this share.
     n_sweeps : int, default=3
@@ -75,8 +77,6 @@ class ConvexNMF(ConceptExtractor):
     ----------
     .. [1] C. Ding, T. Li and M. Jordan, "Convex and semi-nonnegative matrix factorizations",
        IEEE TPAMI 32(1), 2010, section 2.2.
-    .. [2] A. Beck and M. Teboulle, "A fast iterative shrinkage-thresholding algorithm for
-       linear inverse problems", SIAM J. Imaging Sci. 2(1), 2009.
 
     Examples
     --------
@@ -166,10 +166,11 @@ def _start(A: torch.Tensor, k: int, init: str, seed: int) -> torch.Tensor:
     if init == "kmeans":
         from sklearn.cluster import KMeans
 
-        labels = KMeans(k, n_init=4, random_state=seed % 2**32).fit(as_numpy(A)).labels_
-        C = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), k).to(A).mT.contiguous()
-        empty = C.sum(1) == 0
-        C[empty] = 1.0
+        clusters = KMeans(k, n_init=4, random_state=seed % 2**32).fit(as_numpy(A))
+        for row, centre in zip(C, clusters.cluster_centers_, strict=True):
+            # The rows around the centre; all of a large cluster would be a large system.
+            distance = torch.linalg.vector_norm(A - torch.from_numpy(centre).to(A), dim=1)
+            row[distance.topk(min(_START_ROWS, max(n // k, 1)), largest=False).indices] = 1
     elif init == "random":
         C[range(k), torch.from_numpy(numpy_generator(seed).choice(n, k, replace=False))] = 1
     else:
@@ -190,13 +191,13 @@ def _solve(
     W = C @ A
     U = nnls(A, W).mT.contiguous()
     energy = float(torch.linalg.vector_norm(A)) ** 2
-    largest = float(torch.linalg.eigvalsh(A.mT @ A if len(A) > A.shape[1] else A @ A.mT)[-1])
     history: list[float] = []
     for step in range(1, max_iter + 1):
         U = sweep(U[None], (W @ W.mT)[None], (W @ A.mT)[None], n_sweeps)[0]
         S, P = U @ U.mT, U @ A
-        C, W = _improve_weights(A, C, W, S, P, largest)
-        total = C.sum(1, keepdim=True).clamp(min=torch.finfo(A.dtype).tiny)
+        for j in range(len(C)):
+            _solve_row(A, C, W, S, P, j)
+        total = C.sum(1, keepdim=True)
         C, W, U = C / total, W / total, U * total
         S, P = S * (total @ total.mT), P * total
         error = energy - 2 * float((P * W).sum()) + float((S * (W @ W.mT)).sum())
@@ -210,43 +211,25 @@ def _solve(
     return C, U, history, False
 
 
-def _improve_weights(
-    A: torch.Tensor,
-    C: torch.Tensor,
-    W: torch.Tensor,
-    S: torch.Tensor,
-    P: torch.Tensor,
-    largest: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lower |A - U C A|^2 over C >= 0: FISTA, scaled by row, and begun anew when it rises.
+def _solve_row(
+    A: torch.Tensor, C: torch.Tensor, W: torch.Tensor, S: torch.Tensor, P: torch.Tensor, j: int
+) -> None:
+    """Lower the error over row j of C, the others fixed; changes C and W in place.
 
-    The gradient is (S C A - P) A'. Rows of C are scaled by sqrt(S_jj), so that a rarely used
-    concept moves as fast as others; the Lipschitz constant is then the largest eigenvalue of
-    the correlation of U times that of A'A.
+    The problem is |c A - b|^2 with the row b that would be best without the constraint. It is
+    solved exactly over the rows of A that c uses and the ones that would lower it most; so each
+    visit may add some rows and drop any number.
     """
-    d = S.diagonal().clamp(min=0).sqrt()[:, None]
-    live = d > 0
-    inverse = torch.where(live, 1 / torch.where(live, d, 1), 0)
-    correlation = S * (inverse @ inverse.mT)
-    rate = 1 / max(float(torch.linalg.eigvalsh(correlation)[-1]) * largest, 1e-30)
-    best, C_ahead, W_ahead, t = _objective(S, P, W), C, W, 1.0
-    for _ in range(_INNER_STEPS):
-        gradient = (S @ W_ahead - P) @ A.mT
-        C_new = (C_ahead - rate * inverse.square() * gradient).clamp(min=0)
-        W_new = C_new @ A
-        value = _objective(S, P, W_new)
-        if value > best:
-            if C_ahead is C:
-                break
-            C_ahead, W_ahead, t = C, W, 1.0
-            continue
-        t_new = (1 + (1 + 4 * t * t) ** 0.5) / 2
-        momentum = (t - 1) / t_new
-        C_ahead = C_new + momentum * (C_new - C)
-        W_ahead = W_new + momentum * (W_new - W)
-        C, W, best, t = C_new, W_new, value, t_new
-    return C, W
-
-
-def _objective(S: torch.Tensor, P: torch.Tensor, W: torch.Tensor) -> float:
-    return float((S * (W @ W.mT)).sum() - 2 * (P * W).sum())
+    if not float(S[j, j]) > 0:
+        return
+    miss = (S[j] @ W - P[j]) / S[j, j]  # w_j - b
+    gradient = A @ miss
+    steepest = gradient.topk(min(_NEW_ROWS, len(A)), largest=False).indices
+    working = torch.cat([C[j].nonzero()[:, 0], steepest[gradient[steepest] < 0]]).unique()
+    part = A[working].double() if A.device.type != "mps" else A[working].cpu().double()
+    target = (W[j] - miss).to(part)
+    weights = nnls_gram((part @ target)[None], part @ part.mT)[0]
+    if bool((weights > 0).any()):
+        C[j] = 0
+        C[j, working] = weights.to(C)
+        W[j] = C[j, working] @ A[working]

@@ -134,8 +134,7 @@ def factorise(
     -------
     HALSResult
     """
-    b, n, _ = A.shape
-    k = W.shape[1]
+    b = len(A)
     state = _begin(A, U, W, options)
     result_U, result_W = torch.zeros_like(state.U), torch.zeros_like(state.W)
     history: list[list[float]] = [[] for _ in range(b)]

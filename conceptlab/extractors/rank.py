@@ -159,8 +159,9 @@ def select_rank(
     if len(data) > max_rows:
         picked = np.sort(rng.choice(len(data), max_rows, replace=False))
         data = data[torch.from_numpy(picked).to(data.device)]
-    tried = _check_ranks(ranks, *data.shape)
-    blocks = _blocks(*data.shape, n_blocks, rng)
+    n, p = data.shape
+    tried = _check_ranks(ranks, n, p)
+    blocks = _blocks(n, p, n_blocks, rng)
     halves = [
         torch.from_numpy(rng.permutation(len(data))[: (len(data) + 1) // 2]) for _ in range(n_fits)
     ]

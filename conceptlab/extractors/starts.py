@@ -94,7 +94,8 @@ def nndsvd(
         # What is below rounding counts as zero, so that noise cannot lock a component.
         floor = torch.finfo(A.dtype).eps * values[..., :1, None].clamp(min=0).sqrt()
         mean = fill[..., None, None].to(A)
-        U, W = torch.where(U <= floor, mean, U), torch.where(W <= floor, mean, W)
+        U, W = U.masked_fill(U.le(floor), 0), W.masked_fill(W.le(floor), 0)
+        U, W = U + mean * U.eq(0), W + mean * W.eq(0)
     return U.mT.contiguous(), W
 
 
