@@ -305,9 +305,12 @@ def _from_batch(
         return to_unit(rows, value_range=value_range, channels_last=channels_last, name=name)
 
     def digests(start: int, stop: int) -> list[bytes]:
-        rows = whole[start:stop]
-        rows = rows.detach().cpu() if isinstance(rows, torch.Tensor) else np.asarray(rows)
-        return [_digest_array(row, prefix) for row in rows]
+        found = []
+        for first in range(start, min(stop, len(whole)), 256):  # never all on the CPU at once
+            rows = whole[first : min(first + 256, stop)]
+            rows = rows.detach().cpu() if isinstance(rows, torch.Tensor) else np.asarray(rows)
+            found += [_digest_array(row, prefix) for row in rows]
+        return found
 
     prefix = f"batch:{channels_last}:{value_range}:".encode()
     return ImageSource(len(whole), take, digests, _kind_of(batch))

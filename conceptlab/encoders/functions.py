@@ -22,6 +22,7 @@ from conceptlab.encoders.base import BaseEncoder
 from conceptlab.encoders.preprocess import Preprocess
 from conceptlab.encoders.shadow import shadow
 from conceptlab.errors import InputError
+from conceptlab.provenance import fingerprint as fingerprint_of
 
 
 class CallableEncoder(BaseEncoder):
@@ -44,9 +45,9 @@ class CallableEncoder(BaseEncoder):
         For people.
     fingerprint : str, optional
         What tells this space from others. By default it is the hash of the
-        weights of all modules found in the functions; where there are none,
-        each encoder counts as a space of its own, and saved banks and caches
-        do not outlive it.
+        weights of all modules found in the functions, and of their code and
+        plain values; where there are no modules, each encoder counts as a
+        space of its own, and saved banks and caches do not outlive it.
     device : str or torch.device
         "auto" is where the modules are, else the CPU.
     precision : {"float32", "bfloat16", "float16"}
@@ -95,7 +96,13 @@ class CallableEncoder(BaseEncoder):
             device=place,
             preprocess=preprocess if isinstance(preprocess, Preprocess) else Preprocess(None),
             modules=kept if fingerprint is None else (),
-            identity={"given": fingerprint, "preprocess": _code_of(self._prepare)},
+            identity={
+                "given": fingerprint,
+                "preprocess": _code_of(self._prepare),
+                "functions": [_code_of(fn) for fn in (encode_image, encode_text)]
+                if fingerprint is None
+                else None,
+            },
             precision=precision,
         )
         self._dim = dim
@@ -221,9 +228,31 @@ def _owned(value: Any) -> Iterator[Any]:
 
 
 def _code_of(fn: Any) -> Any:
-    if fn is None:
-        return None
+    """Describe what a callable does, as far as it can be seen: code and plain values."""
+    if isinstance(fn, functools.partial):
+        values = {key: _plain(value) for key, value in fn.keywords.items()}
+        return ["partial", _code_of(fn.func), [_plain(value) for value in fn.args], values]
+    if isinstance(fn, types.MethodType):
+        return ["method", type(fn.__self__).__qualname__, _code_of(fn.__func__)]
+    if not isinstance(fn, types.FunctionType):
+        return None if fn is None else [type(fn).__module__, type(fn).__qualname__]
     try:
-        return inspect.getsource(fn)
-    except (OSError, TypeError):
-        return f"{type(fn).__module__}.{type(fn).__qualname__}"
+        code: Any = inspect.getsource(fn)
+    except (OSError, TypeError):  # typed at a prompt
+        code = [fn.__code__.co_code.hex(), list(map(_plain, fn.__code__.co_consts))]
+    seen = {name: fn.__globals__.get(name) for name in fn.__code__.co_names}
+    with contextlib.suppress(ValueError):  # a cell that is not filled yet
+        cells = [cell.cell_contents for cell in fn.__closure__ or ()]
+        seen |= dict(zip(fn.__code__.co_freevars, cells, strict=True))
+    values = {name: _plain(value) for name, value in seen.items()}
+    return [fn.__qualname__, code, values, [_plain(value) for value in fn.__defaults__ or ()]]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return fingerprint_of(value)
+    return type(value).__qualname__

@@ -163,6 +163,8 @@ def load_open_clip(
     place = resolve_device(device)
     name, tag = _resolve_source(open_clip, source, pretrained)
     seed = draw_seed(random_state)
+    if _trained_with_quick_gelu(open_clip, name, tag):
+        options.setdefault("force_quick_gelu", True)
     try:
         with _quiet(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -221,6 +223,17 @@ def _resolve_source(open_clip: Any, source: str, pretrained: Any) -> tuple[str, 
     if pretrained is not None and pretrained not in tags and not Path(pretrained).is_file():
         raise unknown_name(f"weights of {name}", pretrained, tags)
     return name, None if pretrained is None else str(pretrained)
+
+
+def _trained_with_quick_gelu(open_clip: Any, name: str, tag: str | None) -> bool:
+    """Tell whether published weights need the activation that the plain name does not have.
+
+    open_clip itself only warns, and the vectors are then of no known model.
+    """
+    if tag is None or ":" in name:
+        return False
+    published = open_clip.pretrained.get_pretrained_cfg(name, tag)
+    return bool(published.get("quick_gelu"))
 
 
 def _has_weights(folder: Path) -> bool:

@@ -73,7 +73,7 @@ def load_encoder(
             )
         return OpenClipEncoder(name, device=device, **options)
     if not isinstance(name, str | Path):
-        if isinstance(name, Encoder):
+        if callable(getattr(name, "encode_image", None)):
             return name
         raise InputError(
             f"name must be a string, a model or an encoder, got {type(name).__name__}.",

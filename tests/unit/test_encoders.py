@@ -1,6 +1,7 @@
 """The contract of encoders: kinds, batches, threads, models left alone, names, errors."""
 
 import copy
+import functools
 import pickle
 import threading
 
@@ -283,6 +284,53 @@ def test_callables(model, images):
     assert free.dim == 3
     named = [CallableEncoder(lambda x: x.mean((2, 3)), fingerprint="mean") for _ in range(2)]
     assert named[0].fingerprint == named[1].fingerprint
+
+
+def test_functions_around_one_model_are_told_apart(model):
+    def upto(layer):
+        return lambda x: model.net[:layer](x).flatten(1)
+
+    prints = [CallableEncoder(upto(layer)).fingerprint for layer in (1, 3, 3)]
+    assert prints[0] != prints[1] == prints[2]
+    both = [CallableEncoder(fn).fingerprint for fn in (model.encode_image, model.net)]
+    assert both[0] != both[1]
+    scaled = [
+        CallableEncoder(functools.partial(lambda x, s: s * model.net(x), s=s)).fingerprint
+        for s in (1.0, 2.0)
+    ]
+    assert scaled[0] != scaled[1]
+
+
+def test_weights_get_the_activation_they_were_trained_with(monkeypatch):
+    open_clip = pytest.importorskip("open_clip")
+    calls = []
+
+    def create(name, **options):
+        calls.append(options)
+        raise OSError("no network")
+
+    monkeypatch.setattr(open_clip, "create_model", create)
+    for name in ("ViT-B-32/openai", "ViT-B-32/laion2b_s34b_b79k"):
+        with pytest.raises(CheckpointError, match=r"no network.*give a folder"):
+            load_encoder(f"open_clip:{name}", device="cpu")
+    assert [call.get("force_quick_gelu") for call in calls] == [True, None]
+
+
+def test_a_name_does_not_make_the_encoder_work(images):
+    class Costly:
+        name = "costly"
+
+        @property
+        def fingerprint(self):
+            raise AssertionError("hashed without need")
+
+        dim = device = fingerprint
+
+        def encode_image(self, images, **options):
+            return np.asarray(images).mean((2, 3))
+
+    step = EncodeImages(Costly())
+    assert step.transform(images).shape == (9, 3)
 
 
 def test_callable_preparation(images):
