@@ -395,6 +395,8 @@ def _near(vectors: np.ndarray, bank: ClassConcepts, max_cosine: float) -> np.nda
     """Give for each row the first earlier row of its class with at least this cosine, or -1."""
     found = np.full(len(vectors), -1, dtype=np.int64)
     for start, stop in bank.ranges:
+        if stop - start < 2:
+            continue
         cosine = vectors[start:stop] @ vectors[start:stop].T
         alike = np.tril(cosine >= max_cosine, k=-1)
         hit = alike.any(axis=1)

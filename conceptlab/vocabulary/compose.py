@@ -189,7 +189,8 @@ def select_diverse(
         margins = concept_margins(
             concepts, encoder, template=template, prototypes=prototypes
         ).values
-        quality = np.exp(margin_weight * np.nan_to_num(margins))
+        # Only ratios within a class matter; the least that a float64 can hold is far away.
+        quality = np.exp(np.clip(margin_weight * np.nan_to_num(margins), -300, 300))
     selector = DPPSelector(n_select, exchange=exchange, jitter=jitter)
     kept, values = {}, {}
     for k, label in enumerate(concepts.classes):

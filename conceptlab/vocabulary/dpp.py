@@ -25,9 +25,9 @@ _GAIN = 1e-9  # an exchange must raise the log-determinant by more than rounding
 class DPPSelector(BaseEstimator):
     """Select the items whose kernel has a large determinant.
 
-    The kernel of items i and j is ``L_ij = q_i (e_i · e_j) q_j``, plus `jitter`
-    on the diagonal: the determinant of a set is large when its items have
-    quality q and point in different directions. Greedy search adds the item
+    The kernel of items i and j is ``L_ij = q_i (e_i · e_j + jitter [i = j]) q_j``:
+    the determinant of a set is large when its items have quality q and point in
+    different directions. Greedy search adds the item
     that raises the determinant most; exchanges then swap chosen for other
     items while that raises it further.
 
@@ -39,9 +39,9 @@ class DPPSelector(BaseEstimator):
         Whether to improve the greedy set by swaps, the best first, until none
         raises the determinant.
     jitter : float
-        Added to the diagonal, in units of the squared length of a row; 1e-5 is
-        what the published classifier uses. With 0 no more items than
-        independent directions can be chosen.
+        Added to the squared lengths of the rows; 1e-5 is what the published
+        classifier uses. With 0 no more items than independent directions can be
+        chosen.
 
     Attributes
     ----------
@@ -102,8 +102,9 @@ class DPPSelector(BaseEstimator):
             Fewer items than `n_select`, or with ``jitter=0`` fewer independent
             ones (``CL-INPUT-MANY``); wrong rank, shape or range; NaN.
         """
-        vectors = _checked(E, quality)
+        vectors = _checked_rows(E)
         n = len(vectors)
+        weights = _checked_quality(quality, n)
         if not isinstance(self.n_select, int | np.integer) or self.n_select < 1:
             raise InputError(
                 f"n_select must be an integer of at least 1, got {self.n_select!r}.",
@@ -117,28 +118,30 @@ class DPPSelector(BaseEstimator):
             )
         if not np.isfinite(self.jitter) or self.jitter < 0:
             raise InputError(f"jitter must be >= 0, got {self.jitter!r}.", code="CL-INPUT-RANGE")
-        order = canonical_order(vectors)
+        order = canonical_order(vectors, weights)
         ordered = np.take(vectors, order, axis=0)
-        chosen, gains = greedy_map(ordered, int(self.n_select), float(self.jitter))
+        if weights is not None:
+            weights = weights[order]
+        chosen, gains = greedy_map(ordered, int(self.n_select), float(self.jitter), weights)
         if len(chosen) < self.n_select:
             raise InputError(
                 f"n_select={self.n_select} items were asked for, but only {len(chosen)} of the "
                 f"{n} point in independent directions. Choose fewer, or set jitter above 0.",
                 code="CL-INPUT-MANY",
             )
-        self.gains_ = np.log(gains)
+        self.gains_ = gains
         self.log_det_ = float(self.gains_.sum())
         self.n_exchanges_ = 0
         if self.exchange:
             chosen, self.n_exchanges_, self.log_det_ = exchanged(
-                ordered, chosen, float(self.jitter), self.log_det_
+                ordered, chosen, float(self.jitter), self.log_det_, weights
             )
         self.selected_ = order[chosen]
         self.n_features_in_ = vectors.shape[1]
         return self
 
 
-def _checked(E: Any, quality: Any) -> np.ndarray:
+def _checked_rows(E: Any) -> np.ndarray:
     vectors = as_numpy(E)
     if vectors.ndim != 2:
         raise InputError(
@@ -153,13 +156,17 @@ def _checked(E: Any, quality: Any) -> np.ndarray:
         )
     vectors = vectors.astype(np.float64)
     check_finite(vectors, "E")
+    return vectors
+
+
+def _checked_quality(quality: Any, n: int) -> np.ndarray | None:
+    """Give ``2 log q``, or None where all qualities are one."""
     if quality is None:
-        return vectors
+        return None
     q = as_numpy(quality).astype(np.float64)
-    if q.shape != (len(vectors),):
+    if q.shape != (n,):
         raise InputError(
-            f"quality must hold one number for each of the {len(vectors)} items, got shape "
-            f"{q.shape}.",
+            f"quality must hold one number for each of the {n} items, got shape {q.shape}.",
             code="CL-INPUT-SHAPE",
         )
     check_finite(q, "quality")
@@ -170,10 +177,10 @@ def _checked(E: Any, quality: Any) -> np.ndarray:
             "exp(margin).",
             code="CL-INPUT-RANGE",
         )
-    return vectors * q[:, None]
+    return 2 * np.log(q)
 
 
-def canonical_order(vectors: np.ndarray) -> np.ndarray:
+def canonical_order(vectors: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Sort rows by their values, so that what follows cannot depend on their order.
 
     Returns
@@ -184,33 +191,42 @@ def canonical_order(vectors: np.ndarray) -> np.ndarray:
     first = vectors[:, 0]
     order = np.argsort(first, kind="stable")
     if len(first) > 1 and (np.diff(first[order]) == 0).any():
-        # Adding 0 turns -0.0, which has other bytes, into 0.0.
-        rows = np.ascontiguousarray(vectors + 0.0)
+        rows = vectors if weights is None else np.column_stack([vectors, weights])
+        rows = np.ascontiguousarray(rows + 0.0)  # -0.0, which has other bytes, becomes 0.0
         keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
         order = np.argsort(keys, kind="stable")
     return order.astype(np.int64)
 
 
 def greedy_map(
-    vectors: np.ndarray, n_select: int, jitter: float = 1e-5
+    vectors: np.ndarray,
+    n_select: int,
+    jitter: float = 1e-5,
+    weights: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run greedy MAP by an incremental Cholesky factor.
+
+    The factor is that of the kernel without qualities, whose conditional
+    variances are those of the full kernel divided by q²; so qualities of any
+    spread cost no precision.
 
     Parameters
     ----------
     vectors : ndarray of shape (n, d), float64
-        Rows ``q_i e_i``.
+        Rows e.
     n_select : int
         Items to choose.
     jitter : float
-        Added to the diagonal of the kernel.
+        Added to the squared lengths.
+    weights : ndarray of shape (n,), optional
+        ``2 log q``.
 
     Returns
     -------
     chosen : ndarray of int64
         At most `n_select`; fewer when the rest lies in the span of the chosen.
     gains : ndarray of float64
-        Conditional variance of each item when it was chosen.
+        Logarithm of the conditional variance of each item when it was chosen.
     """
     n = len(vectors)
     squares = np.einsum("ij,ij->i", vectors, vectors)
@@ -219,14 +235,15 @@ def greedy_map(
     factor, work = np.empty((n_select, n)), np.empty(n)
     chosen = np.empty(n_select, dtype=np.int64)
     gains = np.empty(n_select)
-    item = _first(vectors, squares)
+    item = _first(vectors, variance, weights)
     for step in range(n_select):
         if step:
-            item = int(variance.argmax())
+            item = _best(variance, weights, floor)
         gain = float(variance[item])
         if gain <= floor:
             return chosen[:step], gains[:step]
-        chosen[step], gains[step] = item, gain
+        chosen[step] = item
+        gains[step] = np.log(gain) + (0.0 if weights is None else weights[item])
         row = factor[step]
         np.dot(vectors, vectors[item], out=row)
         row[item] += jitter
@@ -240,23 +257,44 @@ def greedy_map(
     return chosen, gains
 
 
-def _first(vectors: np.ndarray, squares: np.ndarray) -> int:
+def _best(variance: np.ndarray, weights: np.ndarray | None, floor: float) -> int:
+    if weights is None:
+        return int(variance.argmax())
+    open_to = variance > floor
+    if not open_to.any():
+        return int(variance.argmax())
+    score = np.full(len(variance), -np.inf)
+    score[open_to] = np.log(variance[open_to]) + weights[open_to]
+    return int(score.argmax())
+
+
+def _first(vectors: np.ndarray, variance: np.ndarray, weights: np.ndarray | None) -> int:
     """Give the item of largest quality; of those the one most similar to all."""
-    best = np.flatnonzero(squares >= squares.max() * (1 - _TIE))
+    if weights is None:
+        best = np.flatnonzero(variance >= variance.max() * (1 - _TIE))
+    else:
+        score = np.log(np.maximum(variance, np.finfo(np.float64).tiny)) + weights
+        best = np.flatnonzero(score >= score.max() - _TIE)
     if len(best) == 1:
         return int(best[0])
-    sums = (vectors @ vectors.sum(axis=0))[best]
+    scale = None if weights is None else np.exp((weights - weights.max()) / 2)
+    total = vectors.sum(axis=0) if scale is None else scale @ vectors
+    sums = (vectors @ total)[best]
     return int(best[np.flatnonzero(sums >= sums.max() - _TIE * np.abs(sums).max())[0]])
 
 
 def exchanged(
-    vectors: np.ndarray, chosen: np.ndarray, jitter: float, log_det: float
+    vectors: np.ndarray,
+    chosen: np.ndarray,
+    jitter: float,
+    log_det: float,
+    weights: np.ndarray | None = None,
 ) -> tuple[np.ndarray, int, float]:
     """Swap chosen for other items, the best swap first, while the determinant grows.
 
     With ``B`` the inverse of the kernel of the chosen, ``w = B L_Sj`` and ``s_j``
     the conditional variance of j, putting j in the place of i multiplies the
-    determinant by ``B_ii s_j + w_i²``.
+    determinant by ``B_ii s_j + w_i²``, and by ``(q_j / q_i)²`` for the qualities.
 
     Returns
     -------
@@ -265,26 +303,32 @@ def exchanged(
     log_det : float
     """
     chosen = chosen.copy()
+    worth = np.zeros(len(vectors)) if weights is None else weights
     squares = np.einsum("ij,ij->i", vectors, vectors) + jitter
     size = len(chosen)
     count = 0
     while True:
-        kernel = vectors[chosen] @ vectors[chosen].T
-        kernel[np.diag_indices(size)] += jitter
+        inverse = np.linalg.inv(_kernel(vectors[chosen], jitter))
         cross = vectors[chosen] @ vectors.T
-        inverse = np.linalg.inv(kernel)
-        weights = inverse @ cross
-        rest = squares - np.einsum("ij,ij->j", cross, weights)
-        ratio = np.diag(inverse)[:, None] * rest + weights**2
-        ratio[:, chosen] = 0.0
-        out, best = np.unravel_index(int(ratio.argmax()), ratio.shape)
-        if ratio[out, best] <= 1 + _GAIN:
+        solved = inverse @ cross
+        rest = squares - np.einsum("ij,ij->j", cross, solved)
+        ratio = np.diag(inverse)[:, None] * rest + solved**2
+        gain = np.log(np.maximum(ratio, np.finfo(np.float64).tiny))
+        gain += worth - worth[chosen][:, None]
+        gain[:, chosen] = -np.inf
+        out, best = np.unravel_index(int(gain.argmax()), gain.shape)
+        if size == len(vectors) or gain[out, best] <= _GAIN:
             return chosen, count, log_det
         trial = chosen.copy()
         trial[out] = best
-        trial_kernel = vectors[trial] @ vectors[trial].T
-        trial_kernel[np.diag_indices(size)] += jitter
-        sign, value = np.linalg.slogdet(trial_kernel)
+        sign, value = np.linalg.slogdet(_kernel(vectors[trial], jitter))
+        value = float(value + worth[trial].sum())
         if sign <= 0 or value <= log_det:  # what looked like a gain was rounding
             return chosen, count, log_det
-        chosen, log_det, count = trial, float(value), count + 1
+        chosen, log_det, count = trial, value, count + 1
+
+
+def _kernel(rows: np.ndarray, jitter: float) -> np.ndarray:
+    kernel = rows @ rows.T
+    kernel[np.diag_indices(len(rows))] += jitter
+    return kernel

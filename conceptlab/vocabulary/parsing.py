@@ -11,7 +11,8 @@ from typing import Any
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```[\w-]*\s*$", re.MULTILINE)
 _MARKER = re.compile(
-    r"^[<\[({#*=\-\s]*(begin|end|start|stop|output|answer|concepts?|features?)\b[^a-z]*$", re.I
+    r"^[^a-z]*(?:(?:begin|end|start|stop|of|output|answer|list|concepts?|features?)\b[^a-z]*)+$",
+    re.IGNORECASE,
 )
 _TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 _BULLET = re.compile(

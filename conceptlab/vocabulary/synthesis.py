@@ -359,9 +359,9 @@ def _takes_seed(generate: Generate) -> bool:
 
 
 def _name_of(generate: Any) -> str:
-    return (
-        generate if isinstance(generate, str) else getattr(generate, "__qualname__", repr(generate))
-    )
+    if isinstance(generate, str):
+        return generate
+    return str(getattr(generate, "__qualname__", type(generate).__qualname__))
 
 
 def _nothing(run: _Run | None, state: SynthesisState, screen: ConceptFilter) -> GeneratorError:
