@@ -18,6 +18,7 @@ from __future__ import annotations
 
 __all__ = ["CodingModule", "NNLSCoding", "kkt_residual", "nnls", "nnls_gram"]
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -220,7 +221,7 @@ def _code(
         U, residual = solver.solve(rows @ basis.mT)
         missed = residual > tol * torch.linalg.vector_norm(rows, dim=1)
         if bool(missed.any()):
-            U[missed] = _lawson_hanson(rows[missed], basis, l2).to(U)
+            U[missed] = _lawson_hanson(rows[missed], basis, l2, U[missed])
         codes[start : start + step] = U.to(codes)
     return codes.reshape(*A.shape[:-1], k)
 
@@ -267,7 +268,9 @@ class CodingModule(torch.nn.Module):
         return codes
 
 
-def _lawson_hanson(rows: torch.Tensor, W: torch.Tensor, l2: float) -> torch.Tensor:
+def _lawson_hanson(
+    rows: torch.Tensor, W: torch.Tensor, l2: float, fallback: torch.Tensor
+) -> torch.Tensor:
     """Solve rows one by one with SciPy; the last resort for near-singular bases."""
     from scipy.optimize import nnls as scipy_nnls
 
@@ -276,9 +279,12 @@ def _lawson_hanson(rows: torch.Tensor, W: torch.Tensor, l2: float) -> torch.Tens
     if l2:
         basis = np.hstack([basis, np.sqrt(l2) * np.eye(len(basis))])
         target = np.hstack([target, np.zeros((len(target), len(basis)))])
-    return torch.from_numpy(
-        np.stack([scipy_nnls(basis.T, row, maxiter=30 * len(basis))[0] for row in target])
-    )
+    codes = fallback.clone()
+    for code, row in zip(codes, target, strict=True):
+        with contextlib.suppress(RuntimeError):  # its limit of steps: the code we have stays
+            solved = scipy_nnls(basis.T, row, maxiter=30 * len(basis))[0]
+            code.copy_(torch.from_numpy(solved))
+    return codes
 
 
 class _Solver:
@@ -293,12 +299,12 @@ class _Solver:
         gram = torch.where(self.live[:, None] & self.live, gram, eye)
         eigenvalues = torch.linalg.eigvalsh(gram)
         largest = float(eigenvalues[-1])
-        self.gram = gram
-        self.ridge = 0.0
+        self.gram, self.eye = gram, eye
+        # A singular G is solved with a ridge that proximal steps take away again. The first
+        # keeps rounding out of the null space; the second is for rows that it leaves unsolved.
+        self.ridges = [0.0]
         if float(eigenvalues[0]) < 1e-11 * largest:
-            self.ridge = max(1e-13, 1e-15 * len(gram)) * largest
-        self.definite = gram.clone()
-        self.definite.diagonal().add_(self.ridge)
+            self.ridges = [1e-9 * largest, max(1e-13, 1e-15 * len(gram)) * largest]
 
     def solve(self, F: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the solutions and their KKT residuals in the unit of f / sqrt(G_jj)."""
@@ -307,8 +313,7 @@ class _Solver:
         step = max(1, _SOLVER_ELEMENTS // F.shape[1] ** 2)
         parts = [self._exact(f, x) for f, x in zip(F.split(step), start.split(step), strict=True)]
         X = torch.cat(parts) if parts else F
-        residual = torch.minimum(X, X @ self.gram - F).abs().amax(1)
-        return X / self.scale, residual
+        return X / self.scale, self._residual(X, F)
 
     def _sweep(self, F: torch.Tensor) -> torch.Tensor:
         """Guess the supports by cyclic coordinate descent, all rows at once."""
@@ -321,22 +326,24 @@ class _Solver:
         return X.mT
 
     def _exact(self, F: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        X = self._pivot(F, start > 0)
-        if not self.ridge:
+        X = self._pivot(F, start > 0, self.gram + self.ridges[0] * self.eye)
+        if self.ridges == [0.0]:
             return X
-        # Proximal points: each step solves with G + ridge I around the last answer, and the
-        # fixed point is a minimiser without the ridge, also where G is singular.
-        rows = torch.arange(len(F), device=F.device)
-        for _ in range(30):
-            better = self._pivot(F[rows] + self.ridge * X[rows], X[rows] > 0)
-            moved = self.ridge * (better - X[rows]).abs().amax(1)
-            X[rows] = better
-            rows = rows[moved > 1e-13 * F[rows].abs().amax(1)]
-            if not len(rows):
-                break
+        floor = 1e-12 * F.abs().amax(1)
+        for ridge in self.ridges:
+            definite = self.gram + ridge * self.eye
+            for _ in range(30):
+                rows = (self._residual(X, F) > floor).nonzero()[:, 0]
+                if not len(rows):
+                    return X
+                X[rows] = self._pivot(F[rows] + ridge * X[rows], X[rows] > 0, definite)
         return X
 
-    def _pivot(self, F: torch.Tensor, passive: torch.Tensor) -> torch.Tensor:
+    def _residual(self, X: torch.Tensor, F: torch.Tensor) -> torch.Tensor:
+        return torch.minimum(X, X @ self.gram - F).abs().amax(1)
+
+    @staticmethod
+    def _pivot(F: torch.Tensor, passive: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
         """Block principal pivoting from the given supports."""
         n, k = F.shape
         answer = torch.zeros_like(F)
@@ -346,8 +353,8 @@ class _Solver:
         tries = torch.full((n,), 3, device=F.device)
         order = torch.arange(1, k + 1, device=F.device)
         for _ in range(50 + 5 * k):
-            X = _restricted(self.definite, F, passive)
-            gradient = X @ self.definite - F
+            X = _restricted(gram, F, passive)
+            gradient = X @ gram - F
             wrong = torch.where(passive, X, gradient).lt(-floor)
             count = wrong.sum(1)
             done = count == 0
@@ -365,7 +372,7 @@ class _Solver:
             tries = torch.where(improved, 3, tries - 1)
             last = (wrong * order) == (wrong * order).amax(1, keepdim=True)
             passive = passive ^ (wrong & (last | (tries >= 0)[:, None]))
-        answer[rows] = _restricted(self.definite, F, passive).clamp_(min=0)
+        answer[rows] = _restricted(gram, F, passive).clamp_(min=0)
         return answer
 
 
