@@ -37,12 +37,16 @@ def explain(
     patches: Annotated[str, typer.Option(help="grid, random or none.")] = "grid",
     extractor: Annotated[str, typer.Option(help="nmf, or semi-nmf for signed layers.")] = "nmf",
     depth: Annotated[int, typer.Option(help="Levels of recursion.")] = 1,
-    maps: Annotated[str, typer.Option(help="implicit, upsample, occlusion, rise or none.")] = "implicit",
+    maps: Annotated[
+        str, typer.Option(help="implicit, upsample, occlusion, rise or none.")
+    ] = "implicit",
     max_images: Annotated[int, typer.Option(help="Use at most so many images.")] = 256,
     size: Annotated[int | None, typer.Option(help="Side to which images are scaled.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
-    out: Annotated[Path, typer.Option(help="The HTML report.")] = Path("conceptlab-report/explain.html"),
+    out: Annotated[Path, typer.Option(help="The HTML report.")] = Path(
+        "conceptlab-report/explain.html"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Find a model's concepts, rank them, show where they are, and check them."""
@@ -100,7 +104,9 @@ def _load(images: Path | None, size: int, limit: int, seed: int) -> tuple[Any, s
 
         return load_scenes("test", limit, seed=seed).images, "the rendered world"
     if not images.exists():
-        raise InputError(f"{images} does not exist; give a folder, zip or file.", code="CL-INPUT-FILE")
+        raise InputError(
+            f"{images} does not exist; give a folder, zip or file.", code="CL-INPUT-FILE"
+        )
     from conceptlab.datasets.images import as_image_batch, image_source
 
     source = image_source(images)

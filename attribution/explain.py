@@ -123,7 +123,10 @@ def explain(
 
 
 def recommended_layer(
-    model: nn.Module, example: Any, preprocess: Callable[[Any], Any] | None = None, output: Any = None
+    model: nn.Module,
+    example: Any,
+    preprocess: Callable[[Any], Any] | None = None,
+    output: Any = None,
 ) -> str:
     """Name the layer that :meth:`SplitModel.suggest` recommends.
 

@@ -1,0 +1,1 @@
+"""Classification through concepts: sparse, named bottlenecks."""

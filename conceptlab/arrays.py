@@ -147,7 +147,8 @@ def resolve_device(device: str | torch.device = "auto", *, like: Any = None) -> 
     if chosen.type in absent and absent[chosen.type]():
         found = f"{torch.cuda.device_count()} CUDA device(s)"
         raise InputError(
-            f"device={str(chosen)!r} was asked for, but torch {torch.__version__} sees {found} here. "
+            f"device={str(chosen)!r} was asked for, but torch {torch.__version__} sees {found} "
+            "here. "
             "Use device='auto' to take what there is.",
             code="CL-INPUT-DEVICE",
         )
@@ -306,7 +307,9 @@ def _check_tensor(
 
 def _rank_error(estimator: Any, shape: tuple[int, ...]) -> InputError:
     name = type(estimator).__name__
-    mend = "X.reshape(1, -1)" if len(shape) == 1 else "EncodeImages(encoder) or a SplitModel in front"
+    mend = (
+        "X.reshape(1, -1)" if len(shape) == 1 else "EncodeImages(encoder) or a SplitModel in front"
+    )
     return InputError(
         f"Expected 2D array (n_samples, n_features) in {name}, got {len(shape)}D array instead: "
         f"shape {shape} with dim {len(shape)}. Reshape your data: use {mend}.",

@@ -69,7 +69,9 @@ def show(findings: dict[str, Any], console: Console) -> None:
     for column in ("library", "version", "state"):
         table.add_column(column)
     for name, found in findings["libraries"].items():
-        table.add_row(name, found["version"], f"[red]{found['error']}[/]" if found["error"] else "ok")
+        table.add_row(
+            name, found["version"], f"[red]{found['error']}[/]" if found["error"] else "ok"
+        )
     console.print(table)
     console.print(f"Device: {findings['device']}, threads: {findings['threads']}")
     for name, found in findings["packages"].items():

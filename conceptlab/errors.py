@@ -123,7 +123,12 @@ class CheckpointError(ConceptlabError, OSError):
 
 
 def unknown_name(
-    kind: str, name: object, options: Iterable[str], *, code: str = "CL-INPUT-OPTION", hint: str = ""
+    kind: str,
+    name: object,
+    options: Iterable[str],
+    *,
+    code: str = "CL-INPUT-OPTION",
+    hint: str = "",
 ) -> InputError:
     """Build the error for a name that is not one of `options`.
 

@@ -44,7 +44,8 @@ class Explanation:
     coefficients : numpy.ndarray of shape (n, k)
         Mean coefficient of each concept in each image (U, pooled).
     maps : numpy.ndarray of shape (m, k, H, W) or None
-        For the images that are shown, where each concept is; the method stands in ``settings["maps"]``.
+        For the images that are shown, where each concept is; the method stands in
+        ``settings["maps"]``.
     patches : list of list of numpy.ndarray (3, s, s)
         For each concept the fitted patches in which it is strongest.
     logits : numpy.ndarray of shape (n, n_outputs)
@@ -174,7 +175,9 @@ class Explanation:
                 self.maps[chosen],
                 self.names,
                 concepts=shown,
-                captions=[self.class_name(int(self.logits[self.shown[i]].argmax())) for i in chosen],
+                captions=[
+                    self.class_name(int(self.logits[self.shown[i]].argmax())) for i in chosen
+                ],
             )
         if kind == "tree" and self.tree is not None:
             return self.tree.plot(ax=ax)
@@ -211,4 +214,5 @@ class Explanation:
         strongest = ", ".join(
             f"{self.names[i]} {self.importance.mean[i]:.2f}" for i in self.order[:3]
         )
-        return f"Explanation({len(self.coefficients)} images, {len(self.names)} concepts: {strongest}, ...)"
+        size = f"{len(self.coefficients)} images, {len(self.names)} concepts"
+        return f"Explanation({size}: {strongest}, ...)"

@@ -78,7 +78,9 @@ def _feed(digest: Any, part: Any) -> None:
             _feed(digest, tensor if isinstance(tensor, torch.Tensor) else repr(tensor))
     elif isinstance(part, torch.Tensor):
         flat = part.detach().cpu().contiguous()
-        digest.update(f"array:{str(flat.dtype).removeprefix('torch.')}:{tuple(flat.shape)}:".encode())
+        digest.update(
+            f"array:{str(flat.dtype).removeprefix('torch.')}:{tuple(flat.shape)}:".encode()
+        )
         digest.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
     elif isinstance(part, np.ndarray):
         flat_array = np.ascontiguousarray(part)

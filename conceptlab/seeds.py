@@ -39,9 +39,7 @@ def draw_seed(random_state: RandomState = None) -> int:
     if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
         if random_state >= 0:
             return int(random_state)
-        raise InputError(
-            f"random_state must be >= 0, got {random_state}.", code="CL-INPUT-RANGE"
-        )
+        raise InputError(f"random_state must be >= 0, got {random_state}.", code="CL-INPUT-RANGE")
     raise InputError(
         "random_state must be None, an int, a numpy RandomState or a numpy Generator, "
         f"got {type(random_state).__name__}.",

@@ -21,8 +21,9 @@ settings.load_profile("conceptlab")
 @pytest.fixture
 def global_state_untouched():
     """Fail when the test changed NumPy's or torch's global random state."""
-    numpy_before = np.random.get_state()[1].copy()
+    numpy_before = np.random.get_state()[1].copy()  # noqa: NPY002
     torch_before = torch.get_rng_state().clone()
     yield
-    assert np.array_equal(numpy_before, np.random.get_state()[1]), "numpy's global state moved"
+    numpy_after = np.random.get_state()[1]  # noqa: NPY002
+    assert np.array_equal(numpy_before, numpy_after), "numpy's global state moved"
     assert torch.equal(torch_before, torch.get_rng_state()), "torch's global state moved"

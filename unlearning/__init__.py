@@ -1,0 +1,1 @@
+"""Make a model forget a concept, and audit that it is gone."""

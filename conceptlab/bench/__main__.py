@@ -28,7 +28,9 @@ def benchmarks() -> dict[str, Callable[[], Callable[..., BenchResult]]]:
     for module in pkgutil.iter_modules(conceptlab.bench.__path__):
         if not module.name.startswith("_"):
             path = f"conceptlab.bench.{module.name}"
-            found[module.name.replace("_", "-")] = lambda path=path: importlib.import_module(path).run  # type: ignore[misc]
+            found[module.name.replace("_", "-")] = lambda path=path: (
+                importlib.import_module(path).run
+            )  # type: ignore[misc]
     for entry in importlib.metadata.entry_points(group=GROUP):
         found[entry.name] = entry.load
     return found

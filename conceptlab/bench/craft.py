@@ -106,7 +106,9 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
 
     rows = []
     bare = _bare(model, images, "float32")
-    ours, craft = cpu_time(lambda: _craft(model, "float32", "grid", seed).fit(images, target=None), repeats=1)
+    ours, craft = cpu_time(
+        lambda: _craft(model, "float32", "grid", seed).fit(images, target=None), repeats=1
+    )
     rows.append(
         Row("fit, same crops, float32", ours, reference_fit, reference_fit / ours, ">= 1.5",
             reference_fit / ours >= 1.5, note="whole fit against the whole reference fit")
@@ -116,12 +118,16 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
         Row("fit: all but the model", ours - bare, bare, share, "<= 0.05", share <= 0.05,
             note="peer: the bare passes of g over the same crops; ratio: share of the fit")
     )  # fmt: skip
-    half, _ = cpu_time(lambda: _craft(model, "bfloat16", "grid", seed).fit(images, target=None), repeats=1)
+    half, _ = cpu_time(
+        lambda: _craft(model, "bfloat16", "grid", seed).fit(images, target=None), repeats=1
+    )
     rows.append(
         Row("fit, same crops, bfloat16", half, reference_fit, reference_fit / half, ">= 3",
             reference_fit / half >= 3, note=_bf16_note())
     )  # fmt: skip
-    whole, _ = cpu_time(lambda: _craft(model, "float32", "none", seed).fit(images, target=None), repeats=1)
+    whole, _ = cpu_time(
+        lambda: _craft(model, "float32", "none", seed).fit(images, target=None), repeats=1
+    )
     rows.append(
         Row("fit, whole-image maps", whole, reference_fit, reference_fit / whole, ">= 25",
             reference_fit / whole >= 25, note="another estimand: every position is a row")
@@ -156,9 +162,7 @@ def prepare_fit(which: str, n: int, seed: int) -> Callable[[], Any]:
 
 
 def _craft(model: Any, precision: str, patches: str, seed: int) -> CRAFT:
-    split = SplitModel(
-        model, _LAYER, precision=precision, channels_last=True, device="cpu"
-    )
+    split = SplitModel(model, _LAYER, precision=precision, channels_last=True, device="cpu")
     return CRAFT(split, 10, patches=patches, patch_size=_PATCH, random_state=seed)
 
 

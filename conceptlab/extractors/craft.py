@@ -253,15 +253,16 @@ class CRAFT(BaseEstimator):
         labels = views.predictions() if y is None else np.asarray(y)
         if labels.shape != (len(views),):
             raise InputError(
-                f"y must hold one class for each of the {len(views)} images, got shape {labels.shape}.",
+                f"y must hold one class for each of the {len(views)} images, got shape "
+                f"{labels.shape}.",
                 code="CL-INPUT-LABELS",
             )
         chosen = [int(t) for t in (np.unique(labels) if targets is None else targets)]
         absent = [t for t in chosen if not (labels == t).any()]
         if absent:
             raise InputError(
-                f"No image of class {', '.join(map(str, absent[:5]))} among the {len(views)} given; "
-                "leave it out of targets, or add images.",
+                f"No image of class {', '.join(map(str, absent[:5]))} among the {len(views)} "
+                "given; leave it out of targets, or add images.",
                 code="CL-INPUT-LABELS",
             )
         rows = views.rows(self.split, storage="memory", progress=progress)
@@ -390,7 +391,9 @@ class CRAFT(BaseEstimator):
             shown=shown,
             coefficients=pooled,
             maps=located,
-            patches=[source.crops(self.patches_[root.patches[:n_patches]]) for root in self.tree_.roots],
+            patches=[
+                source.crops(self.patches_[root.patches[:n_patches]]) for root in self.tree_.roots
+            ],
             logits=logits,
             target=target_of,
             class_names=self.split.class_names,
@@ -583,9 +586,7 @@ class CRAFT(BaseEstimator):
 
     def _earlier_layers(self, views: ImageViews) -> list[str]:
         """Take the blocks before the cut that have positions, the latest first."""
-        table = SplitModel.suggest(
-            self.split.model, views.model_input(1), output=self.split.output
-        )
+        table = SplitModel.suggest(self.split.model, views.model_input(1), output=self.split.output)
         names = list(table["name"])
         if self.split.layer not in names:
             return []

@@ -1,0 +1,1 @@
+"""Safe files and self-contained HTML."""

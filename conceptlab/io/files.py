@@ -78,7 +78,8 @@ def write_bundle(path: str | os.PathLike[str], bundle: Bundle) -> Path:
     target = Path(path)
     if target.exists() and not _is_replaceable(target):
         raise CheckpointError(
-            f"{target} exists and was not written by conceptlab. Choose another folder, or remove it.",
+            f"{target} exists and was not written by conceptlab. Choose another folder, or "
+            "remove it.",
             code="CL-CHECKPOINT-TARGET",
         )
     contents = {
@@ -138,7 +139,8 @@ def read_bundle(path: str | os.PathLike[str], kind: str) -> Bundle:
     manifest = _read_manifest(folder)
     if manifest.get("kind") != kind:
         raise CheckpointError(
-            f"{folder} holds a {manifest.get('kind')!r}, expected a {kind!r}. Load it with that class.",
+            f"{folder} holds a {manifest.get('kind')!r}, expected a {kind!r}. "
+            "Load it with that class.",
             code="CL-CHECKPOINT-KIND",
         )
     hashes = manifest.get("sha256")
@@ -149,7 +151,9 @@ def read_bundle(path: str | os.PathLike[str], kind: str) -> Bundle:
         data = json.loads(contents.pop(DATA))
         tensors = load_tensors(contents.pop(TENSORS))
     except (ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} is not readable: {error}. Get the folder again.") from error
+        raise CheckpointError(
+            f"{folder} is not readable: {error}. Get the folder again."
+        ) from error
     return Bundle(kind, data, tensors, contents)
 
 
@@ -264,7 +268,7 @@ def _read_checked(folder: Path, name: str, expected: object) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise CheckpointError(
-            f"{folder / name} was changed or truncated: its sha256 is {found[:16]}..., the manifest "
-            f"says {str(expected)[:16]}... Get the folder again."
+            f"{folder / name} was changed or truncated: its sha256 is {found[:16]}..., the "
+            f"manifest says {str(expected)[:16]}... Get the folder again."
         )
     return content

@@ -19,7 +19,8 @@ main { max-width: 68rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.9rem; margin: 0 0 .25rem; letter-spacing: -.01em; }
 h2 { font-size: 1.25rem; margin: 0 0 .5rem; }
 p.lead { color: #556; margin: 0 0 1.5rem; }
-section { background: #fff; border: 1px solid #e3e6ea; border-radius: 10px; padding: 1.2rem 1.4rem; margin: 1rem 0; }
+section { background: #fff; border: 1px solid #e3e6ea; border-radius: 10px; padding: 1.2rem 1.4rem;
+  margin: 1rem 0; }
 section > p { margin: .2rem 0 .9rem; color: #445; max-width: 52rem; }
 table { border-collapse: collapse; font-size: .92rem; margin: .5rem 0; }
 th, td { padding: .3rem .8rem .3rem 0; text-align: left; border-bottom: 1px solid #eceef1; }
@@ -27,7 +28,8 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 th { color: #667; font-weight: 600; }
 img { max-width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; }
-.swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em; vertical-align: -.05em; }
+.swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px;
+  margin-right: .45em; vertical-align: -.05em; }
 footer { color: #778; font-size: .85rem; }
 footer code { font-size: .8rem; word-break: break-all; }
 """
@@ -56,7 +58,9 @@ def section(title: str, body: str, *, text: str = "") -> str:
     return f"<section><h2>{escape(title)}</h2>{paragraph}{body}</section>"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, swatches: Sequence[str] = ()) -> str:
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, swatches: Sequence[str] = ()
+) -> str:
     """Make a table; floats get three digits, everything is escaped.
 
     Parameters

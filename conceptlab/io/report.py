@@ -36,8 +36,8 @@ def explanation_page(explanation: Explanation, title: str) -> str:
             "Which concepts matter",
             picture(explanation.plot("importance", top=len(explanation.names)), "importance")
             + _table(explanation),
-            text="The total Sobol index: the share of the output's variance, under random strengths "
-            "of all concepts, that involves this one, alone or together with others. Lines are "
+            text="The total Sobol index: the share of the output's variance, under random "
+            "strengths of all concepts, that involves this one, alone or together with others. Lines are "
             "confidence intervals. The effect says in which direction the concept moves the "
             "target.",
         ),
@@ -53,9 +53,7 @@ def explanation_page(explanation: Explanation, title: str) -> str:
         parts.append(
             section(
                 "Where they are",
-                picture(
-                    explanation.plot("maps", top=min(5, top), images=chosen), "concept maps"
-                ),
+                picture(explanation.plot("maps", top=min(5, top), images=chosen), "concept maps"),
                 text=f"Concept attribution maps ({method}) over images of different predictions. "
                 "The line above an image is what the model says.",
             )
@@ -125,9 +123,7 @@ def _table(explanation: Explanation, top: int | None = None) -> str:
 
     frame = explanation.to_frame().head(top or len(explanation.names))
     colors = [concept_color(int(i)) for i in explanation.order[: len(frame)]]
-    return table(
-        list(frame.columns), frame.itertuples(index=False, name=None), swatches=colors
-    )
+    return table(list(frame.columns), frame.itertuples(index=False, name=None), swatches=colors)
 
 
 def _footer(settings: dict[str, Any]) -> str:

@@ -161,7 +161,8 @@ def load_state_dict(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{path} cannot be read as weights: {reason} "
-            "Only tensors and plain values are read; save model.state_dict(), best with safetensors.",
+            "Only tensors and plain values are read; save model.state_dict(), best with "
+            "safetensors.",
             code="CL-CHECKPOINT-UNSAFE" if unsafe else "CL-CHECKPOINT-DAMAGED",
         ) from error
     for key in ("state_dict", "model"):

@@ -50,7 +50,9 @@ def importance_bars(
     order = np.argsort(-mean, kind="stable")[: top or len(mean)]
     ax = new_axes(ax, 6.0, 0.8 + 0.34 * len(order))
     signed = getattr(importance, "signed", None)
-    against = np.asarray(signed).mean(axis=0) < 0 if signed is not None else np.zeros(len(mean), bool)
+    against = (
+        np.asarray(signed).mean(axis=0) < 0 if signed is not None else np.zeros(len(mean), bool)
+    )
     places = np.arange(len(order))[::-1]
     for place, concept in zip(places, order, strict=True):
         ax.barh(

@@ -5,8 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 
-from conceptlab.arrays import ArrayKind, as_numpy, as_tensor, check_features, check_finite
-from conceptlab.arrays import like_input, resolve_device
+from conceptlab.arrays import (
+    ArrayKind,
+    as_numpy,
+    as_tensor,
+    check_features,
+    check_finite,
+    like_input,
+    resolve_device,
+)
 from conceptlab.errors import InputError
 
 KINDS = {
@@ -71,7 +78,9 @@ class TestCheckFeatures:
         estimator = BaseEstimator()
         check_features(estimator, make(np.ones((4, 3))), reset=True)
         assert estimator.n_features_in_ == 3
-        with pytest.raises(InputError, match="X has 2 features, but BaseEstimator is expecting 3") as info:
+        with pytest.raises(
+            InputError, match="X has 2 features, but BaseEstimator is expecting 3"
+        ) as info:
             check_features(estimator, make(np.ones((4, 2))), reset=False)
         assert info.value.code == "CL-INPUT-FEATURES"
 

@@ -77,7 +77,9 @@ class TestOptions:
     def test_the_user_decides_what_is_split(self, images):
         seen = []
         craft = craft_at("late", 2, layers=["early"], depth=1)
-        craft.set_params(split_when=lambda node, test: seen.append((node.name, test.p_value))).fit(images)
+        craft.set_params(split_when=lambda node, test: seen.append((node.name, test.p_value))).fit(
+            images
+        )
         assert [name for name, _ in seen] == ["concept 0", "concept 1"]
         assert craft.tree_.depth == 0
         craft.set_params(split_when=[1]).fit(images)

@@ -1,7 +1,15 @@
 import pytest
 
-from conceptlab.errors import CODES, CheckpointError, ConceptlabError, DependencyError, InputError
-from conceptlab.errors import SpaceMismatchError, SplitError, unknown_name
+from conceptlab.errors import (
+    CODES,
+    CheckpointError,
+    ConceptlabError,
+    DependencyError,
+    InputError,
+    SpaceMismatchError,
+    SplitError,
+    unknown_name,
+)
 
 
 def test_the_code_ends_the_message():

@@ -32,7 +32,7 @@ def test_shapes(explanation):
 
 
 def test_maps_point_at_the_colour(explanation):
-    images, cells = color_images()
+    _, cells = color_images()
     blue = next(i for i, r in enumerate(explanation.tree.roots) if r.vector.argmax() == 1)
     where = (cells == 2).repeat(8, axis=1).repeat(8, axis=2)
     inside = np.maximum(explanation.maps[:, blue], 0)

@@ -10,7 +10,9 @@ from hypothesis.extra.numpy import arrays
 from conceptlab.errors import CheckpointError
 from conceptlab.io.files import Bundle, atomic_write, read_bundle, write_bundle
 
-BUNDLE = Bundle("Thing", {"name": "α <b>", "n": 3}, {"W": np.arange(6.0).reshape(2, 3)}, {"card.md": b"hi"})
+BUNDLE = Bundle(
+    "Thing", {"name": "α <b>", "n": 3}, {"W": np.arange(6.0).reshape(2, 3)}, {"card.md": b"hi"}
+)
 
 
 @pytest.fixture
@@ -19,7 +21,11 @@ def folder(tmp_path):
 
 
 @given(
-    arrays(np.float32, st.tuples(st.integers(0, 4), st.integers(1, 4)), elements=st.floats(-1, 1, width=32)),
+    arrays(
+        np.float32,
+        st.tuples(st.integers(0, 4), st.integers(1, 4)),
+        elements=st.floats(-1, 1, width=32),
+    ),
     st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8), max_size=4),
 )
 def test_round_trip(tmp_path_factory, array, data):
@@ -47,7 +53,9 @@ def test_damage_is_found(folder, name, harm):
     else:
         del content[-1]
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"{name} was changed or truncated.*manifest says") as info:
+    with pytest.raises(
+        CheckpointError, match=f"{name} was changed or truncated.*manifest says"
+    ) as info:
         read_bundle(folder, "Thing")
     assert info.value.code == "CL-CHECKPOINT-DAMAGED"
 
@@ -115,7 +123,9 @@ def test_a_failed_write_keeps_the_old_state(folder, monkeypatch):
         atomic_write(folder / "card.md", "new")
     monkeypatch.undo()
     assert read_bundle(folder, "Thing").data == BUNDLE.data
-    assert [p.name for p in folder.parent.iterdir()] == [folder.name], "left-overs beside the folder"
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name], (
+        "left-overs beside the folder"
+    )
 
 
 def test_a_bundle_is_replaced_whole(folder):
