@@ -56,8 +56,8 @@ class ArrayKind:
         if isinstance(array, torch.Tensor):
             dtype = array.dtype if array.is_floating_point() else torch.get_default_dtype()
             return cls(True, dtype, array.device)
-        dtype = getattr(array, "dtype", None)
-        single = isinstance(dtype, np.dtype) and dtype in (np.float32, np.float16)
+        found = getattr(array, "dtype", None)
+        single = isinstance(found, np.dtype) and found in (np.float32, np.float16)
         return cls(False, torch.float32 if single else torch.float64, torch.device("cpu"))
 
     @property

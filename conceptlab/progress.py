@@ -6,7 +6,7 @@ __all__ = ["Progress", "track"]
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm.auto import tqdm
@@ -54,7 +54,7 @@ def track(
     >>> seen
     [1, 2]
     """
-    if total is None and hasattr(iterable, "__len__"):
+    if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if callable(progress):
         for done, item in enumerate(iterable, start=1):

@@ -37,9 +37,9 @@ def explanation_page(explanation: Explanation, title: str) -> str:
             picture(explanation.plot("importance", top=len(explanation.names)), "importance")
             + _table(explanation),
             text="The total Sobol index: the share of the output's variance, under random "
-            "strengths of all concepts, that involves this one, alone or together with others. Lines are "
-            "confidence intervals. The effect says in which direction the concept moves the "
-            "target.",
+            "strengths of all concepts, that involves this one, alone or together with others. "
+            "Lines are confidence intervals. The effect says in which direction the concept "
+            "moves the target.",
         ),
         section(
             "What the concepts are",

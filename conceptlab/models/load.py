@@ -215,7 +215,7 @@ def _from_torchvision(architecture: str, weights: str) -> LoadedModel:
             ) from error
     mean = tuple(recipe.mean) if recipe is not None else IMAGENET_MEAN
     std = tuple(recipe.std) if recipe is not None else IMAGENET_STD
-    return LoadedModel(model.eval(), Normalize(mean, std), names, size=size)  # type: ignore[arg-type]
+    return LoadedModel(model.eval(), Normalize(mean, std), names, size=size)
 
 
 def _build(models: Any, architecture: str, n_classes: int | None) -> nn.Module:
