@@ -11,7 +11,7 @@ from __future__ import annotations
 __all__ = ["run"]
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from conceptlab.bench import BenchResult, Row, cpu_time
 from conceptlab.vocabulary.dpp import DPPSelector

@@ -154,7 +154,7 @@ def _checked_rows(E: Any) -> np.ndarray:
             f"{vectors.dtype}.",
             code="CL-INPUT-EMPTY" if not vectors.size else "CL-INPUT-TYPE",
         )
-    vectors = vectors.astype(np.float64)
+    vectors = vectors.astype(np.float64, copy=False)  # read only from here on
     check_finite(vectors, "E")
     return vectors
 

@@ -104,6 +104,17 @@ def resolve_prompt(template: str | PromptPreset) -> PromptPreset:
 def class_text(label: str, *, underscores: bool = False) -> str:
     """Give the words for a label: ``_`` becomes a blank unless `underscores` keeps it.
 
+    Parameters
+    ----------
+    label : str
+        Class as in the data.
+    underscores : bool
+        Whether underscores stay.
+
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> class_text("apple_pie"), class_text("apple_pie", underscores=True)
@@ -148,6 +159,19 @@ def fill_prompt(
 
 def plain_prompt(template: str | PromptPreset, label: str, *, underscores: bool = False) -> str:
     """Give the sentence of the class alone, without a concept.
+
+    Parameters
+    ----------
+    template : str or PromptPreset
+        See :func:`resolve_prompt`.
+    label : str
+        Class as in the data.
+    underscores : bool
+        Whether underscores in the label stay.
+
+    Returns
+    -------
+    str
 
     Examples
     --------

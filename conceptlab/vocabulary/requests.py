@@ -42,6 +42,15 @@ class ConceptRequest:
 def default_request(request: ConceptRequest) -> str:
     """Word a question for short visible features that tell a class from its neighbours.
 
+    Parameters
+    ----------
+    request : ConceptRequest
+        What is wanted.
+
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> print(default_request(ConceptRequest("newt", ("frog",), (), 3, 8)).splitlines()[0])

@@ -66,7 +66,7 @@ def test_questions_name_the_neighbours_what_is_known_and_how_many_are_missing():
     assert "apart from: bull frog\n" in first
     assert "grand piano" not in first
     assert "Do not repeat" not in first
-    later = [p for p in writer.prompts[3:] if ": tree frog\n" in p][0]
+    later = next(p for p in writer.prompts[3:] if ": tree frog\n" in p)
     assert "Do not repeat these: " in later
     assert not later.startswith("Name 5 ")
 

@@ -23,7 +23,7 @@ def build(folder, *, chat=False, positions=512):
     letters = sorted(ByteLevel.alphabet())
     inner = Tokenizer(BPE({c: i for i, c in enumerate([*letters, "<end>"])}, merges=[]))
     inner.pre_tokenizer, inner.decoder = ByteLevel(add_prefix_space=False), Decoder()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>")  # noqa: S106
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>")
     if chat:
         tokenizer.chat_template = CHAT
     with torch.random.fork_rng(devices=[]):
@@ -136,7 +136,7 @@ def test_synthesis_with_a_model_by_name(folder):
 def test_prompts_over_the_context(tmp_path):
     small = TransformersGenerator(str(build(tmp_path, positions=64)), device="cpu")
     assert len(small(["a" * 40])) == 1  # the answer is cut to the room that is left
-    with pytest.raises(InputError, match="A prompt of 103 tokens leaves no room .* of 64 tokens"):
+    with pytest.raises(InputError, match=r"A prompt of 103 tokens leaves no room .* of 64 tokens"):
         small(["a" * 100])
     with pytest.raises(InputError, match="leaves no room"):  # not tried again, not wrapped
         synthesize(["newt"], small, WordEncoder(), retry_wait=60)
