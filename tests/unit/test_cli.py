@@ -1,0 +1,83 @@
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+from conceptlab import cli
+from conceptlab.datasets import load_scenes
+
+
+def run(monkeypatch, *arguments):
+    """Run the command line as a user does; gives the exit code."""
+    monkeypatch.setattr(sys, "argv", ["conceptlab", *map(str, arguments)])
+    with pytest.raises(SystemExit) as info:
+        cli.main()
+    return info.value.code or 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photos") / "with space ü"
+    path.mkdir()
+    for i, image in enumerate(load_scenes("test", 12, seed=0).images):
+        pixels = (image.transpose(1, 2, 0) * 255).round().astype("uint8")
+        Image.fromarray(pixels).save(path / f"{i:02d}.png")
+    return path
+
+
+QUICK = ("--concepts", 3, "--depth", 0, "--patch-size", 32, "--maps", "upsample")
+
+
+def test_explain_without_images(monkeypatch, capsys, tmp_path):
+    out = tmp_path / "report.html"
+    code = run(monkeypatch, "explain", *QUICK, "--max-images", 16, "--out", out)
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert "16 images from the rendered world" in shown
+    assert "Concepts of layer4" in shown
+    assert str(out) in shown.replace("\n", "")
+    assert "<!doctype html>" in out.read_text()
+
+
+def test_explain_a_folder_as_json(monkeypatch, capsys, tmp_path, folder):
+    out = tmp_path / "report.html"
+    code = run(monkeypatch, "explain", folder, *QUICK, "--target", "belu", "--json", "--out", out)
+    facts = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert facts["n_images"] == 12
+    assert facts["targets"] == {"belu": 12}
+    assert len(facts["concepts"]) == 3
+    assert facts["report"] == str(out)
+    assert facts["faithfulness"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--model", "embeded"), "Did you mean 'embedded'"),
+        (("--target", "belo"), "Did you mean 'belu'"),
+        (("--target", "77"), "out of range: the model has 10 outputs"),
+        (("--concepts", "many"), "positive number or 'auto'"),
+        (("--extractor", "nfm"), "Did you mean 'nmf'"),
+        (("--layer", "layer9"), "layer4"),
+        (("/no/such/folder",), "does not exist"),
+        (("--device", "cuda:7"), "device"),
+    ],
+)
+def test_mistakes_end_with_one_message_and_code_2(monkeypatch, capsys, tmp_path, arguments, text):
+    out = tmp_path / "report.html"
+    code = run(monkeypatch, "explain", "--max-images", 4, "--out", out, *arguments)
+    shown = " ".join(capsys.readouterr().err.split())
+    assert code == 2
+    assert text in shown
+    assert "Traceback" not in shown
+    assert not out.exists()
+
+
+def test_doctor(monkeypatch, capsys):
+    code = run(monkeypatch, "doctor", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["packages"]) == {"conceptlab", "bottlenecks", "attribution", "unlearning"}
+    assert code == (0 if found["healthy"] else 1)
+    assert not any(part["clash"] for part in found["packages"].values())
