@@ -2,6 +2,10 @@
 
 import importlib.metadata
 import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 # One thread and no progress bars, so that executed pages give the same bits everywhere.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,7 +27,7 @@ extensions = [
     "myst_nb",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "_templates", "gallery", "jupyter_execute", "**/.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_extensions", "_templates", "gallery", "jupyter_execute", "**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
 root_doc = "index"
 nitpicky = False
@@ -42,7 +46,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "_generated/gallery",
     "filename_pattern": r"\.py$",
     "abort_on_example_error": True,
-    "image_scrapers": ("matplotlib",),
+    "image_scrapers": ("gallery_figures",),
     "reset_modules": (),
     "download_all_examples": False,
     "show_memory": False,
