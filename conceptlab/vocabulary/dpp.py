@@ -119,7 +119,8 @@ class DPPSelector(BaseEstimator):
         if not np.isfinite(self.jitter) or self.jitter < 0:
             raise InputError(f"jitter must be >= 0, got {self.jitter!r}.", code="CL-INPUT-RANGE")
         order = canonical_order(vectors, weights)
-        ordered = np.take(vectors, order, axis=0)
+        # Sorted first and widened after: copies of this size cost as much as the search.
+        ordered = np.take(vectors, order, axis=0).astype(np.float64, copy=False)
         if weights is not None:
             weights = weights[order]
         chosen, gains = greedy_map(ordered, int(self.n_select), float(self.jitter), weights)
@@ -154,7 +155,8 @@ def _checked_rows(E: Any) -> np.ndarray:
             f"{vectors.dtype}.",
             code="CL-INPUT-EMPTY" if not vectors.size else "CL-INPUT-TYPE",
         )
-    vectors = vectors.astype(np.float64, copy=False)  # read only from here on
+    if vectors.dtype.kind != "f":
+        vectors = vectors.astype(np.float64)
     check_finite(vectors, "E")
     return vectors
 
