@@ -26,16 +26,24 @@ extensions = [
     "numpydoc",
     "myst_nb",
     "sphinx_gallery.gen_gallery",
+    "plain_docstrings",
 ]
-exclude_patterns = ["_build", "_extensions", "_templates", "gallery", "jupyter_execute", "**/.ipynb_checkpoints"]
+exclude_patterns = [
+    "_build",
+    "_extensions",
+    "_templates",
+    "gallery",
+    "jupyter_execute",
+    "_generated/gallery/*.ipynb",
+    "**/.ipynb_checkpoints",
+]
 templates_path = ["_templates"]
 root_doc = "index"
-nitpicky = False
 
 # -- executed pages
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 900
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "dollarmath", "deflist"]
 myst_heading_anchors = 3

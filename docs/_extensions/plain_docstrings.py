@@ -1,0 +1,36 @@
+"""Let docstrings write shapes and norms plainly: ``(n, *positions, k)`` and ``|w|^2``.
+
+In reStructuredText a star opens emphasis and a bar a substitution. Docstrings are read in
+terminals more than on pages, so the escapes are added here and not there.
+"""
+
+import re
+from typing import Any
+
+_LITERAL = re.compile(r"(``.+?``|`.+?`)")
+_EMPHASIS = re.compile(r"(\*{1,2}[^*\s](?:[^*]*[^*\s])?\*{1,2}(?!\w))")
+
+
+def escape(line: str) -> str:
+    """Escape stars and bars outside literals; emphasis that is closed stays."""
+    parts = _LITERAL.split(line)
+    for place in range(0, len(parts), 2):
+        pieces = _EMPHASIS.split(parts[place])
+        pieces[::2] = [re.sub(r"(?<!\\)\*", r"\\*", piece) for piece in pieces[::2]]
+        parts[place] = re.sub(r"(?<!\\)\|", r"\\|", "".join(pieces))
+    return "".join(parts)
+
+
+def process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Escape what stands outside examples."""
+    in_example = False
+    for place, line in enumerate(lines):
+        in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))
+        if not in_example:
+            lines[place] = escape(line)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Run before numpydoc, which splits the docstring into sections."""
+    app.connect("autodoc-process-docstring", process, priority=100)
+    return {"parallel_read_safe": True}
