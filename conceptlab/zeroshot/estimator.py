@@ -33,7 +33,8 @@ from conceptlab.zeroshot.sources import (
 )
 from conceptlab.zeroshot.stream import Layout, Settings, iter_scores
 
-_CACHE = 4 << 20  # scores kept while the temperature is fitted: 32 MB in float64
+_CACHE = 2 << 20  # scores kept while the temperature is fitted: 8 MB in float32
+_GROUP = 1 << 18  # scores for all classes at once
 _SCALE = 100.0  # of CLIP, where the encoder does not say
 
 
@@ -88,7 +89,7 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : ndarray of shape (K,)
         Labels, sorted: the class names, or ``0 .. K-1`` in the order of the
-        concepts if fit got integers.
+        concepts if fit got integers or the classes have no names.
     class_names_ : ndarray of shape (K,), object
         Names in the order of ``classes_``.
     concept_names_ : list of K lists of str
@@ -116,9 +117,9 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
     -----
     Memory beyond input and output is below 64 MB for any number of images,
     classes and concepts; vectors may be float16 or a memory map. Scores do not
-    depend on how the work is cut but for rounding; where rounding moves a
-    concept across the threshold of an outlier, a trimmed score jumps, by
-    hundredths of a logit.
+    depend on how the work is cut but for rounding. Where rounding moves a
+    concept across the threshold of an outlier, ``"trim"``, ``"sym"`` and
+    ``"gated"`` jump: by hundredths of a logit with 50 concepts a class.
 
     References
     ----------
@@ -234,7 +235,7 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
         K = len(found.classes)
         if self.concepts is None and labels is not None:
             order, self.classes_ = np.arange(K), np.unique(labels)
-        elif labels is not None and labels.dtype.kind in "iu":
+        elif found.numbered or (labels is not None and labels.dtype.kind in "iu"):
             order, self.classes_ = np.arange(K), np.arange(K)
         else:
             # Sorted, because scikit-learn's metrics take it that columns are.
@@ -258,7 +259,7 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
             return float(check_options({"temperature": self.temperature})["temperature"])
         if targets is None:
             return 1.0
-        K, group = len(self.classes_), max(1, _CACHE // len(self.classes_))
+        K, group = len(self.classes_), max(1, _GROUP // len(self.classes_))
         cached: list[Any] | None = None
         if self.rule != "lse" and len(X) * K <= _CACHE:
             cached = list(self._groups(X, 1.0, group))
@@ -266,7 +267,7 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
         def loss(T: float) -> float:
             total = 0.0
             for rows, scores in cached or self._groups(X, T, group):
-                logits = scores / T + self.class_log_prior_
+                logits = scores.astype(np.float64) / T + self.class_log_prior_
                 hit = logits[np.arange(len(logits)), targets[rows]]
                 total += float((logsumexp(logits, axis=1) - hit).sum())
             return total / len(X)
@@ -274,13 +275,15 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
         return fit_temperature(loss)
 
     def _groups(self, X: Any, T: float, group: int) -> Any:
-        """Give the scores of some images for all classes at a time, in float64."""
+        """Give the scores of some images for all classes at a time."""
         settings = self._settings(X, T)
         for start in range(0, len(X), group):
             rows = slice(start, min(start + group, len(X)))
-            scores = np.empty((rows.stop - start, len(self.classes_)))
+            scores: Any = None
             for part in iter_scores(X[rows], self._layout, settings):
                 values = part.scores.cpu().numpy() if is_tensor(part.scores) else part.scores
+                if scores is None:
+                    scores = np.empty((rows.stop - start, len(self.classes_)), values.dtype)
                 scores[part.rows, part.columns] = values
             yield rows, scores
 

@@ -9,7 +9,7 @@ chunk to chunk, because fresh memory costs more than the arithmetic.
 
 from __future__ import annotations
 
-__all__ = ["RowPooler"]
+__all__ = ["CHUNK", "RowPooler"]
 
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 
 from conceptlab.zeroshot.rules import Options
 
-_CHUNK = 32 * 1024  # numbers at once: all buffers stay in the cache, and torch in one thread
+CHUNK = 256 * 1024  # numbers at once: a call costs microseconds, memory a few megabytes
 
 
 class RowPooler:
@@ -46,7 +46,7 @@ class RowPooler:
     """
 
     def __init__(
-        self, rule: str, options: Options, C: int, dtype: Any, *, chunk: int = _CHUNK
+        self, rule: str, options: Options, C: int, dtype: Any, *, chunk: int = CHUNK
     ) -> None:
         self.rule, self.options = rule, options
         self.C, self.k, self.dtype = C, (C - 1) // 2, np.dtype(dtype)
@@ -92,7 +92,7 @@ class RowPooler:
         self._rows = R
         if self.rule in {"trim", "sym", "gated", "tukey"}:
             self._d, self._w = np.empty((2, self.C, R), dtype=self.dtype)
-            self._far = np.empty((self.C, R), dtype=bool)
+            self._far = np.zeros((self.C, R), dtype=bool)
             self._mad, self._a, self._b = np.empty((3, R), dtype=self.dtype)
             self._count: np.ndarray = np.empty(R, dtype=np.uint8 if self.C < 256 else np.int64)
 
@@ -100,20 +100,22 @@ class RowPooler:
     def _turn(self, S: np.ndarray) -> np.ndarray:
         """Sort rows, turn them to columns about their medians, find MAD; give the medians."""
         d, reach = self._d, self._w[: self.C - self.k]
-        S.sort(axis=1)
+        _ordered(S).sort(axis=1)
         m = S[:, self.k].copy()
         np.subtract(S.T, m, out=d)
         np.negative(d[: self.C - self.k], out=reach)
         np.maximum(reach, d[self.k :], out=reach)
         np.minimum.reduce(reach, axis=0, out=self._mad)
         self._mad += self.dtype.type(self.options["eps"])
-        np.abs(d, out=self._w)
         return m
 
     def _gate(self) -> np.ndarray:
-        """Count outliers and give ``kappa / MAD``; the distances are in ``_w``."""
+        """Count outliers and give ``kappa / MAD``."""
+        d, k = self._d, self.k
         np.multiply(self._mad, self.dtype.type(self.options["lam"]), out=self._a)
-        np.greater(self._w, self._a, out=self._far)
+        np.greater(d[k + 1 :], self._a, out=self._far[k + 1 :])  # the median itself is none
+        np.negative(self._a, out=self._a)
+        np.less(d[:k], self._a, out=self._far[:k])
         np.add.reduce(self._far.view(np.uint8), axis=0, dtype=self._count.dtype, out=self._count)
         self._slopes.take(self._count, out=self._b, mode="clip")
         np.divide(self._b, self._mad, out=self._a)
@@ -137,13 +139,16 @@ class RowPooler:
         m = self._turn(S)
         slope = self._gate()
         slope *= self.dtype.type(-self.options["slope"])
+        np.abs(self._d, out=self._w)
         self._w *= slope
         torch.from_numpy(self._w).sigmoid_()
         self._average(m, out)
 
     def _gated(self, S: np.ndarray, out: np.ndarray) -> None:
         m = self._turn(S)
-        self._w *= np.negative(self._gate())
+        slope = np.negative(self._gate())
+        np.abs(self._d, out=self._w)
+        self._w *= slope
         self._b *= self.dtype.type(self.options["lam"])  # kappa, left there by _gate
         self._w += self._b
         torch.from_numpy(self._w).sigmoid_()
@@ -152,7 +157,7 @@ class RowPooler:
     def _tukey(self, S: np.ndarray, out: np.ndarray) -> None:
         m = self._turn(S)
         self._mad *= self.dtype.type(self.options["cutoff"])
-        self._w /= self._mad
+        np.divide(self._d, self._mad, out=self._w)
         np.multiply(self._w, self._w, out=self._w)
         np.subtract(1, self._w, out=self._w)
         np.maximum(self._w, 0, out=self._w)
@@ -167,11 +172,11 @@ class RowPooler:
         np.maximum.reduce(S, axis=1, out=out)
 
     def _median(self, S: np.ndarray, out: np.ndarray) -> None:
-        S.partition(self.k, axis=1)
+        _ordered(S).partition(self.k, axis=1)
         out[:] = S[:, self.k]
 
     def _trimmed_mean(self, S: np.ndarray, out: np.ndarray) -> None:
-        S.sort(axis=1)
+        _ordered(S).sort(axis=1)
         np.matmul(S, self._kept, out=out)
 
     def _lse(self, S: np.ndarray, out: np.ndarray) -> None:
@@ -182,3 +187,12 @@ class RowPooler:
             S /= T
         rows = torch.from_numpy(S).exp_().sum(dim=1).div_(self.C).log_()
         out += T * rows.numpy()
+
+
+def _ordered(S: np.ndarray) -> np.ndarray:
+    """View rows as integers where that keeps their order: they sort a third faster.
+
+    The bits of numbers that are not negative rise with the number, and an
+    integer sort need not look for NaN.
+    """
+    return S.view(f"i{S.itemsize}") if S.min() >= 0 else S

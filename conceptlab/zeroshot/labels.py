@@ -18,7 +18,8 @@ from conceptlab.errors import InputError, unknown_name
 
 def are_images(X: Any) -> bool:
     """Tell images, in any form, from a feature matrix."""
-    if isinstance(X, str | os.PathLike) or hasattr(X, "images") or hasattr(X, "getbands"):
+    # On the type, because an object's images may be read or painted when asked for.
+    if isinstance(X, str | os.PathLike) or hasattr(type(X), "images") or hasattr(X, "getbands"):
         return True
     if hasattr(X, "shape"):
         return len(X.shape) in (3, 4) and not hasattr(X, "toarray")

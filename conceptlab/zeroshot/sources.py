@@ -38,6 +38,8 @@ class ConceptVectors:
         Fingerprint of the encoder.
     concepts : ClassConcepts or None
         The texts with their vectors, where they came from texts.
+    numbered : bool
+        Whether the classes have numbers and no names.
     """
 
     classes: list[str]
@@ -46,6 +48,7 @@ class ConceptVectors:
     offsets: np.ndarray
     space: str | None
     concepts: ClassConcepts | None = None
+    numbered: bool = False
 
 
 def resolve_concepts(concepts: Any, encoder: Any, prompt: str | None) -> ConceptVectors:
@@ -148,7 +151,10 @@ def _from_arrays(concepts: Any) -> ConceptVectors:
     names = [f"{c}: concept {i}" for c, n in zip(classes, counts, strict=True) for i in range(n)]
     texts = [[f"concept {i}" for i in range(n)] for n in counts]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return ConceptVectors(classes, texts, _unit_rows(vectors, names), offsets, None)
+    numbered = not isinstance(concepts, Mapping)
+    return ConceptVectors(
+        classes, texts, _unit_rows(vectors, names), offsets, None, numbered=numbered
+    )
 
 
 def _check_classes(classes: list[str], counts: np.ndarray) -> None:

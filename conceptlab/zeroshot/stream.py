@@ -20,12 +20,13 @@ import numpy as np
 import torch
 
 from conceptlab.arrays import as_numpy
-from conceptlab.zeroshot.fast import RowPooler
+from conceptlab.zeroshot.fast import CHUNK, RowPooler
 from conceptlab.zeroshot.rules import Options, resolve_rule
 
 _GROUP_BYTES = 8 << 20
 _BLOCK_BYTES = 8 << 20
 _TILE_BYTES = 4 << 20
+_THREAD_CHUNK = 32 * 1024  # below this torch does not start threads of its own
 
 
 class Scored(NamedTuple):
@@ -192,6 +193,7 @@ def _score_cpu(
     unit = _unit(as_numpy(X).astype(dtype), settings.scale)
     rule = resolve_rule(settings.rule)[0]
     threads = torch.get_num_threads()
+    chunk = CHUNK if threads == 1 else _THREAD_CHUNK
     with ThreadPoolExecutor(threads) as executor:
         poolers: list[RowPooler] = []
         for members in layout.blocks(settings.block_rows, unit.itemsize):
@@ -202,7 +204,10 @@ def _score_cpu(
             S = np.empty((min(step, len(unit)), C * k), dtype=dtype)
             prior = None if layout.prior is None else layout.prior[where].reshape(k, C)
             if prior is None and (not poolers or poolers[0].C != C):
-                poolers = [RowPooler(rule.name, settings.options, C, dtype) for _ in range(threads)]
+                poolers = [
+                    RowPooler(rule.name, settings.options, C, dtype, chunk=chunk)
+                    for _ in range(threads)
+                ]
             for start in range(0, len(unit), step):
                 part = unit[start : start + step]
                 tile = S[: len(part)]
