@@ -226,7 +226,9 @@ def _code(
     return codes.reshape(*A.shape[:-1], k)
 
 
-def nnls_gram(F: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+def nnls_gram(
+    F: torch.Tensor, gram: torch.Tensor, *, start: torch.Tensor | None = None
+) -> torch.Tensor:
     """Solve min_{x >= 0} 1/2 x G x' - f x' for every row f.
 
     Parameters
@@ -235,13 +237,15 @@ def nnls_gram(F: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
         Linear terms.
     gram : tensor of shape (k, k)
         G, positive semi-definite.
+    start : tensor of shape (m, k), optional
+        A guess; only its support counts.
 
     Returns
     -------
     tensor of shape (m, k)
         float64.
     """
-    return _Solver(_double(gram)).solve(_double(F))[0]
+    return _Solver(_double(gram)).solve(_double(F), start)[0]
 
 
 class CodingModule(torch.nn.Module):
@@ -306,10 +310,12 @@ class _Solver:
         if float(eigenvalues[0]) < 1e-11 * largest:
             self.ridges = [1e-9 * largest, max(1e-13, 1e-15 * len(gram)) * largest]
 
-    def solve(self, F: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def solve(
+        self, F: torch.Tensor, start: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the solutions and their KKT residuals in the unit of f / sqrt(G_jj)."""
         F = torch.where(self.live, F / self.scale, 0)  # a zero row of W gets a zero code
-        start = self._sweep(F)
+        start = self._sweep(F) if start is None else start.to(F)
         step = max(1, _SOLVER_ELEMENTS // F.shape[1] ** 2)
         parts = [self._exact(f, x) for f, x in zip(F.split(step), start.split(step), strict=True)]
         X = torch.cat(parts) if parts else F

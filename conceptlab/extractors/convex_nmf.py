@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from scipy.optimize import nnls as nnls_by_scipy
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
@@ -226,10 +227,22 @@ def _solve_row(
     gradient = A @ miss
     steepest = gradient.topk(min(_NEW_ROWS, len(A)), largest=False).indices
     working = torch.cat([C[j].nonzero()[:, 0], steepest[gradient[steepest] < 0]]).unique()
-    part = A[working].double() if A.device.type != "mps" else A[working].cpu().double()
-    target = (W[j] - miss).to(part)
-    weights = nnls_gram((part @ target)[None], part @ part.mT)[0]
+    part, target = A[working], W[j] - miss
+    if len(working) < A.shape[1]:
+        gram = part @ part.mT
+        weights = nnls_gram((part @ target)[None], gram, start=C[j, working][None])[0]
+    else:  # collinear rows, but few features
+        weights = _lawson_hanson(as_numpy(part), as_numpy(target), as_numpy(C[j, working]))
     if bool((weights > 0).any()):
         C[j] = 0
         C[j, working] = weights.to(C)
         W[j] = C[j, working] @ A[working]
+
+
+def _lawson_hanson(rows: np.ndarray, target: np.ndarray, old: np.ndarray) -> torch.Tensor:
+    """Solve min |c rows - target| over c >= 0 in few dimensions; `old` if that fails."""
+    basis, goal = rows.T.astype(np.float64), target.astype(np.float64)
+    try:
+        return torch.from_numpy(nnls_by_scipy(basis, goal, maxiter=30 * basis.shape[1])[0])
+    except RuntimeError:  # its limit of steps
+        return torch.from_numpy(old)

@@ -152,6 +152,12 @@ class ICAConcepts(ConceptExtractor):
         """
         A = as_numpy(self._check_data(X))
         k = self._check_n_concepts(self.n_concepts, *A.shape)
+        if not np.ptp(A, axis=0).any():
+            raise InputError(
+                "X is constant: all rows are equal, and sources need variance. Give other data, "
+                "or use NMFConcepts, which does not centre.",
+                code="CL-INPUT-RANGE",
+            )
         self.seed_ = draw_seed(self.random_state)
         fitted = FastICA(
             k,

@@ -175,16 +175,18 @@ class _Blocks:
         self._per_row, self._n, self._l2 = per_row, n, l2
         self._blocks: list[NMFStatistics] = []
         self._waiting: list[NMFStatistics] = []
+        self._n_waiting = 0  # batches
         self._filling, self._size, self._next = True, 1, 0
 
     def add(self, batch: NMFStatistics) -> None:
         self._waiting.append(batch)
-        if len(self._waiting) == self._size:
+        self._n_waiting += 1
+        if self._n_waiting == self._size:
             self._close()
         if self._filling and len(self._blocks) > _MAX_BLOCKS:
             *paired, odd = self._blocks
             self._blocks = [a + b for a, b in zip(paired[::2], paired[1::2], strict=True)]
-            self._waiting, self._size = [odd], 2 * self._size
+            self._waiting, self._n_waiting, self._size = [odd], self._size, 2 * self._size
 
     def end_pass(self) -> float:
         """Close the last block and return the squared error over all rows."""
@@ -198,7 +200,7 @@ class _Blocks:
 
     def _close(self) -> None:
         new = sum(self._waiting[1:], start=self._waiting[0])
-        self._waiting = []
+        self._waiting, self._n_waiting = [], 0
         if self._filling:
             self._blocks.append(new)
             self.total = sum(self._blocks[1:], start=self._blocks[0])
