@@ -57,9 +57,9 @@ def _main() -> None:
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         start = _status("VmRSS")
         work()
-        print(_status("VmHWM") - start)
+        sys.stdout.write(f"{_status('VmHWM') - start}\n")
     except OSError:
-        print(float("nan"))
+        sys.stdout.write("nan\n")
 
 
 if __name__ == "__main__":

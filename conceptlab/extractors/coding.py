@@ -83,7 +83,8 @@ def nnls(
     _check_shapes(codes, basis, l2)
     check_finite(codes.detach(), "A")
     check_finite(basis.detach(), "W")
-    return kind.restore(NNLSCoding.apply(codes, basis, float(l2), float(tol), batch_size))
+    found = NNLSCoding.apply(codes, basis, float(l2), float(tol), batch_size)
+    return kind.restore(found + 0.0)  # no negative zeros
 
 
 def kkt_residual(A: Any, U: Any, W: Any, *, l2: float = 0.0) -> Any:

@@ -19,11 +19,10 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.mixing import MixingTest
-from conceptlab.extractors.recursion import Recursion, strongest
+from conceptlab.extractors.recursion import Recursion, earlier_layers, strongest
 from conceptlab.extractors.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.views import ImageViews
 from conceptlab.models import SplitModel
@@ -132,7 +131,7 @@ class CRAFT(BaseEstimator):
     >>> craft = CRAFT(SplitModel(model, at="0"), n_concepts=3, patch_size=16, random_state=0)
     >>> craft.fit(images, target=1).importances_.shape
     (3,)
-    >>> craft.transform(images).shape
+    >>> tuple(craft.transform(images).shape)
     (12, 3)
     """
 
@@ -366,39 +365,18 @@ class CRAFT(BaseEstimator):
         Explanation
             With ``plot()``, ``to_frame()``, an HTML view and ``save()``.
         """
-        from conceptlab.explanation import Explanation
+        from conceptlab.extractors.craft_explanation import explain_craft
 
         check_is_fitted(self, "extractor_")
-        views = ImageViews.of(images, self.split, self.batch_size)
-        U, logits = views.coefficients(self.extractor_, progress=progress)
-        target_of = views.check_target(target, logits)
-        importance = self._importance(
-            views, self.split, self.extractor_, target_of, progress, known=(U, logits)
-        )
-        source = views if patch_images is None else ImageViews.of(patch_images, self.split)
-        pooled = U.mean(axis=tuple(range(1, U.ndim - 1))) if U.ndim > 2 else U
-        shown = views.pictures(n_maps)
-        pictures, located = np.empty((0, 3, 1, 1), np.float32), None
-        if len(shown):
-            batch = views.inputs[torch.from_numpy(shown)]
-            pictures = as_numpy(batch)
-            if maps is not None:
-                located = as_numpy(self.maps(batch, method=maps, progress=progress))
-        return Explanation(
-            names=list(self.concept_names_),
-            importance=importance,
-            images=pictures,
-            shown=shown,
-            coefficients=pooled,
-            maps=located,
-            patches=[
-                source.crops(self.patches_[root.patches[:n_patches]]) for root in self.tree_.roots
-            ],
-            logits=logits,
-            target=target_of,
-            class_names=self.split.class_names,
-            tree=self.tree_,
-            settings=self._provenance(maps),
+        return explain_craft(
+            self,
+            images,
+            target=target,
+            maps=maps,
+            n_maps=n_maps,
+            n_patches=n_patches,
+            patch_images=patch_images,
+            progress=progress,
         )
 
     def rename(self, names: Sequence[str]) -> CRAFT:
@@ -550,7 +528,11 @@ class CRAFT(BaseEstimator):
             self._recurse(views, roots, target)
 
     def _recurse(self, views: ImageViews, roots: list[ConceptNode], target: np.ndarray) -> None:
-        layers = list(self.layers) if self.layers is not None else self._earlier_layers(views)
+        layers = (
+            list(self.layers)
+            if self.layers is not None
+            else earlier_layers(self.split, views.model_input(1))
+        )
         splits = {layer: self.split.at_layer(layer) for layer in layers[: self.depth]}
 
         def importance_at(
@@ -585,21 +567,6 @@ class CRAFT(BaseEstimator):
         named = {f"concept {int(i)}" for i in self.split_when}
         return lambda node, test: node.name in named
 
-    def _earlier_layers(self, views: ImageViews) -> list[str]:
-        """Take the blocks before the cut that have positions, the latest first."""
-        table = SplitModel.suggest(self.split.model, views.model_input(1), output=self.split.output)
-        names = list(table["name"])
-        if self.split.layer not in names:
-            return []
-        place = names.index(self.split.layer)
-        depth_of_name = self.split.layer.count(".")
-        width = table["shape"].map(len)
-        return [
-            name
-            for name, rank in zip(names[:place][::-1], width[:place][::-1], strict=True)
-            if name.count(".") == depth_of_name and rank == width[place]
-        ]
-
     def _importance(
         self,
         views: ImageViews,
@@ -616,18 +583,3 @@ class CRAFT(BaseEstimator):
         estimator.set_params(random_state=getattr(self, "seed_", 0))
         head = HeadOnCoefficients.from_extractor(split, extractor)
         return estimator(head, U, target=views.check_target(target, logits), progress=progress)
-
-    def _provenance(self, maps: str | None) -> dict[str, Any]:
-        from conceptlab.provenance import provenance
-
-        return provenance(
-            layer=self.split.layer,
-            model=type(self.split.model).__name__,
-            fingerprint=self.split.fingerprint,
-            n_concepts=len(self.components_),
-            patches=self.patches,
-            patch_size=self.patch_size,
-            extractor=type(self.extractor_).__name__,
-            maps=maps,
-            seed=self.seed_,
-        )

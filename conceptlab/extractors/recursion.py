@@ -9,10 +9,11 @@ and the new concepts become its children.
 
 from __future__ import annotations
 
-__all__ = ["Recursion", "strongest"]
+__all__ = ["Recursion", "earlier_layers", "strongest"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
@@ -20,6 +21,7 @@ from sklearn.base import clone
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.mixing import MixingTest, mixing_test
 from conceptlab.extractors.tree import ConceptNode
+from conceptlab.models import SplitModel
 from conceptlab.seeds import draw_seed
 
 _MIN_PATCHES = 12
@@ -48,6 +50,34 @@ def strongest(coefficients: np.ndarray, quantile: float, limit: int) -> np.ndarr
     positive = int((coefficients > 0).sum())
     above = int((coefficients > np.quantile(coefficients, quantile)).sum())
     return order[: min(limit, positive, max(above, _MIN_PATCHES))].astype(np.int64)
+
+
+def earlier_layers(split: SplitModel, example: Any) -> list[str]:
+    """Name the blocks before the cut that have positions too, the latest first.
+
+    Parameters
+    ----------
+    split : SplitModel
+        The model, cut.
+    example : tensor or mapping of tensors
+        One input as the bare model takes it.
+
+    Returns
+    -------
+    list of str
+        Layers of the same depth of naming as the cut; empty where there is none.
+    """
+    table = SplitModel.suggest(split.model, example, output=split.output)
+    names = list(table["name"])
+    if split.layer not in names:
+        return []
+    place = names.index(split.layer)
+    axes = [len(shape) for shape in table["shape"]]
+    return [
+        name
+        for name, count in zip(names[:place][::-1], axes[:place][::-1], strict=True)
+        if name.count(".") == split.layer.count(".") and count == axes[place]
+    ]
 
 
 @dataclass

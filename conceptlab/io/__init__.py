@@ -1,1 +1,3 @@
 """Safe files and self-contained HTML."""
+
+__all__: list[str] = []
