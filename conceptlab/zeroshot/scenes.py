@@ -15,7 +15,7 @@ from conceptlab.errors import InputError, unknown_name
 from conceptlab.seeds import RandomState, numpy_generator
 from conceptlab.vocabulary import ClassConcepts
 
-Outliers = Literal["absent", "other"]
+Outliers = Literal["absent", "other", "rival"]
 _FRAMES = ("a photo of {}", "a picture of {}", "an image of {}", "there is {}", "this is {}", "{}")
 # Which of colour, texture and shape a sentence names: every choice but none.
 _CHOICES = tuple(c for c in itertools.product((True, False), repeat=3) if any(c))
@@ -37,9 +37,10 @@ def scene_concepts(
         The classes.
     n_concepts : int
         Sentences for each class, at most 42, all different.
-    outliers : {"absent", "other"}, optional
+    outliers : {"absent", "other", "rival"}, optional
         What false sentences name: a colour, a texture and a shape that the
-        class has not, or the signature of another of the classes.
+        class has not; the signature of another class, each of any; or that of
+        one and the same other class, the next in the list.
     rate : float
         Probability of each sentence to be false, so that classes differ in how
         many they have.
@@ -60,10 +61,14 @@ def scene_concepts(
     --------
     >>> made = scene_concepts(n_concepts=3, random_state=0)
     >>> made["arvo"]
-    ['an image of a striped circle', 'this is a red circle', 'a photo of a red circle']
+    ['an image of a striped object', 'a photo of a red object', 'this is a red striped circle']
     """
-    if outliers is not None and outliers not in ("absent", "other"):
-        raise unknown_name("kind of outlier", outliers, ["absent", "other"])
+    if outliers is not None and outliers not in ("absent", "other", "rival"):
+        raise unknown_name("kind of outlier", outliers, ["absent", "other", "rival"])
+    if len({s.signature for s in species}) < max(2, len(species)):
+        raise InputError(
+            "species must be at least two, with different signatures.", code="CL-INPUT-FEW"
+        )
     limit = len(_FRAMES) * len(_CHOICES)
     if not 1 <= n_concepts <= limit or not 0 <= rate <= 1:
         raise InputError(
@@ -93,6 +98,8 @@ def _false(
     outliers: Outliers | None,
     rng: np.random.Generator,
 ) -> tuple[str, ...]:
+    if outliers == "rival":
+        return signatures[(signatures.index(own) + 1) % len(signatures)]
     if outliers == "other":
         others = [s for s in signatures if s != own]
         return others[int(rng.integers(len(others)))]
