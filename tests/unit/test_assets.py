@@ -176,8 +176,6 @@ def test_training_is_deterministic(global_state_untouched):
     pairs = [
         train_encoder.train(seed=3, look_steps=2, steps=2, batch=8, quiet=True)[0] for _ in range(2)
     ]
-        train_encoder.train(seed=3, look_steps=2, steps=2, batch=8, quiet=True)[0] for _ in range(2)
-    ]
     assert all(
         torch.equal(a, b) for a, b in zip(*(m.state_dict().values() for m in pairs), strict=True)
     )
