@@ -135,6 +135,8 @@ class CRAFT(BaseEstimator):
     (12, 3)
     """
 
+    tree_: ConceptTree
+
     def __init__(
         self,
         split: SplitModel,
@@ -382,14 +384,13 @@ class CRAFT(BaseEstimator):
     def rename(self, names: Sequence[str]) -> CRAFT:
         """Give the concepts names, in the order of ``components_``; returns the estimator."""
         check_is_fitted(self, "extractor_")
-        tree: ConceptTree = self.tree_
         names = [str(name) for name in names]
         if len(names) != len(self.components_) or len(set(names)) != len(names):
             raise InputError(
                 f"rename needs {len(self.components_)} different names, got {names[:5]}.",
                 code="CL-INPUT-NAMES",
             )
-        for root, name in zip(tree.roots, names, strict=True):
+        for root, name in zip(self.tree_.roots, names, strict=True):
             for node in root.walk():
                 node.name = name + node.name[len(root.name) :] if node is not root else node.name
             root.name = name
