@@ -51,7 +51,23 @@ class Row:
 
 @dataclass
 class BenchResult:
-    """All rows of one benchmark with what it needs to be run again."""
+    """All rows of one benchmark with what it needs to be run again.
+
+    Attributes
+    ----------
+    name : str
+        Name of the benchmark.
+    rows : list of Row
+        What was measured.
+    seed : int
+        Seed of everything random in it.
+    settings : dict
+        Sizes of the problem.
+    provenance : dict
+        Versions and machine; filled in by the command line.
+    seconds : float
+        Wall time of the whole; filled in by the command line.
+    """
 
     name: str
     rows: list[Row]

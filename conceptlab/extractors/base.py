@@ -246,6 +246,8 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         kind = cls.__name__
         if cls is ConceptExtractor:
             kind = _kind_of(Path(path), kind)
+            if kind not in kinds:  # the package's own are imported on first use
+                kinds |= _own_kinds()
             if kind not in kinds:
                 raise CheckpointError(
                     f"{path} holds a {kind!r}, which is no extractor. Load it with that class.",
@@ -362,6 +364,17 @@ def _subclasses(cls: type[ConceptExtractor]) -> list[type[Any]]:
     for child in cls.__subclasses__():
         found += _subclasses(child)
     return found
+
+
+def _own_kinds() -> dict[str, type[Any]]:
+    import conceptlab.extractors as home
+
+    found = {name: getattr(home, name) for name in home.__all__}
+    return {
+        name: kind
+        for name, kind in found.items()
+        if isinstance(kind, type) and issubclass(kind, ConceptExtractor)
+    }
 
 
 def _kind_of(path: Path, default: str) -> str:

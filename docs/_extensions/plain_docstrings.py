@@ -1,6 +1,7 @@
-"""Let docstrings write shapes and norms plainly: ``(n, *positions, k)`` and ``|w|^2``.
+"""Let docstrings write plainly: ``(n, *positions, k)``, ``|w|^2``, fitted names as in ``n_iter_``.
 
-In reStructuredText a star opens emphasis and a bar a substitution. Docstrings are read in
+In reStructuredText a star opens emphasis, a bar a substitution, and a word that ends in an
+underscore is a link. Docstrings are read in
 terminals more than on pages, so the escapes are added here and not there.
 """
 
@@ -9,6 +10,7 @@ from typing import Any
 
 _LITERAL = re.compile(r"(``.+?``|`.+?`)")
 _EMPHASIS = re.compile(r"(\*{1,2}[^*\s](?:[^*]*[^*\s])?\*{1,2}(?!\w))")
+_HEADING = re.compile(r"^\s*\*{0,2}\w+(, \*{0,2}\w+)*( :.*)?$")
 
 
 def escape(line: str) -> str:
@@ -18,6 +20,8 @@ def escape(line: str) -> str:
         pieces = _EMPHASIS.split(parts[place])
         pieces[::2] = [re.sub(r"(?<!\\)\*", r"\\*", piece) for piece in pieces[::2]]
         parts[place] = re.sub(r"(?<!\\)\|", r"\\|", "".join(pieces))
+        if not _HEADING.match(line):  # numpydoc reads names of parameters itself
+            parts[place] = re.sub(r"(?<=\w)_(?![\w`])", r"\\_", parts[place])
     return "".join(parts)
 
 

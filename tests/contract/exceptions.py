@@ -13,13 +13,14 @@ DOCSTRINGS: dict[str, str] = {}
 
 PRINTS = {
     "conceptlab/bench/__main__.py": "prints the table of a benchmark",
+    "conceptlab/bench/_memory.py": "a process of its own; prints the figure that its parent reads",
     "conceptlab/assets/training.py": "prints how a training that takes minutes goes on",
 }
 """Files that may print."""
 
 NO_ALL = {
     "conceptlab/__main__.py": "runs the command line; nothing to import",
-    "attribution/__init__.py": "names are imported from its modules",
+    "attribution/bench/__init__.py": "a folder of benchmarks, found by name",
     "bottlenecks/__init__.py": "empty until the package is built",
     "unlearning/__init__.py": "empty until the package is built",
     "conceptlab/bench/__main__.py": "runs a benchmark; nothing to import",

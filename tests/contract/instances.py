@@ -19,6 +19,7 @@ FEATURE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "KMeansConcepts": [{"n_concepts": 2, "random_state": 0}],
     "RandomConcepts": [{"n_concepts": 2, "random_state": 0}],
     "BankScorer": [{}],
+    "BayesianZeroShot": [{}],
 }
 """Estimators that take a feature matrix, and the parameters to test them with."""
 
