@@ -75,7 +75,7 @@ def evidence_bars(
     ax.set_yticks(places, labels, fontsize=9)
     ax.set_ylim(place + 0.6, 0.8)
     ax.margins(x=0.08)
-    ax.set_xlabel("evidence over the mean class, in logits (hatched: outlier)")
+    ax.set_xlabel("evidence in logits (hatched: outlier)")
     ax.set_title(
         f"log-odds of the winner {explanation.log_odds[image]:.2f}", fontsize=9, loc="right",
         color="#555555",
@@ -133,7 +133,7 @@ def posterior_bars(
     colors = [concept_color(int(c)) for c in order]
     ax.barh(places, values[order], height=0.72, color=colors, edgecolor="white")
     ax.set_yticks(places, [shorten(names[c], 34) for c in order], fontsize=9)
-    ax.set_xlim(0, 1)
+    ax.set_xlim(0, min(1.0, 1.15 * float(values[order[0]])))
     label = shorten(explanation.class_names[explanation.columns[image, role]])
     ax.set_xlabel(f"posterior of the concept, given {label}")
     open_frame(ax)

@@ -284,7 +284,7 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
                 values = part.scores.cpu().numpy() if is_tensor(part.scores) else part.scores
                 if scores is None:
                     scores = np.empty((rows.stop - start, len(self.classes_)), values.dtype)
-                scores[part.rows, part.columns] = values
+                scores[part.rows, part.place] = values
             yield rows, scores
 
     # -- what it says ---------------------------------------------------------------
@@ -312,8 +312,7 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
                 out = part.scores.new_empty(shape)
             elif out is None:
                 out = np.empty(shape, dtype=part.scores.dtype)
-            columns = torch.from_numpy(part.columns) if is_tensor(out) else part.columns
-            out[part.rows, columns] = part.scores
+            out[part.rows, part.place] = part.scores
         return out
 
     def _logits(self, X: Any) -> Any:

@@ -62,7 +62,7 @@ class RowPooler:
             with np.errstate(divide="ignore"):
                 slopes = np.log((C - counts) / counts)
             self._slopes: np.ndarray = slopes.clip(*options["kappa"]).astype(self.dtype)
-        self._buffers(self.step)
+        self._rows = self._room = 0
 
     def __call__(self, S: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Pool rows.
@@ -88,13 +88,22 @@ class RowPooler:
         return out
 
     def _buffers(self, R: int) -> None:
-        """Make room for R rows; the last chunk of a call may be shorter than the others."""
+        """Shape the buffers for R rows; the last chunk of a call may have fewer than the others."""
+        if self.rule not in {"trim", "sym", "gated", "tukey"}:
+            return
+        if self._room < R:
+            size, self._room = self.C * R, R
+            self._numbers = np.empty((2, size), dtype=self.dtype)
+            self._flags = np.empty(size, dtype=bool)
+            self._lines = np.empty((3, R), dtype=self.dtype)
+            self._counts = np.empty(R, dtype=np.uint8 if self.C < 256 else np.int64)
         self._rows = R
-        if self.rule in {"trim", "sym", "gated", "tukey"}:
-            self._d, self._w = np.empty((2, self.C, R), dtype=self.dtype)
-            self._far = np.zeros((self.C, R), dtype=bool)
-            self._mad, self._a, self._b = np.empty((3, R), dtype=self.dtype)
-            self._count: np.ndarray = np.empty(R, dtype=np.uint8 if self.C < 256 else np.int64)
+        shape = (self.C, R)
+        self._d, self._w = (part[: self.C * R].reshape(shape) for part in self._numbers)
+        self._far = self._flags[: self.C * R].reshape(shape)
+        self._far[self.k] = False  # the median itself is no outlier
+        self._mad, self._a, self._b = (line[:R] for line in self._lines)
+        self._count: np.ndarray = self._counts[:R]
 
     # -- location and scale by the sorted row -------------------------------------
     def _turn(self, S: np.ndarray) -> np.ndarray:
@@ -113,7 +122,7 @@ class RowPooler:
         """Count outliers and give ``kappa / MAD``."""
         d, k = self._d, self.k
         np.multiply(self._mad, self.dtype.type(self.options["lam"]), out=self._a)
-        np.greater(d[k + 1 :], self._a, out=self._far[k + 1 :])  # the median itself is none
+        np.greater(d[k + 1 :], self._a, out=self._far[k + 1 :])
         np.negative(self._a, out=self._a)
         np.less(d[:k], self._a, out=self._far[:k])
         np.add.reduce(self._far.view(np.uint8), axis=0, dtype=self._count.dtype, out=self._count)

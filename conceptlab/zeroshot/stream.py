@@ -36,6 +36,14 @@ class Scored(NamedTuple):
     columns: np.ndarray
     scores: Any
 
+    @property
+    def place(self) -> Any:
+        """The columns as an index: a slice where they follow on, which is quicker."""
+        first, last = int(self.columns[0]), int(self.columns[-1])
+        if last - first + 1 == len(self.columns):  # they rise
+            return slice(first, last + 1)
+        return torch.from_numpy(self.columns) if torch.is_tensor(self.scores) else self.columns
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -23,7 +23,10 @@ from conceptlab.vocabulary import ClassConcepts, filter_margins, from_random_wor
 from conceptlab.zeroshot import RULES, BayesianZeroShot, calibration_error
 from conceptlab.zeroshot.scenes import scene_concepts
 
-PLANTED = [(None, 0.0), ("absent", 0.2), ("absent", 0.45), ("other", 0.2), ("other", 0.45)]
+PLANTED = [
+    (None, 0.0),
+    *((kind, rate) for kind in ("absent", "other", "rival") for rate in (0.2, 0.45)),
+]
 LABELS = {"trim": "CGBC (`trim`)", "mean": "DCLIP-style (`mean`)",
           "mean_embedding": "CuPL-style (`mean_embedding`)"}  # fmt: skip
 
@@ -133,7 +136,8 @@ def main(arguments=None):
         f"{options.species} species, {options.concepts} sentences each, {options.images} test "
         f"images with one object; {options.seeds} seeds. Temperatures are fitted on as many "
         "validation images. *Absent* outliers name what the class has not, *other* ones describe "
-        "another class; each sentence is replaced with the given probability.\n",
+        "another class, each any, and *rival* ones one and the same other class; each sentence "
+        "is replaced with the given probability.\n",
     ]
     for known in (False, True):
         figures = [

@@ -168,7 +168,7 @@ def test_mean_embedding_is_the_usual_zero_shot_head():
 
 
 def test_lse_is_bayes_over_classes_and_concepts():
-    X, y, P = planted(n=40)
+    X, _, P = planted(n=40)
     rng = np.random.default_rng(1)
     prior, weights = rng.dirichlet(np.ones(6)), rng.random(6 * 9)
     model = BayesianZeroShot(
