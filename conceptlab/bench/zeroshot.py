@@ -10,6 +10,7 @@ from __future__ import annotations
 
 __all__ = ["broadcast_trim", "run"]
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -75,7 +76,7 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
     }
     for rule in RULES:
         model = BayesianZeroShot(P, rule=rule, scale=100.0, device="cpu").fit()
-        jobs[rule] = lambda model=model: model.scores(X)
+        jobs[rule] = functools.partial(model.scores, X)
     half = BayesianZeroShot(P.astype(np.float16), scale=100.0, device="cpu").fit()
     jobs["trim, float16 bank"] = lambda: half.scores(X)
     B = 4

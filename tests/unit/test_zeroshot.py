@@ -320,7 +320,7 @@ def test_memory_does_not_grow_with_images_and_classes(with_prior):
         peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
         tracemalloc.stop()
     assert peaks[1] < 24
-    assert peaks[1] < peaks[0] + 4
+    assert peaks[1] < peaks[0] + 8  # the answers themselves are 2 MB larger
 
 
 def test_one_class_of_very_many_concepts_goes_in_pieces():
