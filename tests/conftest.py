@@ -13,7 +13,12 @@ from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
 settings.register_profile(
-    "conceptlab", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
+    # The same examples in every run, so that a change is judged by what it changed.
+    "conceptlab",
+    derandomize=True,
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("conceptlab")
 

@@ -116,7 +116,7 @@ def _split_line(line: str) -> list[str]:
 
 def _clean(line: str) -> str:
     line = _TAG.sub(" ", line).strip()
-    if not line or _MARKER.match(line) or line.startswith("#") or not re.search(r"[^\W\d_]", line):
+    if not line or _MARKER.match(line) or line.startswith("#") or not any(map(str.isalpha, line)):
         return ""
     line = _BULLET.sub("", line).strip()
     bold = _BOLD_HEAD.match(line)
