@@ -115,16 +115,24 @@ class Evaluator:
         -------
         torch.Tensor of shape (q, m), float64
         """
-        if U.ndim > 2 or hasattr(self.fn, "for_image"):
+        positions = U.shape[1:-1]
+        alike = all(
+            U.stride(axis) == 0 or U.shape[axis] == 1 for axis in range(1, 1 + len(positions))
+        )
+        if not alike:
             return torch.stack(
                 [
                     self.masked(U_i, masks[:, order], int(t))
                     for U_i, order, t in zip(U, columns, target, strict=True)
                 ]
             )
+        # One value an image and concept: masks of several images go into one call.
         q, m = len(U), len(masks)
-        rows = (masks[:, columns] * U).transpose(0, 1).reshape(q * m, -1)
-        width = max(rows.shape[1], int(getattr(self.fn, "row_numbers", 0)))
+        single = U[(slice(None), *(0,) * len(positions))]
+        rows = (masks[:, columns] * single).transpose(0, 1).reshape(q * m, -1)
+        rows = rows.reshape(q * m, *(1,) * len(positions), -1).expand(-1, *positions, -1)
+        # What an expanded view decodes to is expanded too, so it takes little memory.
+        width = max(rows.shape[-1], int(getattr(self.fn, "row_numbers", 0)) // 8)
         return self._batched(self.fn, rows, width, target.repeat_interleave(m)).reshape(q, m)
 
     def _batched(

@@ -10,19 +10,21 @@ from typing import Any
 
 _LITERAL = re.compile(r"(``.+?``|`.+?`)")
 _EMPHASIS = re.compile(r"(\*{1,2}[^*\s](?:[^*]*[^*\s])?\*{1,2}(?!\w))")
-_HEADING = re.compile(r"^\s*\*{0,2}\w+(, \*{0,2}\w+)*( :.*)?$")
+# Names of parameters, which numpydoc reads itself, before their types.
+_NAMES = re.compile(r"^\s*\*{0,2}\w+(?:, \*{0,2}\w+)*(?= : |$)")
 
 
 def escape(line: str) -> str:
-    """Escape stars and bars outside literals; emphasis that is closed stays."""
-    parts = _LITERAL.split(line)
+    """Escape stars, bars and last underscores outside literals; emphasis that is closed stays."""
+    names = _NAMES.match(line)
+    start = names.end() if names else 0
+    parts = _LITERAL.split(line[start:])
     for place in range(0, len(parts), 2):
         pieces = _EMPHASIS.split(parts[place])
         pieces[::2] = [re.sub(r"(?<!\\)\*", r"\\*", piece) for piece in pieces[::2]]
-        parts[place] = re.sub(r"(?<!\\)\|", r"\\|", "".join(pieces))
-        if not _HEADING.match(line):  # numpydoc reads names of parameters itself
-            parts[place] = re.sub(r"(?<=\w)_(?![\w`])", r"\\_", parts[place])
-    return "".join(parts)
+        text = re.sub(r"(?<!\\)\|", r"\\|", "".join(pieces))
+        parts[place] = re.sub(r"(?<=\w)_(?![\w`])", r"\\_", text)
+    return line[:start] + "".join(parts)
 
 
 def process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

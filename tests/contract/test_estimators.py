@@ -23,6 +23,8 @@ from instances import (
 from sklearn.base import clone, is_classifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from conceptlab.extractors import ConceptExtractor
+
 FEATURE = feature_estimators()
 EXTRACTORS = extractors()
 TRANSFORMERS = [estimator for estimator in FEATURE if hasattr(estimator, "transform")]
@@ -75,8 +77,16 @@ def test_every_public_estimator_is_under_contract():
     assert len(ALL) > len(FEATURE)
 
 
+def test_extractors_take_scikit_learn_s_checks_in_their_own_suite():
+    """With more settings than here, so they are not run twice."""
+    from test_extractor_contract import extractors as checked
+
+    assert {type(e) for e in EXTRACTORS} <= {type(e) for e in checked()}
+
+
 @parametrize_with_checks(
-    FEATURE, expected_failed_checks=lambda est: SKLEARN_CHECKS.get(name_of(est), {})
+    [e for e in FEATURE if not isinstance(e, ConceptExtractor)],
+    expected_failed_checks=lambda est: SKLEARN_CHECKS.get(name_of(est), {}),
 )
 def test_scikit_learn(estimator, check):
     check(estimator)
