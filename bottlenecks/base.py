@@ -1,0 +1,566 @@
+"""The contract of every classifier that decides through named concepts."""
+
+from __future__ import annotations
+
+__all__ = ["ConceptBottleneck"]
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from bottlenecks import files
+from bottlenecks.explaining import Contributions, weights_frame
+from bottlenecks.intervention import Intervention, InterventionCurve, Subject
+from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
+from conceptlab.errors import InputError, SpaceMismatchError, unknown_name
+from conceptlab.seeds import RandomState
+from conceptlab.zeroshot.labels import checked_labels, label_columns
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+    from conceptlab.bank import ConceptBank
+
+_KINDS = ("weights", "waterfall", "intervention")
+_QUANTILES = (0.05, 0.95)
+
+
+class ConceptBottleneck(ClassifierMixin, BaseEstimator):
+    """Base of the bottlenecks: features X, scores S, activations A, logits A Wᵀ + b.
+
+    X (n, d) holds features of the bank's space and S = ``bank.score(X)``; without a bank the
+    columns of X are the scores. A subclass writes :meth:`_fit_scores`, which sets ``coef_``
+    (K, k) and ``intercept_`` (K,) on the activations, and may replace :meth:`_activations`
+    (by default scores in standard deviations of the fit) and :meth:`_scores`. A part of the
+    logits that goes round the concepts is ``residual_coef_`` (K, d) and
+    ``residual_intercept_`` (K,). Fitted attributes are NumPy arrays or JSON values.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+    concept_names_ : list of k str
+    coef_ : ndarray of shape (K, k), float64
+        Two classes have two rows.
+    intercept_ : ndarray of shape (K,), float64
+    score_mean_, score_scale_ : ndarray of shape (k,), float64
+        Mean and standard deviation of the scores in the fit.
+    activation_range_ : ndarray of shape (k, 2), float64
+        Least and largest activation in the fit.
+    activation_levels_ : ndarray of shape (k, 2), float64
+        What an intervention writes for "absent" and "present".
+    space_ : str or None
+        Fingerprint of the encoder of the features, where it is known.
+    n_features_in_ : int
+    """
+
+    _needs_spread = True
+    """Whether a constant score is an error."""
+
+    bank: ConceptBank | None
+    device: str | torch.device
+    classes_: np.ndarray
+    concept_names_: list[str]
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    n_features_in_: int
+
+    # -- what a subclass writes -----------------------------------------------------
+    def _fit_scores(self, S: torch.Tensor, y: np.ndarray, X: torch.Tensor) -> None:
+        """Set ``coef_`` and ``intercept_``, and all that :meth:`_activations` reads.
+
+        `S` (n, k) are scores, `y` (n,) columns of classes in 0 ... K - 1, `X` (n, d) features.
+        """
+        raise NotImplementedError
+
+    def _activations(self, S: torch.Tensor) -> torch.Tensor:
+        """Turn scores (n, k) into what the head sees, (n, k)."""
+        mean, scale = (torch.from_numpy(v).to(S) for v in (self.score_mean_, self.score_scale_))
+        return (S - mean) / scale
+
+    def _scores(self, X: torch.Tensor) -> torch.Tensor:
+        """Score features (n, d) on the concepts, (n, k)."""
+        return X if self.bank is None else self.bank.score(X)
+
+    def _levels(self, A: np.ndarray) -> np.ndarray:
+        """Choose activations that stand for absent and present, (k, 2), from those of the fit."""
+        return np.quantile(A, _QUANTILES, axis=0).T
+
+    def _uncertainty(self, S: torch.Tensor, A: torch.Tensor) -> np.ndarray:
+        """Tell how undecided each concept is, (n, k), larger for less sure."""
+        low, high = self.activation_levels_.T
+        width = np.where(high > low, high - low, 1.0)
+        undecided: np.ndarray = -np.abs(as_numpy(A).astype(np.float64) - (low + high) / 2) / width
+        return undecided
+
+    # -- fit ----------------------------------------------------------------------
+    def fit(self, X: Any, y: Any = None, *, space: str | None = None) -> Self:
+        """Fit the bottleneck.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Features of the bank's space; concept scores where there is no bank.
+        y : array-like of shape (n,)
+            Classes, at least two.
+        space : str, optional
+            Fingerprint of the encoder that made `X` (``encoder.fingerprint``), to be compared
+            with the bank's.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InputError
+            No labels, one class (``CL-INPUT-FEW``), a constant concept (``CL-INPUT-ZERO``),
+            another width than the bank's vectors (``CL-INPUT-FEATURES``), NaN, parameters out
+            of range.
+        SpaceMismatchError
+            A bank of another encoder.
+        """
+        matrix = check_features(self, X, reset=True)
+        if y is None:
+            raise InputError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None. Give "
+                "the class of every row.",
+                code="CL-INPUT-LABELS",
+            )
+        labels = checked_labels(y, matrix)
+        self._check_bank(space)
+        self.classes_, columns = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError(
+                f"A classifier needs at least two classes, got 1 class: {self.classes_.tolist()}. "
+                "Give rows of another class too.",
+                code="CL-INPUT-FEW",
+            )
+        rows = self._as_rows(matrix)
+        self.concept_names_ = self._names()
+        S = self._scores(rows)
+        self._set_statistics(S)
+        self._fit_scores(S, columns.astype(np.int64), rows)
+        with torch.no_grad():
+            A = as_numpy(self._activations(self._scores(rows))).astype(np.float64)
+        self.activation_range_ = np.stack([A.min(axis=0), A.max(axis=0)], axis=1)
+        self.activation_levels_ = self._levels(A)
+        return self
+
+    def _check_bank(self, space: str | None) -> None:
+        from conceptlab.bank import ConceptBank
+
+        if self.bank is None:
+            self.space_ = space
+            return
+        if not isinstance(self.bank, ConceptBank):
+            raise InputError(
+                f"bank must be a ConceptBank or None, got {type(self.bank).__name__}. Make one "
+                "with ConceptBank.from_texts or ConceptBank.from_examples.",
+                code="CL-INPUT-TYPE",
+            )
+        if self.n_features_in_ != self.bank.n_features:
+            raise InputError(
+                f"X has {self.n_features_in_} features, but the vectors of the bank have length "
+                f"{self.bank.n_features}. Encode with the encoder that the bank was made with.",
+                code="CL-INPUT-FEATURES",
+            )
+        self.bank.check_space(space)
+        self.space_ = space if space is not None else self.bank.space
+
+    def _names(self) -> list[str]:
+        if self.bank is not None:
+            return list(self.bank.names)
+        known = getattr(self, "feature_names_in_", None)
+        if known is not None:
+            return [str(name) for name in known]
+        return [f"concept{i}" for i in range(self.n_features_in_)]
+
+    def _set_statistics(self, S: torch.Tensor) -> None:
+        wide = S.double() if S.device.type != "mps" else S.cpu().double()
+        constant = (wide.amax(dim=0) == wide.amin(dim=0)).cpu().numpy()
+        if self._needs_spread and len(wide) > 1 and constant.any():
+            which = [self.concept_names_[j] for j in np.flatnonzero(constant)]
+            raise InputError(
+                f"{len(which)} concept(s) have the same score in all {len(wide)} rows, so they can "
+                f"tell nothing: {which[:5]}. Leave them out: bank.select(...), or drop the "
+                "columns.",
+                code="CL-INPUT-ZERO",
+            )
+        self.score_mean_ = wide.mean(dim=0).cpu().numpy()
+        scale = wide.std(dim=0, correction=0).cpu().numpy()
+        self.score_scale_ = np.where(scale > 0, scale, 1.0)
+
+    # -- what it says ---------------------------------------------------------------
+    @like_input
+    def predict_concepts(self, X: Any) -> Any:
+        """Give the concept activations, on which ``coef_`` acts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        array of shape (n, k)
+            Columns as in ``concept_names_``; like in, like out.
+        """
+        return self._forward(X)[1]
+
+    @like_input
+    def decision_function(self, X: Any) -> Any:
+        """Give the logits of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        array of shape (n, K)
+            With two classes (n,), the second logit less the first.
+        """
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    @like_input
+    def predict_log_proba(self, X: Any) -> Any:
+        """Give the logarithm of :meth:`predict_proba`, without underflow."""
+        return torch.log_softmax(self._logits(X), dim=1)
+
+    @like_input
+    def predict_proba(self, X: Any) -> Any:
+        """Give the probabilities of the classes, by softmax.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        array of shape (n, K)
+            Rows sum to one; columns as in ``classes_``.
+        """
+        return torch.softmax(self._logits(X), dim=1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Give the most probable class of every row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Of ``classes_``; of equal logits the first class.
+        """
+        # NumPy's argmax takes the first of equal ones on every device.
+        columns = as_numpy(self._logits(X)).argmax(axis=1)
+        return np.asarray(self.classes_[columns])
+
+    def _as_rows(self, matrix: Any) -> torch.Tensor:
+        device = resolve_device(self.device, like=matrix)
+        dtype = torch.float32 if device.type == "mps" else None
+        return as_tensor(matrix, device=device, dtype=dtype)
+
+    def _forward(self, X: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Give features, activations and scores of what a user gave."""
+        check_is_fitted(self)
+        rows = self._as_rows(check_features(self, X, reset=False))
+        with torch.no_grad():
+            S = self._scores(rows)
+            return rows, self._activations(S), S
+
+    def _head(self, A: torch.Tensor) -> torch.Tensor:
+        return A @ torch.from_numpy(self.coef_).to(A).T + torch.from_numpy(self.intercept_).to(A)
+
+    def _residual(self, X: torch.Tensor) -> torch.Tensor | None:
+        """Give the part of the logits that does not go through the concepts, (n, K), or None."""
+        W = getattr(self, "residual_coef_", None)
+        if W is None:
+            return None
+        b = torch.from_numpy(self.residual_intercept_).to(X)
+        return X @ torch.from_numpy(W).to(X).T + b
+
+    def _logits(self, X: Any) -> torch.Tensor:
+        rows, A, _ = self._forward(X)
+        R = self._residual(rows)
+        return self._head(A) if R is None else self._head(A) + R
+
+    # -- which concepts ---------------------------------------------------------------
+    @property
+    def n_concepts_(self) -> int:
+        """Number of concepts."""
+        check_is_fitted(self)
+        return len(self.concept_names_)
+
+    @property
+    def nec_(self) -> float:
+        """Number of effective concepts: the mean number of non-zero weights of a class."""
+        check_is_fitted(self)
+        return float((self.coef_ != 0).sum(axis=1).mean())
+
+    @property
+    def active_concepts_(self) -> list[str]:
+        """Names of the concepts that some class uses."""
+        check_is_fitted(self)
+        used = (self.coef_ != 0).any(axis=0)
+        return [name for name, use in zip(self.concept_names_, used, strict=True) if use]
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Give the non-zero weights, the strongest of each class first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns class, concept, weight.
+        """
+        check_is_fitted(self)
+        return weights_frame(self.coef_, self.concept_names_, self.classes_)
+
+    def check_space(self, encoder: Any) -> None:
+        """Raise an error if features of `encoder` do not fit; unknown spaces pass.
+
+        Parameters
+        ----------
+        encoder : Encoder or str
+            An encoder, or its fingerprint.
+
+        Raises
+        ------
+        SpaceMismatchError
+            Names both fingerprints.
+        """
+        check_is_fitted(self)
+        theirs = getattr(encoder, "fingerprint", encoder)
+        if self.space_ is not None and theirs is not None and theirs != self.space_:
+            raise SpaceMismatchError(
+                f"This model was fitted on features of space {self.space_[:12]}..., but those of "
+                f"{str(theirs)[:12]}... were given. Encode with the encoder of the fit."
+            )
+
+    # -- why, and what if ---------------------------------------------------------------
+    def explain(self, X: Any) -> Contributions:
+        """Take the logits apart by concept.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        Contributions
+            Of concept j to class c: weight times activation; with the bias (and the residual)
+            they add up to the logit.
+        """
+        rows, A, _ = self._forward(X)
+        R = self._residual(rows)
+        return Contributions(
+            activations=as_numpy(A).astype(np.float64),
+            coef=self.coef_,
+            bias=self.intercept_,
+            residual=None if R is None else as_numpy(R).astype(np.float64),
+            concept_names=list(self.concept_names_),
+            classes=self.classes_,
+        )
+
+    def intervene(
+        self,
+        X: Any,
+        values: Mapping[str, Any] | Any,
+        *,
+        policy: Any = "uncertainty",
+        budget: int | None = None,
+        y: Any = None,
+        random_state: RandomState = 0,
+    ) -> Intervention:
+        """Set concepts by hand and see what the classes become.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        values : mapping of str to value, or array of shape (n, k)
+            By concept a number, or one a row, in units of :meth:`predict_concepts`; True and
+            False stand for the levels "present" and "absent" (``activation_levels_``).
+        policy : {"uncertainty", "random", "gain"} or callable
+            In which order a row's concepts are set; see :mod:`bottlenecks.intervention`.
+        budget : int, optional
+            Concepts to set in each row; all that are given by default.
+        y : array-like of shape (n,), optional
+            True classes, for ``policy="gain"`` with hindsight.
+        random_state : optional
+            Of ``policy="random"``.
+
+        Returns
+        -------
+        Intervention
+            Activations and logits before and after, the order, and which values lie outside
+            of what was seen in the fit (``outside``); those are allowed, with a warning.
+
+        Raises
+        ------
+        InputError
+            A concept that is not there, values of another shape, NaN, a budget out of range.
+        """
+        codes = None if y is None else self._codes(y, X)
+        return self._subject(X, values, codes).intervene(policy, budget, random_state)
+
+    def intervention_curve(
+        self,
+        X: Any,
+        C: Any,
+        y: Any,
+        *,
+        policy: Any = "uncertainty",
+        budget: int | None = None,
+        hindsight: bool = False,
+        random_state: RandomState = 0,
+    ) -> InterventionCurve:
+        """Measure accuracy and log-loss while concepts are set to the truth one by one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        C : array of shape (n, k), or mapping of str to array of shape (n,)
+            True concepts. Booleans, or integers 0 and 1, tell absent from present; floats are
+            activations.
+        y : array-like of shape (n,)
+            True classes.
+        policy : {"uncertainty", "random", "gain"} or callable
+            See :meth:`intervene`.
+        budget : int, optional
+            The last point; all concepts by default.
+        hindsight : bool
+            Let ``policy="gain"`` see `y` and `C`, for an upper bound.
+        random_state : optional
+            Of ``policy="random"``.
+
+        Returns
+        -------
+        InterventionCurve
+        """
+        codes = self._codes(y, X)
+        subject = self._subject(X, C, codes if hindsight else None, presence=True)
+        return subject.curve(codes, policy, budget, random_state)
+
+    def _subject(
+        self, X: Any, values: Any, codes: np.ndarray | None, *, presence: bool = False
+    ) -> Subject:
+        rows, A, S = self._forward(X)
+        R = self._residual(rows)
+        logits = self._head(A.double() if A.device.type != "mps" else A)
+        return Subject.of(
+            values,
+            activations=as_numpy(A).astype(np.float64),
+            logits=as_numpy(logits if R is None else logits + R).astype(np.float64),
+            uncertainty=self._uncertainty(S, A),
+            coef=self.coef_,
+            levels=self.activation_levels_,
+            limits=self.activation_range_,
+            concept_names=self.concept_names_,
+            classes=self.classes_,
+            y=codes,
+            presence=presence,
+        )
+
+    def _codes(self, y: Any, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return label_columns(checked_labels(y, X), self.classes_)
+
+    def plot(
+        self,
+        kind: str = "weights",
+        X: Any = None,
+        C: Any = None,
+        y: Any = None,
+        *,
+        sample: int = 0,
+        top: int = 12,
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Draw the weights, one row's reasons, or an intervention curve.
+
+        Parameters
+        ----------
+        kind : {"weights", "waterfall", "intervention"}
+            Class by concept; contributions of one row of `X`; accuracy while concepts `C` are
+            set, for which X, C and y are needed.
+        X : array-like of shape (n, d), optional
+        C : array or mapping, optional
+            See :meth:`intervention_curve`.
+        y : array-like of shape (n,), optional
+        sample : int
+            Row of `X` of the waterfall.
+        top : int
+            Concepts to show.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        if kind not in _KINDS:
+            raise unknown_name("kind of plot", kind, _KINDS)
+        check_is_fitted(self)
+        if kind == "weights":
+            from conceptlab.plot.bottlenecks import weight_map
+
+            return weight_map(self.coef_, self.concept_names_, self.classes_, top=top, ax=ax)
+        needed = {"X": X} if kind == "waterfall" else {"X": X, "C": C, "y": y}
+        missing = [name for name, value in needed.items() if value is None]
+        if missing:
+            raise InputError(
+                f"plot({kind!r}) needs {' and '.join(missing)}.", code="CL-INPUT-EMPTY"
+            )
+        if kind == "waterfall":
+            return self.explain(X).plot(sample, top=top, ax=ax)
+        return self.intervention_curve(X, C, y).plot(ax=ax)
+
+    # -- files ------------------------------------------------------------------------
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write parameters and fitted state to the folder `path`.
+
+        Parameters
+        ----------
+        path : path-like
+            A folder of safetensors and JSON with hashes; no pickle.
+
+        Returns
+        -------
+        pathlib.Path
+            The folder; :meth:`load` gives a model that answers with the same bits.
+        """
+        check_is_fitted(self)
+        return files.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder. ``ConceptBottleneck.load`` reads any bottleneck, a subclass its own.
+
+        Returns
+        -------
+        ConceptBottleneck
+
+        Raises
+        ------
+        CheckpointError
+            Missing, damaged, newer, or another kind of object.
+        """
+        loaded: Self = files.load(cls, path)
+        return loaded
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coef_") and hasattr(self, "classes_")

@@ -1,0 +1,456 @@
+"""Setting concepts by hand: which ones first, what becomes of the classes, and the curve.
+
+A policy orders the concepts of each row. The head is linear, so that setting concept j adds
+``coef[:, j] (new - old)`` to the logits: every step is a rank-one update, and all single
+interventions of all rows are known at once.
+
+- ``"uncertainty"``: the least decided concept first (nearest to the middle of its levels).
+- ``"random"``: any order, another one a row.
+- ``"gain"``: the concept that is expected to make the classes surest: the entropy of the class
+  posterior less its mean over the two levels of the concept, each as probable as the activation
+  is near it. With true classes: the largest fall of the log-loss (an upper bound, since it reads
+  the answer). Chosen anew after each step.
+- a callable from :class:`PolicyState` to priorities (n, k), the largest first; called at each
+  step.
+
+References
+----------
+Koh et al., Concept Bottleneck Models, ICML 2020, section 4.3.
+Shin et al., A Closer Look at the Intervention Procedure of Concept Bottleneck Models, ICML 2023,
+section 3.1 (uncertainty of concepts, expected change of the target).
+"""
+
+from __future__ import annotations
+
+__all__ = ["POLICIES", "Intervention", "InterventionCurve", "PolicyState"]
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+
+from conceptlab.arrays import as_numpy
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.seeds import RandomState, numpy_generator
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+_CELLS = 1 << 22  # numbers at a time while all single interventions are weighed: 32 MB
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyState:
+    """What a policy may read before it chooses the next concept of every row.
+
+    Attributes
+    ----------
+    step : int
+        How many concepts were set.
+    activations : ndarray of shape (n, k)
+        As they are now.
+    values : ndarray of shape (n, k)
+        What concepts would be set to; NaN where no value is given.
+    remaining : ndarray of shape (n, k), bool
+        Concepts that may still be set.
+    logits : ndarray of shape (n, K)
+        As they are now.
+    uncertainty : ndarray of shape (n, k)
+        How undecided the model was on each concept; larger for less sure.
+    coef : ndarray of shape (K, k)
+    levels : ndarray of shape (k, 2)
+        Activations that stand for absent and present.
+    y : ndarray of shape (n,), int64, or None
+        Columns of the true classes, where they may be read.
+    rng : numpy.random.Generator
+    """
+
+    step: int
+    activations: np.ndarray
+    values: np.ndarray
+    remaining: np.ndarray
+    logits: np.ndarray
+    uncertainty: np.ndarray
+    coef: np.ndarray
+    levels: np.ndarray
+    y: np.ndarray | None
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True, eq=False)
+class Intervention:
+    """Logits and activations before and after concepts were set.
+
+    Attributes
+    ----------
+    activations, activations_before : ndarray of shape (n, k), float64
+    logits, logits_before : ndarray of shape (n, K), float64
+    order : ndarray of shape (n, m), int64
+        Columns of the concepts in the order in which they were set; -1 for none.
+    outside : ndarray of shape (n, k), bool
+        Set to a value beyond those of the fit.
+    concept_names : list of k str
+    classes : ndarray of shape (K,)
+    """
+
+    activations: np.ndarray
+    activations_before: np.ndarray
+    logits: np.ndarray
+    logits_before: np.ndarray
+    order: np.ndarray
+    outside: np.ndarray
+    concept_names: list[str]
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __repr__(self) -> str:
+        changed = int(self.changed.sum())
+        return (
+            f"Intervention({len(self)} rows, {self.order.shape[1]} concepts set in each, "
+            f"{changed} classes changed)"
+        )
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Classes after, (n,)."""
+        return np.asarray(self.classes[self.logits.argmax(axis=1)])
+
+    @property
+    def predicted_before(self) -> np.ndarray:
+        """Classes before, (n,)."""
+        return np.asarray(self.classes[self.logits_before.argmax(axis=1)])
+
+    @property
+    def changed(self) -> np.ndarray:
+        """Whether the class is another one now, (n,) bool."""
+        different: np.ndarray = self.logits.argmax(axis=1) != self.logits_before.argmax(axis=1)
+        return different
+
+    @property
+    def proba(self) -> np.ndarray:
+        """Probabilities of the classes after, (n, K)."""
+        return np.asarray(softmax(self.logits, axis=1))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Give a row for every concept that was set, in order.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns sample, step, concept, before, after, outside, class before, class after.
+        """
+        import pandas
+
+        rows, steps = np.nonzero(self.order >= 0)
+        j = self.order[rows, steps]
+        return pandas.DataFrame(
+            {
+                "sample": rows,
+                "step": steps + 1,
+                "concept": np.array(self.concept_names, dtype=object)[j],
+                "before": self.activations_before[rows, j],
+                "after": self.activations[rows, j],
+                "outside": self.outside[rows, j],
+                "class before": self.predicted_before[rows],
+                "class after": self.predicted[rows],
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        from conceptlab.io.html import escape, table
+
+        frame = self.to_frame()
+        more = f"<p>and {len(frame) - 20} more</p>" if len(frame) > 20 else ""
+        rows = frame.head(20).itertuples(index=False, name=None)
+        return f"<div><p>{escape(repr(self))}</p>{table(list(frame.columns), rows)}{more}</div>"
+
+
+@dataclass(frozen=True, eq=False)
+class InterventionCurve:
+    """Accuracy and log-loss after 0, 1, 2, ... concepts were set to the truth.
+
+    Attributes
+    ----------
+    steps : ndarray of shape (m + 1,), int64
+        Concepts set in each row.
+    accuracy, log_loss : ndarray of shape (m + 1,), float64
+    policy : str
+    n_samples : int
+    """
+
+    steps: np.ndarray
+    accuracy: np.ndarray
+    log_loss: np.ndarray
+    policy: str
+    n_samples: int
+
+    def __repr__(self) -> str:
+        first, last = self.accuracy[0], self.accuracy[-1]
+        return (
+            f"InterventionCurve(policy={self.policy!r}, {self.n_samples} rows, accuracy "
+            f"{first:.3f} to {last:.3f} with {self.steps[-1]} concepts)"
+        )
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean accuracy over the curve: one number to compare policies by."""
+        return float(self.accuracy.mean())
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Give columns concepts set, accuracy, log-loss."""
+        import pandas
+
+        return pandas.DataFrame(
+            {"concepts set": self.steps, "accuracy": self.accuracy, "log-loss": self.log_loss}
+        )
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw the accuracy; see ``conceptlab.plot.bottlenecks.intervention_plot``."""
+        from conceptlab.plot.bottlenecks import intervention_plot
+
+        curves = {self.policy: (self.steps, self.accuracy)}
+        return intervention_plot(curves, n_samples=self.n_samples, ax=ax)
+
+
+def _uncertainty(state: PolicyState) -> np.ndarray:
+    return state.uncertainty
+
+
+def _random(state: PolicyState) -> np.ndarray:
+    return state.rng.random(state.activations.shape)
+
+
+def _gain(state: PolicyState) -> np.ndarray:
+    n, k = state.activations.shape
+    gains = np.full((n, k), -np.inf)
+    columns = np.flatnonzero(state.remaining.any(axis=0))
+    per_row = max(1, len(columns) * len(state.coef))
+    for start in range(0, n, max(1, _CELLS // per_row)):
+        part = slice(start, start + max(1, _CELLS // per_row))
+        A, L = state.activations[part][:, columns], state.logits[part]
+        W = state.coef[:, columns].T
+        if state.y is not None:
+            y = state.y[part]
+            new = _moved(L, W, np.nan_to_num(state.values[part][:, columns]) - A)
+            losses = -log_softmax(new, axis=-1)[np.arange(len(A)), :, y]
+            now = -log_softmax(L, axis=-1)[np.arange(len(A)), y]
+            gains[part, columns] = now[:, None] - losses
+            continue
+        low, high = state.levels[columns].T
+        present = np.clip((A - low) / np.where(high > low, high - low, 1.0), 0.02, 0.98)
+        expected = (1 - present) * _entropy(_moved(L, W, low - A))
+        expected += present * _entropy(_moved(L, W, high - A))
+        gains[part, columns] = _entropy(L)[:, None] - expected
+    return gains
+
+
+def _moved(logits: np.ndarray, W: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Give the logits after each single intervention, (n, m, K)."""
+    moved: np.ndarray = logits[:, None, :] + step[:, :, None] * W
+    return moved
+
+
+def _entropy(logits: np.ndarray) -> np.ndarray:
+    log_p = log_softmax(logits, axis=-1)
+    entropy: np.ndarray = -(np.exp(log_p) * log_p).sum(axis=-1)
+    return entropy
+
+
+POLICIES: dict[str, Callable[[PolicyState], np.ndarray]] = {
+    "uncertainty": _uncertainty,
+    "random": _random,
+    "gain": _gain,
+}
+"""Policies by name; see the module."""
+_ANEW = {"gain"}
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Rows, the values that concepts may be set to, and the head: all in NumPy, float64."""
+
+    activations: np.ndarray
+    values: np.ndarray
+    logits: np.ndarray
+    uncertainty: np.ndarray
+    coef: np.ndarray
+    levels: np.ndarray
+    limits: np.ndarray
+    concept_names: list[str]
+    classes: np.ndarray
+    y: np.ndarray | None
+
+    @classmethod
+    def of(
+        cls,
+        given: Any,
+        *,
+        activations: np.ndarray,
+        levels: np.ndarray,
+        concept_names: Sequence[str],
+        presence: bool = False,
+        **facts: Any,
+    ) -> Subject:
+        """Check the values that a user gave, and lay them out as (n, k) with NaN for none."""
+        names = list(concept_names)
+        n, k = activations.shape
+        if isinstance(given, Mapping):
+            values = np.full((n, k), np.nan)
+            for name, value in given.items():
+                if name not in names:
+                    raise unknown_name("concept", name, names)
+                j = names.index(name)
+                column = _numbers(value, f"values[{name!r}]", presence)
+                if column.shape not in ((), (n,)):
+                    raise InputError(
+                        f"values[{name!r}] must be one number or {n}, one for each row, got shape "
+                        f"{column.shape}.",
+                        code="CL-INPUT-SHAPE",
+                    )
+                values[:, j] = _leveled(column, levels[j])
+        else:
+            table = _numbers(given, "values", presence)
+            if table.shape != (n, k):
+                raise InputError(
+                    f"values must be a mapping from concept to value, or an array of shape "
+                    f"{(n, k)} (rows, concepts), got shape {table.shape}.",
+                    code="CL-INPUT-SHAPE",
+                )
+            values = _leveled(table, levels)
+        if np.isnan(values).all():
+            raise InputError("No concept is given a value.", code="CL-INPUT-EMPTY")
+        return cls(
+            activations=activations, values=values, levels=levels, concept_names=names, **facts
+        )
+
+    def intervene(self, policy: Any, budget: int | None, random_state: RandomState) -> Intervention:
+        """Set concepts in the order of `policy`."""
+        A, L = self.activations.copy(), self.logits.copy()
+        order = []
+        for chosen in self._steps(A, L, policy, budget, random_state):
+            order.append(chosen.copy())
+        columns = np.stack(order, axis=1) if order else np.empty((len(A), 0), dtype=np.int64)
+        chosen_mask = np.zeros(A.shape, dtype=bool)
+        rows = np.arange(len(A))[:, None].repeat(columns.shape[1], axis=1)
+        chosen_mask[rows[columns >= 0], columns[columns >= 0]] = True
+        outside = chosen_mask & ((self.limits[:, 0] > A) | (self.limits[:, 1] < A))
+        if outside.any():
+            names = [self.concept_names[j] for j in np.flatnonzero(outside.any(axis=0))]
+            warnings.warn(
+                f"{int(outside.sum())} value(s) lie outside of the activations seen in the fit, "
+                f"for {names[:5]}: the head was never tried there. See activation_range_ and "
+                "Intervention.outside.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return Intervention(
+            A, self.activations, L, self.logits, columns, outside, self.concept_names, self.classes
+        )
+
+    def curve(
+        self, truth: np.ndarray, policy: Any, budget: int | None, random_state: RandomState
+    ) -> InterventionCurve:
+        """Measure after every step."""
+        A, L = self.activations.copy(), self.logits.copy()
+        points = [_measured(L, truth)]
+        points += [_measured(L, truth) for _ in self._steps(A, L, policy, budget, random_state)]
+        accuracy, loss = np.array(points).T
+        name = policy if isinstance(policy, str) else getattr(policy, "__name__", "callable")
+        return InterventionCurve(np.arange(len(points)), accuracy, loss, name, len(truth))
+
+    def _steps(
+        self,
+        A: np.ndarray,
+        L: np.ndarray,
+        policy: Any,
+        budget: int | None,
+        random_state: RandomState,
+    ) -> Iterator[np.ndarray]:
+        """Set one concept of each row at a time, in place; give its column, -1 for none."""
+        rule = _resolved(policy)
+        remaining = ~np.isnan(self.values)
+        limit = int(remaining.sum(axis=1).max())
+        if budget is not None:
+            whole = isinstance(budget, int | np.integer) and not isinstance(budget, bool)
+            if not whole or budget < 0:
+                raise InputError(
+                    f"budget must be a number of concepts, 0 or more, or None, got {budget!r}.",
+                    code="CL-INPUT-RANGE",
+                )
+            limit = min(limit, int(budget))
+        rng = numpy_generator(random_state)
+        anew = callable(policy) or policy in _ANEW
+        rows = np.arange(len(A))
+        for step in range(limit):
+            if anew or step == 0:
+                state = PolicyState(
+                    step, A, self.values, remaining, L, self.uncertainty, self.coef, self.levels,
+                    self.y, rng,
+                )  # fmt: skip
+                priority = np.asarray(rule(state), dtype=np.float64)
+                if priority.shape != A.shape:
+                    raise InputError(
+                        f"The policy gave priorities of shape {priority.shape}; expected "
+                        f"{A.shape}, one for each row and concept.",
+                        code="CL-INPUT-SHAPE",
+                    )
+            open_ = np.where(
+                remaining, np.nan_to_num(priority, nan=-np.inf, neginf=-1e308), -np.inf
+            )
+            chosen = open_.argmax(axis=1)
+            there = remaining[rows, chosen]
+            at, j = rows[there], chosen[there]
+            L[at] += (self.values[at, j] - A[at, j])[:, None] * self.coef.T[j]
+            A[at, j] = self.values[at, j]
+            remaining[at, j] = False
+            yield np.where(there, chosen, -1)
+
+
+def _resolved(policy: Any) -> Callable[[PolicyState], np.ndarray]:
+    if callable(policy):
+        found: Callable[[PolicyState], np.ndarray] = policy
+        return found
+    if not isinstance(policy, str) or policy not in POLICIES:
+        raise unknown_name("policy", policy, POLICIES, hint="Or give a callable.")
+    return POLICIES[policy]
+
+
+def _numbers(value: Any, name: str, presence: bool) -> np.ndarray:
+    array = as_numpy(value)
+    if array.dtype.kind not in "fiub":
+        raise InputError(
+            f"{name} must be numbers or booleans, got {array.dtype}.", code="CL-INPUT-TYPE"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(
+            f"{name} contains NaN or infinity. Leave the concept out of the mapping where its "
+            "value is not known.",
+            code="CL-INPUT-NONFINITE",
+        )
+    if presence and array.dtype.kind in "iu":
+        if not np.isin(array, (0, 1)).all():
+            raise InputError(
+                f"{name} holds integers other than 0 and 1. Give presence (booleans, 0 and 1), or "
+                "activations as floats.",
+                code="CL-INPUT-RANGE",
+            )
+        return np.asarray(array.astype(bool))
+    return array if array.dtype.kind == "b" else array.astype(np.float64)
+
+
+def _leveled(column: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Replace booleans by the levels (2,) or (k, 2)."""
+    if column.dtype.kind != "b":
+        return column
+    return np.where(column, levels[..., 1], levels[..., 0])
+
+
+def _measured(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    hit = float((logits.argmax(axis=1) == truth).mean())
+    return hit, float(-log_softmax(logits, axis=1)[np.arange(len(truth)), truth].mean())
