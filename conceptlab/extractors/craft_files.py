@@ -28,9 +28,8 @@ def save_craft(craft: CRAFT, path: str | os.PathLike[str]) -> Path:
     """Write the fitted parts of `craft`.
 
     The extractor and the importance go to folders of their own inside, each
-    with its own manifest.
+    with its own manifest; all come into place together.
     """
-    folder = Path(path)
     data: dict[str, Any] = {
         "settings": {name: getattr(craft, name) for name in _PLAIN},
         "space": craft.split.fingerprint,
@@ -42,11 +41,10 @@ def save_craft(craft: CRAFT, path: str | os.PathLike[str]) -> Path:
         "has_importance": hasattr(craft, "importance_"),
     }
     tensors = {"patches": craft.patches_, "patch_coefficients": craft.patch_coefficients_}
-    write_bundle(folder, Bundle("CRAFT", data, tensors))
-    craft.extractor_.save(folder / "extractor")
+    parts = {"extractor": craft.extractor_.save}
     if data["has_importance"]:
-        craft.importance_.save(folder / "importance")
-    return folder
+        parts["importance"] = craft.importance_.save
+    return write_bundle(path, Bundle("CRAFT", data, tensors), parts=parts)
 
 
 def load_craft(kind: type[CRAFT], path: str | os.PathLike[str], split: SplitModel) -> CRAFT:

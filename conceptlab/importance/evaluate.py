@@ -16,7 +16,7 @@ from conceptlab.errors import InputError
 
 # Numbers that one batch of masked coefficients (or of what they decode to) may
 # hold: small enough for a CPU's cache to help, large enough to fill a GPU.
-_CPU_NUMBERS, _GPU_NUMBERS = 2**21, 2**27
+_CPU_NUMBERS, _GPU_NUMBERS = 2**22, 2**27
 
 
 def check_coefficients(U: Any) -> torch.Tensor:
@@ -128,7 +128,9 @@ class Evaluator:
             )
         # One value an image and concept: masks of several images go into one call.
         q, m = len(U), len(masks)
-        single = U[(slice(None), *(0,) * len(positions))]
+        single = U
+        for _ in positions:
+            single = single[:, 0]
         rows = (masks[:, columns] * single).transpose(0, 1).reshape(q * m, -1)
         rows = rows.reshape(q * m, *(1,) * len(positions), -1).expand(-1, *positions, -1)
         # What an expanded view decodes to is expanded too, so it takes little memory.

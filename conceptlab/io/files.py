@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,12 @@ class Bundle:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def write_bundle(path: str | os.PathLike[str], bundle: Bundle) -> Path:
+def write_bundle(
+    path: str | os.PathLike[str],
+    bundle: Bundle,
+    *,
+    parts: Mapping[str, Callable[[Path], object]] | None = None,
+) -> Path:
     """Write `bundle` as the folder `path`, replacing an older bundle there.
 
     Parameters
@@ -63,6 +68,10 @@ def write_bundle(path: str | os.PathLike[str], bundle: Bundle) -> Path:
         The folder; its parents are made.
     bundle : Bundle
         What to write.
+    parts : dict of str to callable, optional
+        Objects with bundles of their own: the name of a folder inside this one, and
+        a function that writes a bundle there, such as another object's ``save``.
+        They come into place together with the rest, or not at all.
 
     Returns
     -------
@@ -87,23 +96,29 @@ def write_bundle(path: str | os.PathLike[str], bundle: Bundle) -> Path:
         TENSORS: save_tensors({k: np.ascontiguousarray(v) for k, v in bundle.tensors.items()}),
     }
     for name, content in bundle.files.items():
-        if name != os.path.basename(name) or name in {MANIFEST, DATA, TENSORS, "", ".", ".."}:
-            raise CheckpointError(f"{name!r} is no plain file name.", code="CL-CHECKPOINT-TARGET")
+        _check_plain(name)
         contents[name] = content
-    manifest = {
+    for name in parts or {}:
+        _check_plain(name)
+    manifest: dict[str, Any] = {
         "format": "conceptlab",
         "format_version": FORMAT_VERSION,
         "kind": bundle.kind,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
         "written_by": provenance()["versions"],
     }
-    contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.parent))
     except OSError as error:
         raise _not_writable(target, error) from error
     try:
+        manifest["parts"] = {}
+        for name, write in (parts or {}).items():
+            write(staging / name)
+            content = (staging / name / MANIFEST).read_bytes()
+            manifest["parts"][name] = hashlib.sha256(content).hexdigest()
+        contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
         for name, content in contents.items():
             _write_through(staging / name, content)
         staging.chmod(0o755)
@@ -147,6 +162,10 @@ def read_bundle(path: str | os.PathLike[str], kind: str) -> Bundle:
     if not isinstance(hashes, dict) or not {DATA, TENSORS} <= set(hashes):
         raise CheckpointError(f"{folder / MANIFEST} lists no files. Get the folder again.")
     contents = {name: _read_checked(folder, name, digest) for name, digest in hashes.items()}
+    for name, digest in dict(manifest.get("parts") or {}).items():
+        # What a part holds is checked against its own manifest when it is read.
+        _check_inside(folder, name)
+        _read_checked(folder / name, MANIFEST, digest)
     try:
         data = json.loads(contents.pop(DATA))
         tensors = load_tensors(contents.pop(TENSORS))
@@ -252,12 +271,21 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
     return manifest
 
 
-def _read_checked(folder: Path, name: str, expected: object) -> bytes:
+def _check_plain(name: str) -> None:
+    if name != os.path.basename(name) or name in {MANIFEST, DATA, TENSORS, "", ".", ".."}:
+        raise CheckpointError(f"{name!r} is no plain file name.", code="CL-CHECKPOINT-TARGET")
+
+
+def _check_inside(folder: Path, name: str) -> None:
     if name != os.path.basename(name) or name in {"", ".", ".."}:
         raise CheckpointError(
             f"{folder / MANIFEST} names {name!r}, which lies outside the folder.",
             code="CL-CHECKPOINT-UNSAFE",
         )
+
+
+def _read_checked(folder: Path, name: str, expected: object) -> bytes:
+    _check_inside(folder, name)
     try:
         content = (folder / name).read_bytes()
     except OSError as error:

@@ -140,3 +140,38 @@ def test_nan_in_json_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_bundle(tmp_path / "x", Bundle("Thing", {"x": float("nan")}))
     assert not (tmp_path / "x").exists()
+
+
+def test_parts_come_into_place_together_or_not_at_all(tmp_path):
+    target = tmp_path / "whole"
+
+    def part(number):
+        return lambda path: write_bundle(path, Bundle("Part", {"number": number}))
+
+    write_bundle(target, Bundle("Whole", {"age": 1}), parts={"part": part(1)})
+    assert read_bundle(target / "part", "Part").data == {"number": 1}
+
+    def fails(path):
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_bundle(target, Bundle("Whole", {"age": 2}), parts={"part": part(2), "other": fails})
+    assert read_bundle(target, "Whole").data == {"age": 1}
+    assert read_bundle(target / "part", "Part").data == {"number": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["whole"]
+
+
+def test_a_part_of_another_bundle_is_found(tmp_path):
+    """Each part is sound by itself; only together they are not what was written."""
+    target = tmp_path / "whole"
+    part = {"part": lambda path: write_bundle(path, Bundle("Part", {"number": 1}))}
+    write_bundle(target, Bundle("Whole"), parts=part)
+    write_bundle(target / "part", Bundle("Part", {"number": 2}))
+    with pytest.raises(CheckpointError, match="changed or truncated"):
+        read_bundle(target, "Whole")
+
+
+def test_a_part_needs_a_plain_name(tmp_path):
+    with pytest.raises(CheckpointError, match="no plain file name"):
+        write_bundle(tmp_path / "whole", Bundle("Whole"), parts={"../out": lambda path: None})
+    assert not list(tmp_path.iterdir())
