@@ -1,0 +1,605 @@
+"""What concept outputs tell beyond their concepts: leakage and impurity, with a baseline."""
+
+from __future__ import annotations
+
+__all__ = [
+    "MEASURES",
+    "Leakage",
+    "LeakageScores",
+    "concept_task_leakage",
+    "interconcept_leakage",
+    "measure_leakage",
+    "mutual_information",
+    "niche_impurity",
+    "oracle_impurity",
+]
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy.special import xlogy
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
+from sklearn.neural_network import MLPClassifier
+
+from bottlenecks.measures import as_matrix, as_presence, auc_matrix, check_rows, paired_auc
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.seeds import RandomState, draw_seed, numpy_generator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURES = ("CTL", "ICL", "OIS", "NIS")
+_DISCRETE = 20  # at most so many different values count as categories
+_PROBES = ("linear", "mlp")
+_RIDGE = 1e-3
+
+
+def mutual_information(
+    a: Any, b: Any, *, n_neighbors: int = 3, random_state: RandomState = 0
+) -> float:
+    """Estimate the mutual information of two variables in nats.
+
+    Variables of at most 20 different values are discrete. Two discrete ones
+    are counted (plug-in); otherwise the distances to nearest neighbours tell
+    (Kraskov et al. 2004; Ross 2014 where one is discrete), as in scikit-learn.
+
+    Parameters
+    ----------
+    a, b : array-like of shape (n,)
+        Numbers, or labels of any kind.
+    n_neighbors : int
+        For continuous variables.
+    random_state : optional
+        Of the tiny noise that parts equal values.
+
+    Returns
+    -------
+    float
+        At least 0. The plug-in estimate is too large by about
+        ``(r - 1)(s - 1) / 2n`` for r and s values.
+
+    References
+    ----------
+    Kraskov, Stögbauer and Grassberger, Estimating mutual information, 2004.
+    Ross, Mutual Information between Discrete and Continuous Data Sets, 2014.
+
+    Examples
+    --------
+    >>> round(mutual_information([0, 0, 1, 1], ["x", "x", "y", "y"]), 4)  # one bit
+    0.6931
+    """
+    x, x_codes = _variable(a, "a")
+    y, y_codes = _variable(b, "b")
+    if len(x) != len(y):
+        raise InputError(
+            f"a and b have {len(x)} and {len(y)} values; expected equally many.",
+            code="CL-INPUT-SHAPE",
+        )
+    seed = draw_seed(random_state)
+    if x_codes is not None and y_codes is not None:
+        return _plug_in(_one_hot(x_codes), _one_hot(y_codes))
+    if len(x) <= n_neighbors:
+        raise InputError(
+            f"{n_neighbors} neighbours need more than {len(x)} samples.", code="CL-INPUT-FEW"
+        )
+    if x_codes is None and y_codes is None:
+        return float(
+            mutual_info_regression(x[:, None], y, n_neighbors=n_neighbors, random_state=seed)[0]
+        )
+    continuous, codes = (x, y_codes) if x_codes is None else (y, x_codes)
+    found = mutual_info_classif(
+        continuous[:, None], codes, discrete_features=False, n_neighbors=n_neighbors,
+        random_state=seed,
+    )  # fmt: skip
+    return float(found[0])
+
+
+def concept_task_leakage(
+    activations: Any,
+    concepts: Any,
+    y: Any,
+    *,
+    n_neighbors: int = 3,
+    random_state: RandomState = 0,
+) -> np.ndarray:
+    """Measure what each output tells about the class beyond its concept (CTL).
+
+    ``max(0, I(ĉ_j; y) / H(y) - I(c_j; y) / H(y))`` for every concept j.
+
+    Parameters
+    ----------
+    activations : array-like of shape (n, k)
+        ĉ.
+    concepts : array-like of shape (n, k)
+        c, the true concepts.
+    y : array-like of shape (n,)
+        Classes.
+    n_neighbors, random_state : optional
+        See :func:`mutual_information`.
+
+    Returns
+    -------
+    ndarray of shape (k,), float64
+        The score of the literature is the mean. Zero for ``ĉ = c``.
+
+    References
+    ----------
+    Measuring Leakage in Concept-Based Methods: An Information Theoretic
+    Approach, 2025 (arXiv 2504.14094).
+
+    Examples
+    --------
+    >>> c = np.tile([[0, 1], [1, 0]], (20, 1))
+    >>> concept_task_leakage(c, c, c[:, 0])
+    array([0., 0.])
+    """
+    A, C = _pair(activations, concepts)
+    _, codes = _variable(y, "y", discrete=True)
+    seed = draw_seed(random_state)
+    truth = np.array([mutual_information(c, codes, random_state=seed) for c in C.T])
+    return _task_leakage(A, codes, truth, n_neighbors, seed)
+
+
+def _task_leakage(
+    A: np.ndarray, codes: Any, truth: np.ndarray, n_neighbors: int, seed: int
+) -> np.ndarray:
+    entropy = _plug_in(_one_hot(codes), _one_hot(codes))
+    if entropy <= 0:
+        raise InputError(
+            "All samples are of one class, so there is nothing to tell about it. Take samples of "
+            "at least two classes.",
+            code="CL-INPUT-FEW",
+        )
+    options: dict[str, Any] = {"n_neighbors": n_neighbors, "random_state": seed}
+    found = np.array([mutual_information(a, codes, **options) for a in A.T])
+    return np.maximum(0.0, (found - truth) / entropy)
+
+
+def interconcept_leakage(activations: Any, concepts: Any, *, n_bins: int = 8) -> np.ndarray:
+    """Measure what outputs tell about each other beyond their concepts (ICL).
+
+    ``max(0, J(ĉ_i, ĉ_j) - J(c_i, c_j))`` with the normalised information
+    ``J(a, b) = I(a; b) / sqrt(H(a) H(b))``. The information of a continuous
+    variable with itself is infinite, so such outputs are first cut into bins
+    of equally many samples.
+
+    Parameters
+    ----------
+    activations : array-like of shape (n, k)
+        ĉ.
+    concepts : array-like of shape (n, k)
+        c, the true concepts.
+    n_bins : int
+        For variables of more than 20 values.
+
+    Returns
+    -------
+    ndarray of shape (k, k), float64
+        Symmetric, zeros on the diagonal. The score of the literature is the
+        mean of the entries off the diagonal. Zero for ``ĉ = c``.
+
+    References
+    ----------
+    See :func:`concept_task_leakage`.
+
+    Examples
+    --------
+    >>> c = np.tile([[0, 1], [1, 0], [1, 1]], (20, 1))
+    >>> interconcept_leakage(c, c)
+    array([[0., 0.],
+           [0., 0.]])
+    """
+    A, C = _pair(activations, concepts)
+    if n_bins < 2:
+        raise InputError(f"n_bins must be at least 2, got {n_bins!r}.", code="CL-INPUT-RANGE")
+    return np.maximum(0.0, _pairwise(A, n_bins) - _pairwise(C, n_bins))
+
+
+def oracle_impurity(activations: Any, concepts: Any) -> float:
+    """Measure whether outputs predict other concepts more than concepts do (OIS).
+
+    ``(2 / k) ‖π̂ - π‖_F`` with π̂_ij how well output i ranks samples by concept
+    j, and π_ij how well the true concept i does.
+
+    Parameters
+    ----------
+    activations : array-like of shape (n, k)
+    concepts : array-like of shape (n, k)
+        Of two values each.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 for pure outputs.
+
+    Notes
+    -----
+    Published code trains a network from one number to one bit for every entry
+    and takes its area under the ROC curve. That area does not change under
+    monotone maps, so here it is that of the number itself, either way up.
+
+    References
+    ----------
+    Espinosa Zarlenga et al., Towards Robust Metrics for Concept Representation
+    Evaluation, AAAI 2023, definition 3.2.
+
+    Examples
+    --------
+    >>> c = np.tile([[0, 1], [1, 0], [1, 1], [0, 0]], (5, 1))
+    >>> oracle_impurity(c, c)
+    0.0
+    """
+    A, C = _pair(activations, concepts)
+    present = as_presence(C)
+    gap = _either_way(auc_matrix(A, present)) - _either_way(auc_matrix(present, present))
+    return float(2 / A.shape[1] * np.linalg.norm(gap))
+
+
+def niche_impurity(
+    activations: Any,
+    concepts: Any,
+    *,
+    n_thresholds: int = 20,
+    probe: Literal["linear", "mlp"] = "linear",
+    random_state: RandomState = 0,
+) -> float:
+    """Measure how well a concept is predicted without the outputs that carry it (NIS).
+
+    The niche of concept j at threshold β are the outputs whose correlation with
+    c_j exceeds β in size. A probe learns all concepts from all outputs; then
+    the niche is set to its mean and concept j predicted from the rest. The
+    area under the ROC curve, averaged over concepts, is integrated over β.
+
+    Parameters
+    ----------
+    activations : array-like of shape (n, k)
+    concepts : array-like of shape (n, k)
+        Of two values each.
+    n_thresholds : int
+        β are the middles of so many equal parts of [0, 1].
+    probe : {"linear", "mlp"}
+        Ridge regression in closed form, or a network with one hidden layer of
+        64 as in the published code.
+    random_state : optional
+        Of the split in two halves (fit, measure) and of the network.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0.5 for pure outputs of independent concepts. Published code
+        stops at β = 0.95 and gives those 0.475.
+
+    References
+    ----------
+    See :func:`oracle_impurity`, definition 3.4.
+
+    Examples
+    --------
+    >>> c = np.random.default_rng(0).random((2000, 3)) < 0.5
+    >>> round(niche_impurity(c, c), 1)
+    0.5
+    """
+    A, C = _pair(activations, concepts)
+    if probe not in _PROBES:
+        raise unknown_name("probe", probe, _PROBES)
+    if n_thresholds < 1 or len(A) < 8:
+        raise InputError(
+            f"niche_impurity needs n_thresholds >= 1 and 8 samples, got {n_thresholds} and "
+            f"{len(A)}.",
+            code="CL-INPUT-FEW",
+        )
+    present = as_presence(C)
+    seed = draw_seed(random_state)
+    order = numpy_generator(seed).permutation(len(A))
+    fit, test = order[: len(A) // 2], order[len(A) // 2 :]
+    scale = A.std(axis=0)
+    Z = (A - A.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
+    truth = present - present.mean(axis=0)
+    spread = np.sqrt((truth**2).mean(axis=0))
+    correlation = np.abs(Z.T @ truth) / len(A) / np.where(spread > 0, spread, 1.0)
+    usable = np.flatnonzero(present[test].any(axis=0) & ~present[test].all(axis=0))
+    if not len(usable):
+        raise InputError(
+            "Every concept is the same in all samples of the half that is measured. Take more "
+            "samples.",
+            code="CL-INPUT-FEW",
+        )
+    predict = _fitted_probe(Z[fit], present[fit], probe, seed)
+    areas = []
+    for beta in (np.arange(n_thresholds) + 0.5) / n_thresholds:
+        rest = predict(Z[test], (correlation <= beta).astype(np.float64))
+        areas.append(paired_auc(rest[:, usable], present[test][:, usable]).mean())
+    return float(np.mean(areas))
+
+
+def _fitted_probe(
+    Z: np.ndarray, present: np.ndarray, probe: str, seed: int
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Learn concepts from outputs; the answer predicts concept j from the outputs in kept[:, j]."""
+    k = Z.shape[1]
+    if probe == "linear":
+        target = present - present.mean(axis=0)
+        W = np.linalg.solve(Z.T @ Z + _RIDGE * len(Z) * np.eye(k), Z.T @ target)
+        return lambda rows, kept: rows @ (W * kept)
+    network = MLPClassifier((64,), max_iter=100, random_state=seed)
+    with warnings.catch_warnings():  # the ranking is right long before the last digit of the loss
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        network.fit(Z, present.astype(int) if k > 1 else present[:, 0].astype(int))
+
+    def predict(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        columns = []
+        for j in range(k):
+            found = network.predict_proba(rows * kept[:, j])
+            columns.append(found[:, j] if k > 1 else found[:, -1])
+        return np.stack(columns, axis=1)
+
+    return predict
+
+
+# ------------------------------------------------------------------------ together
+@dataclass(frozen=True, eq=False)
+class Leakage:
+    """One measure beside what it is for outputs that tell nothing but their concept.
+
+    Attributes
+    ----------
+    name : str
+        ``"CTL"``, ``"ICL"``, ``"OIS"`` or ``"NIS"``.
+    value : float
+    null : ndarray of shape (n_permutations,), float64
+        The same measure after each output was shuffled among the samples that
+        agree in its concept: it keeps what it tells about its own concept and
+        loses everything else.
+    by_concept : ndarray of shape (k,), float64, or None
+        Where the measure is a mean over concepts.
+    """
+
+    name: str
+    value: float
+    null: np.ndarray
+    by_concept: np.ndarray | None = None
+
+    @property
+    def baseline(self) -> float:
+        """Mean of `null`; NaN without permutations."""
+        return float(self.null.mean()) if len(self.null) else float("nan")
+
+    @property
+    def excess(self) -> float:
+        """Value less baseline: what cannot be noise."""
+        return self.value - self.baseline
+
+    @property
+    def p_value(self) -> float:
+        """Share of shuffled copies, this one included, that leak as much; NaN without any."""
+        if not len(self.null):
+            return float("nan")
+        return float((1 + (self.null >= self.value - 1e-12).sum()) / (1 + len(self.null)))
+
+
+class LeakageScores(Mapping[str, Leakage]):
+    """All measures by name, as a table.
+
+    Parameters
+    ----------
+    scores : sequence of Leakage
+    concept_names : sequence of str
+        What the k concepts are called.
+    """
+
+    def __init__(self, scores: Sequence[Leakage], concept_names: Sequence[str]) -> None:
+        self._scores = {score.name: score for score in scores}
+        self.concept_names = list(concept_names)
+
+    def __getitem__(self, name: str) -> Leakage:
+        try:
+            return self._scores[name]
+        except KeyError:
+            raise unknown_name("measure of leakage", name, self._scores) from None
+
+    def __iter__(self) -> Any:
+        return iter(self._scores)
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Tabulate value, baseline, its standard deviation, excess and p-value by measure."""
+        import pandas as pd
+
+        rows = {
+            score.name: {
+                "value": score.value,
+                "baseline": score.baseline,
+                "baseline_sd": float(score.null.std()) if len(score.null) else float("nan"),
+                "excess": score.excess,
+                "p_value": score.p_value,
+            }
+            for score in self.values()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{s.name} {s.value:.3f} ({s.baseline:.3f})" for s in self.values())
+        return f"LeakageScores({shown}; baseline in brackets)"
+
+
+def measure_leakage(
+    activations: Any,
+    concepts: Any,
+    y: Any,
+    *,
+    measures: Sequence[str] = MEASURES,
+    n_permutations: int = 20,
+    concept_names: Sequence[str] | None = None,
+    n_neighbors: int = 3,
+    n_bins: int = 8,
+    probe: Literal["linear", "mlp"] = "linear",
+    random_state: RandomState = 0,
+) -> LeakageScores:
+    """Measure leakage in every way, beside a permutation baseline.
+
+    Parameters
+    ----------
+    activations : array-like of shape (n, k)
+        Outputs of a bottleneck.
+    concepts : array-like of shape (n, k)
+        The true concepts, of two values each.
+    y : array-like of shape (n,)
+        Classes.
+    measures : sequence of str
+        Of ``"CTL"``, ``"ICL"``, ``"OIS"``, ``"NIS"``.
+    n_permutations : int
+        Shuffled copies; 0 leaves the baseline out.
+    concept_names : sequence of k str, optional
+    n_neighbors, n_bins, probe : optional
+        See :func:`concept_task_leakage`, :func:`interconcept_leakage`,
+        :func:`niche_impurity`.
+    random_state : optional
+        Of shuffles and halves.
+
+    Returns
+    -------
+    LeakageScores
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, a concept that never changes, one class, NaN.
+
+    Notes
+    -----
+    Finite samples make all four measures positive for outputs without any
+    leakage. The baseline shuffles every output among samples with the same
+    value of its own concept, which keeps its relation to that concept and
+    breaks the one to classes, other concepts and other outputs.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> c = rng.random((300, 3)) < 0.5
+    >>> y = c[:, 0] + 2 * c[:, 1]
+    >>> scores = measure_leakage(c + 0.5 * y[:, None], c, y, n_permutations=5)
+    >>> scores["CTL"].value > 0.3, scores["CTL"].excess > 0.3
+    (True, True)
+    """
+    A, C = _pair(activations, concepts)
+    present = as_presence(C, concept_names)
+    for name in measures:
+        if name not in MEASURES:
+            raise unknown_name("measure of leakage", name, MEASURES)
+    if n_permutations < 0:
+        raise InputError(
+            f"n_permutations must be at least 0, got {n_permutations}.", code="CL-INPUT-RANGE"
+        )
+    labels, codes = _variable(y, "y", discrete=True)
+    if len(labels) != len(A):
+        raise InputError(
+            f"y has {len(labels)} labels for {len(A)} samples.", code="CL-INPUT-LABELS"
+        )
+    names = list(concept_names) if concept_names is not None else _numbered(A.shape[1])
+    seed = draw_seed(random_state)
+    rng = numpy_generator(seed)
+    truth = np.array([mutual_information(c, codes, random_state=seed) for c in present.T])
+    base = _pairwise(present.astype(np.float64), n_bins)
+
+    def measured(name: str, rows: np.ndarray) -> tuple[float, np.ndarray | None]:
+        if name == "CTL":
+            found = _task_leakage(rows, codes, truth, n_neighbors, seed)
+            return float(found.mean()), found
+        if name == "ICL":
+            pairs = np.maximum(0.0, _pairwise(rows, n_bins) - base)
+            by_concept = pairs.sum(axis=1) / max(1, len(pairs) - 1)
+            return float(by_concept.mean()), by_concept
+        if name == "OIS":
+            return oracle_impurity(rows, present), None
+        return niche_impurity(rows, present, probe=probe, random_state=seed), None
+
+    copies = [_shuffled(A, present, rng) for _ in range(n_permutations)]
+    scores = []
+    for name in measures:
+        value, by_concept = measured(name, A)
+        null = np.array([measured(name, copy)[0] for copy in copies])
+        scores.append(Leakage(name, value, null, by_concept))
+    return LeakageScores(scores, names)
+
+
+# -------------------------------------------------------------------------- inside
+def _pair(activations: Any, concepts: Any) -> tuple[np.ndarray, np.ndarray]:
+    A, C = as_matrix(activations, "activations"), as_matrix(concepts, "concepts")
+    check_rows(A, C, same_columns=True)
+    return A, C
+
+
+def _numbered(k: int) -> list[str]:
+    return [f"concept{j}" for j in range(k)]
+
+
+def _variable(values: Any, name: str, *, discrete: bool = False) -> tuple[np.ndarray, Any]:
+    """Give values, and their codes from 0 on where they are discrete."""
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.ndim != 1 or not len(array):
+        raise InputError(
+            f"{name} must be one value a sample, got shape {array.shape}.", code="CL-INPUT-RANK"
+        )
+    if array.dtype.kind == "f":
+        as_matrix(array[:, None], name)  # NaN
+    distinct, codes = np.unique(array, return_inverse=True)
+    if discrete or array.dtype.kind not in "fiu" or len(distinct) <= _DISCRETE:
+        return array, codes
+    return array.astype(np.float64), None
+
+
+def _one_hot(codes: np.ndarray) -> np.ndarray:
+    return np.eye(int(codes.max()) + 1)[codes]
+
+
+def _plug_in(a: np.ndarray, b: np.ndarray) -> float:
+    """Count the information of indicators (n, r) and (n, s)."""
+    joint = a.T @ b / len(a)
+    alone = joint.sum(axis=1)[:, None] * joint.sum(axis=0)[None, :]
+    return max(0.0, float(xlogy(joint, joint).sum() - xlogy(joint, alone).sum()))
+
+
+def _bins(values: np.ndarray, n_bins: int) -> np.ndarray:
+    """Cut into bins of equally many samples; equal values stay together."""
+    distinct, codes = np.unique(values, return_inverse=True)
+    if len(distinct) <= _DISCRETE:
+        return np.asarray(codes)
+    edges = np.unique(np.quantile(values, np.arange(1, n_bins) / n_bins))
+    return np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)[1]
+
+
+def _pairwise(A: np.ndarray, n_bins: int) -> np.ndarray:
+    """Normalised information of all pairs of columns, (k, k), zeros on the diagonal."""
+    columns = [_one_hot(_bins(a, n_bins)) for a in A.T]
+    sizes = [column.shape[1] for column in columns]
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    hot = np.concatenate(columns, axis=1)
+    joint = hot.T @ hot / len(A)
+    p = np.diag(joint)
+    terms = xlogy(joint, joint) - xlogy(joint, p[:, None] * p[None, :])
+    information = np.add.reduceat(np.add.reduceat(terms, starts, axis=0), starts, axis=1)
+    entropy = np.add.reduceat(-xlogy(p, p), starts)
+    scale = np.sqrt(entropy[:, None] * entropy[None, :])
+    found = np.divide(information, scale, out=np.zeros_like(scale), where=scale > 0)
+    np.fill_diagonal(found, 0.0)
+    return np.asarray(np.maximum(found, 0.0))
+
+
+def _either_way(areas: np.ndarray) -> np.ndarray:
+    return np.asarray(np.maximum(areas, 1 - areas))
+
+
+def _shuffled(A: np.ndarray, present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shuffle each column among the rows that agree in its concept."""
+    copy = A.copy()
+    for j in range(A.shape[1]):
+        for value in (False, True):
+            rows = np.flatnonzero(present[:, j] == value)
+            copy[rows, j] = A[rng.permutation(rows), j]
+    return copy
