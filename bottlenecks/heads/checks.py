@@ -1,0 +1,90 @@
+"""What a head accepts: parameters, rows and labels."""
+
+from __future__ import annotations
+
+__all__ = ["checked_matrix", "checked_number", "checked_target", "compute_dtype"]
+
+import math
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+
+from conceptlab.arrays import ArrayKind, check_features, check_finite
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.zeroshot.labels import checked_labels
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+_ROWS = 1 << 14
+
+
+def checked_number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    hint: str = "",
+) -> float:
+    """Check that a parameter is a finite number in its range, and give it as float."""
+    bounds = [
+        f"at least {least:g}" if least is not None else "",
+        f"above {above:g}" if above is not None else "",
+        f"at most {most:g}" if most is not None else "",
+    ]
+    wanted = " and ".join(bound for bound in bounds if bound)
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    fits = (
+        math.isfinite(number)
+        and (least is None or number >= least)
+        and (above is None or number > above)
+        and (most is None or number <= most)
+    )
+    if not fits:
+        more = f" ({hint})" if hint else ""
+        raise InputError(
+            f"{name} must be a number {wanted}{more}, got {value!r}.", code="CL-INPUT-RANGE"
+        )
+    return number
+
+
+def checked_matrix(estimator: Any, X: Any) -> Any:
+    """Check rows for fit; a memory map stays one and is looked through in chunks."""
+    if not isinstance(X, np.memmap) or X.ndim != 2 or X.dtype.kind != "f" or min(X.shape) < 1:
+        return check_features(estimator, X, reset=True)
+    estimator.n_features_in_ = int(X.shape[1])
+    if hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
+    for start in range(0, len(X), _ROWS):
+        check_finite(np.array(X[start : start + _ROWS]), "X")
+    return X
+
+
+def checked_target(estimator: Any, y: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Give the classes, sorted, and the class of every row as int64."""
+    if y is None:
+        raise InputError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None. "
+            "Give one label a row.",
+            code="CL-INPUT-LABELS",
+        )
+    labels = checked_labels(y, X)
+    classes, target = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(
+            f"A classifier needs at least two classes, got 1 class: {classes.tolist()}. Give rows "
+            "of another class too.",
+            code="CL-INPUT-FEW",
+        )
+    return classes, target.astype(np.int64)
+
+
+def compute_dtype(name: str, X: Any, device: torch.device) -> torch.dtype:
+    """Choose the type of the products."""
+    if name == "auto":
+        return torch.float32 if device.type == "mps" else ArrayKind.of(X).compute_dtype
+    if name not in _DTYPES:
+        raise unknown_name("dtype", name, ["auto", *_DTYPES])
+    return _DTYPES[name]

@@ -1,0 +1,528 @@
+"""A softmax classifier with few named inputs per class, and a certificate of its optimum."""
+
+from __future__ import annotations
+
+__all__ = ["SparseLinearHead", "sparse_softmax_path"]
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from bottlenecks.heads import files
+from bottlenecks.heads.checks import (
+    checked_matrix,
+    checked_number,
+    checked_target,
+    compute_dtype,
+)
+from bottlenecks.heads.data import SoftmaxData
+from bottlenecks.heads.fista import State, initial_state
+from bottlenecks.heads.newton import refit_on_support
+from bottlenecks.heads.objective import lambda_max, number_of_effective_concepts
+from bottlenecks.heads.path import (
+    PathPoint,
+    Problem,
+    SoftmaxPath,
+    follow,
+    geometric,
+    solve,
+    strength_for,
+    to_count,
+    unscaled,
+)
+from conceptlab.arrays import as_tensor, check_features, like_input, resolve_device
+from conceptlab.errors import InputError
+
+_DEFAULT_SHARE = 0.05  # of lam_max, where neither lam nor nec is given
+_STEP_DOWN = 0.5  # between two strengths on the way to one that is given
+_LAST = 1e-6  # of lam_max: where the search for nec ends
+
+
+class SparseLinearHead(ClassifierMixin, BaseEstimator):
+    """Multinomial logistic regression with an elastic net, for sparse heads over concepts.
+
+    Minimises mean cross-entropy + lam (alpha |W|₁ + ½ (1 - alpha) |W|²) over
+    weights W (K, M) and intercepts, on standardised columns. Every fit carries
+    its certificate, the residual of the optimality conditions. With `nec` the
+    strength is found at which the classes use that many concepts on average.
+
+    Parameters
+    ----------
+    lam : float or None
+        Strength of the penalty, at least 0.
+    nec : float or None
+        Number of effective concepts: mean number of non-zero weights a class,
+        rounded to the next multiple of 1 / K. Give `lam` or `nec`; with
+        neither, `lam` is 0.05 times ``lam_max_``.
+    alpha : float
+        Share of the absolute values in the penalty, above 0 and at most 1.
+    refit : bool
+        Whether the weights that are left are fitted again without the penalty,
+        which shrinks them. False gives the minimiser of the objective itself.
+    refit_l2 : float or "auto"
+        Ridge of the refit, ½ refit_l2 |W|² on standardised columns; ``"auto"``
+        is 1 / n, a unit Gaussian prior.
+    standardize : bool
+        Whether columns get mean 0 and standard deviation 1 inside.
+    fit_intercept : bool
+        Whether there are intercepts; they are not penalised.
+    tol : float
+        Bound on the residual, relative to lam * alpha.
+    max_iter : int
+        Iterations at each strength.
+    n_lambdas : int
+        Strengths from ``lam_max_`` down to 0.001 of it, as far as needed, in
+        the search for `nec`.
+    constant : {"error", "ignore"}
+        Whether a column that is the same in all rows is an error; ignored
+        columns get weight 0.
+    chunk_rows : int or None
+        Rows at a time; None takes what fits the cache, or 64 MB of an
+        accelerator.
+    device : str or torch.device
+        See :func:`conceptlab.arrays.resolve_device`.
+    dtype : {"auto", "float32", "float64", "bfloat16"}
+        Of the matrix products; ``"auto"`` is that of X. With ``"bfloat16"``
+        rows take half the memory and the solution is finished in float64.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (K, M), float64
+        Weights on the columns as given, with exact zeros; two rows for two
+        classes.
+    intercept_ : ndarray of shape (K,), float64
+    shrunken_coef_, shrunken_intercept_ : ndarray
+        The minimiser of the objective, before the refit.
+    lam_ : float
+        Strength that was used.
+    lam_max_ : float
+        Least strength at which all weights are zero.
+    nec_ : float
+        Of ``coef_``.
+    active_concepts_ : list of K ndarrays of int64
+        Columns with a weight, by class, largest on standardised columns first.
+    kkt_ : float
+        Largest violation of the optimality conditions by the minimiser,
+        relative to lam * alpha (absolute where lam is 0).
+    objective_ : float
+        Of the minimiser.
+    converged_ : bool
+        Whether ``kkt_`` is at most `tol`.
+    n_dropped_ : int
+        Smallest weights set to zero, where no strength has exactly `nec`
+        because some weights leave zero together.
+    path_ : SoftmaxPath
+        What was solved on the way.
+    n_iter_ : int
+        Iterations of all solvers.
+    classes_ : ndarray of shape (K,)
+    n_features_in_ : int
+        M.
+    feature_names_in_ : ndarray of shape (M,), object
+        Where X has names of columns.
+
+    Raises
+    ------
+    InputError
+        In fit: lam below 0, `lam` and `nec` together, `nec` above the number
+        of concepts, one class only, NaN, a constant column.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where `max_iter` was reached first, or no strength has `nec` concepts.
+
+    Notes
+    -----
+    FISTA with restarts and an adaptive step takes one product forward and one
+    back an iteration; L-BFGS-B on the active weights in float64 goes on from a
+    residual of 1e-3. A strength is reached along a path from ``lam_max_``; for
+    `nec`, strengths between two points of the path are tried until the count
+    is exact. Memory beyond X is three (n, K) matrices, and one copy of X unless
+    it is a memory map, which is read in chunks.
+
+    References
+    ----------
+    Wong, Santurkar and Madry, Leveraging Sparse Linear Layers for Debuggable
+    Deep Networks, ICML 2021 (objective and path). Beck and Teboulle, SIAM J.
+    Imaging Sciences 2009 (FISTA). Meinshausen, Relaxed Lasso, CSDA 2007 (refit).
+    Srivastava, Yan and Weng, VLG-CBM, NeurIPS 2024 (NEC).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 8))
+    >>> y = np.array(["ant", "bee", "cow"])[np.argmax(X[:, :3], axis=1)]
+    >>> head = SparseLinearHead(nec=1).fit(X, y)
+    >>> [int(columns[0]) for columns in head.active_concepts_], head.nec_
+    ([0, 1, 2], 1.0)
+    """
+
+    def __init__(
+        self,
+        lam: float | None = None,
+        nec: float | None = None,
+        *,
+        alpha: float = 0.99,
+        refit: bool = True,
+        refit_l2: float | str = "auto",
+        standardize: bool = True,
+        fit_intercept: bool = True,
+        tol: float = 1e-4,
+        max_iter: int = 2000,
+        n_lambdas: int = 20,
+        constant: str = "error",
+        chunk_rows: int | None = None,
+        device: str | torch.device = "auto",
+        dtype: str = "auto",
+    ) -> None:
+        self.lam = lam
+        self.nec = nec
+        self.alpha = alpha
+        self.refit = refit
+        self.refit_l2 = refit_l2
+        self.standardize = standardize
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_lambdas = n_lambdas
+        self.constant = constant
+        self.chunk_rows = chunk_rows
+        self.device = device
+        self.dtype = dtype
+
+    def fit(self, X: Any, y: Any) -> SparseLinearHead:
+        """Find the weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, M)
+            Concept scores. A :class:`numpy.memmap` is read in chunks.
+        y : array-like of shape (n,)
+            Labels of at least two classes.
+
+        Returns
+        -------
+        SparseLinearHead
+
+        Raises
+        ------
+        InputError
+            See the class.
+        """
+        alpha, tol = self._check_parameters()
+        data, self.classes_ = _prepare(self, X, y)
+        self.lam_max_ = lambda_max(data, alpha, self.fit_intercept)
+        problem = Problem(data, alpha, self.fit_intercept, int(self.max_iter), self.lam_max_)
+        points, best, surplus = self._solved(problem, tol)
+        self.lam_ = best.lam
+        self.kkt_, self.objective_ = best.state.kkt, best.state.objective
+        self.converged_ = best.state.kkt <= tol
+        self.n_iter_ = best.state.n_iter
+        self.path_ = SoftmaxPath.of(points, data, coefs=False)
+        self._warn(surplus)
+        self.n_dropped_ = max(surplus, 0)
+        state = to_count(best.state, surplus)
+        self.shrunken_coef_, self.shrunken_intercept_ = unscaled(data, best.state)
+        if self.refit:
+            state = self._refitted(data, state)
+        self.coef_, self.intercept_ = unscaled(data, state)
+        self.nec_ = number_of_effective_concepts(self.coef_)
+        size = state.W.abs().double().cpu().numpy()
+        order = np.argsort(-size, axis=1, kind="stable")
+        self.active_concepts_ = [
+            order[c, : np.count_nonzero(size[c])].astype(np.int64) for c in range(data.K)
+        ]
+        return self
+
+    def _check_parameters(self) -> tuple[float, float]:
+        if self.lam is not None and self.nec is not None:
+            raise InputError(
+                f"Give lam or nec, not both: got lam={self.lam!r} and nec={self.nec!r}. nec "
+                "chooses the strength by the number of concepts a class.",
+                code="CL-INPUT-OPTION",
+            )
+        if self.lam is not None:
+            checked_number("lam", self.lam, least=0.0, hint="0 is no penalty")
+        if self.constant not in ("error", "ignore"):
+            raise InputError(
+                f"constant must be 'error' or 'ignore', got {self.constant!r}.",
+                code="CL-INPUT-OPTION",
+            )
+        if self.refit_l2 != "auto":
+            checked_number("refit_l2", self.refit_l2, least=0.0)
+        checked_number("max_iter", self.max_iter, least=1)
+        checked_number("n_lambdas", self.n_lambdas, least=2)
+        alpha = checked_number(
+            "alpha", self.alpha, above=0.0, most=1.0, hint="1 is the lasso alone"
+        )
+        return alpha, checked_number("tol", self.tol, above=0.0)
+
+    def _solved(self, problem: Problem, tol: float) -> tuple[list[PathPoint], PathPoint, int]:
+        start = initial_state(problem.data, self.fit_intercept)
+        if self.nec is not None:
+            return self._by_count(problem, start, tol)
+        lam = _DEFAULT_SHARE * self.lam_max_ if self.lam is None else float(self.lam)
+        lams = [lam]
+        while lam > 0 and lams[0] < self.lam_max_ * _STEP_DOWN**2:
+            lams.insert(0, lams[0] / _STEP_DOWN)
+        points = list(follow(problem, lams[:-1], start, 0.1))
+        last = solve(problem, lam, points[-1].state if points else start, tol)
+        return [*points, last], last, 0
+
+    def _by_count(
+        self, problem: Problem, start: State, tol: float
+    ) -> tuple[list[PathPoint], PathPoint, int]:
+        data = problem.data
+        usable = data.M - len(data.constant)
+        nec = checked_number("nec", self.nec, least=0.0)
+        if nec > usable:
+            ignored = f" ({len(data.constant)} constant ones apart)" if usable < data.M else ""
+            raise InputError(
+                f"nec={self.nec!r} is above the number of concepts, {usable}{ignored}. "
+                f"Give at most {usable}.",
+                code="CL-INPUT-MANY",
+            )
+        count = round(nec * data.K)
+        lams = geometric(self.lam_max_, 1e-3, int(self.n_lambdas))
+        ratio = lams[1] / lams[0]
+        further = max(0, int(np.ceil(np.log(_LAST / 1e-3) / np.log(ratio))))
+        lams = np.concatenate([lams, lams[-1] * ratio ** np.arange(1, further + 1)])
+        return strength_for(problem, count, lams, start, tol)
+
+    def _refitted(self, data: SoftmaxData, state: State) -> State:
+        ridge = 1.0 / data.n if self.refit_l2 == "auto" else float(self.refit_l2)
+        again = refit_on_support(
+            data,
+            state,
+            ridge,
+            fit_intercept=self.fit_intercept,
+            tol=1e-6,
+            max_iter=int(self.max_iter),
+        )
+        self.n_iter_ += again.n_iter
+        return again
+
+    def _warn(self, surplus: int) -> None:
+        if not self.converged_:
+            warnings.warn(
+                f"{type(self).__name__} stopped at a residual of {self.kkt_:.2g}, above "
+                f"tol={self.tol:g}. Raise max_iter={self.max_iter} or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        if surplus < 0:
+            warnings.warn(
+                f"No strength down to {self.lam_:.2g} has nec={self.nec!r}: "
+                f"{float(self.path_.nec[-1]):.3g} concepts a class are used there. Give a smaller "
+                "nec.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    # -- what it says ---------------------------------------------------------------
+    @like_input
+    def decision_function(self, X: Any) -> Any:
+        """Give the logits of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, M)
+
+        Returns
+        -------
+        array of shape (n, K)
+            With two classes (n,): the second logit less the first. Like in,
+            like out.
+        """
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    @like_input
+    def predict_log_proba(self, X: Any) -> Any:
+        """Give the logarithm of :meth:`predict_proba`, without underflow."""
+        return self._logits(X).log_softmax(dim=1)
+
+    @like_input
+    def predict_proba(self, X: Any) -> Any:
+        """Give the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, M)
+
+        Returns
+        -------
+        array of shape (n, K)
+            Rows sum to one; like in, like out.
+        """
+        return self._logits(X).softmax(dim=1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Give the class of the largest logit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, M)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Of ``classes_``.
+        """
+        columns = self._logits(X).argmax(dim=1).cpu().numpy()
+        return np.asarray(self.classes_[columns])
+
+    def _logits(self, X: Any) -> torch.Tensor:
+        check_is_fitted(self)
+        given = check_features(self, X, reset=False)
+        matrix = as_tensor(given, device=resolve_device(self.device, like=given))
+        W = torch.as_tensor(self.coef_).to(matrix)
+        return torch.addmm(torch.as_tensor(self.intercept_).to(matrix), matrix, W.mT)
+
+    # -- files ------------------------------------------------------------------------
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the fitted head as a folder of safetensors and JSON.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        CheckpointError
+            If the place cannot be written.
+        """
+        check_is_fitted(self)
+        return files.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SparseLinearHead:
+        """Read what :meth:`save` wrote; its logits have the same bits.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        SparseLinearHead
+
+        Raises
+        ------
+        CheckpointError
+            Missing, damaged, newer, or another kind.
+        """
+        return files.load(cls, path)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coef_")
+
+
+def _prepare(estimator: Any, X: Any, y: Any) -> tuple[SoftmaxData, np.ndarray]:
+    """Check rows and labels of `estimator` and lay them out for the solvers."""
+    matrix = checked_matrix(estimator, X)
+    classes, target = checked_target(estimator, y, matrix)
+    device = resolve_device(estimator.device, like=matrix)
+    data = SoftmaxData(
+        matrix,
+        target,
+        len(classes),
+        standardize=estimator.standardize,
+        device=device,
+        dtype=compute_dtype(estimator.dtype, matrix, device),
+        chunk_rows=estimator.chunk_rows,
+    )
+    if len(data.constant) and estimator.constant == "error":
+        first = int(data.constant[0])
+        names = getattr(estimator, "feature_names_in_", None)
+        called = f"{first}" if names is None else f"{first} ({names[first]!r})"
+        raise InputError(
+            f"Column {called} of X is constant, and so are {len(data.constant) - 1} others: a "
+            "concept that never changes tells nothing. Drop it, or set constant='ignore' to give "
+            "it weight 0.",
+            code="CL-INPUT-RANGE",
+        )
+    return data, classes
+
+
+def sparse_softmax_path(
+    X: Any,
+    y: Any,
+    *,
+    lams: Any = None,
+    n_lambdas: int = 20,
+    ratio: float = 1e-2,
+    alpha: float = 0.99,
+    standardize: bool = True,
+    fit_intercept: bool = True,
+    tol: float = 1e-3,
+    max_iter: int = 2000,
+    device: str | torch.device = "auto",
+) -> SoftmaxPath:
+    """Solve the head's objective along falling strengths, each from the one before.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, M)
+    y : array-like of shape (n,)
+    lams : array-like of shape (L,), optional
+        Strengths, used in falling order; by default `n_lambdas` from the least
+        that zeroes all weights down to `ratio` times that, geometrically.
+    n_lambdas : int
+        L.
+    ratio : float
+        Last strength over first.
+    alpha, standardize, fit_intercept, tol, max_iter, device : optional
+        See :class:`SparseLinearHead`.
+
+    Returns
+    -------
+    SoftmaxPath
+        With weights and intercepts at every strength.
+
+    Raises
+    ------
+    InputError
+        See :class:`SparseLinearHead`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 6))
+    >>> path = sparse_softmax_path(X, np.argmax(X[:, :3], axis=1), n_lambdas=4)
+    >>> path.nec.round(2).tolist()[0], bool(path.kkt.max() <= 1e-3)
+    (0.0, True)
+    """
+    head = SparseLinearHead(
+        alpha=alpha,
+        standardize=standardize,
+        fit_intercept=fit_intercept,
+        tol=tol,
+        max_iter=max_iter,
+        n_lambdas=n_lambdas,
+        device=device,
+    )
+    head._check_parameters()
+    data, _ = _prepare(head, X, y)
+    lam_max = lambda_max(data, alpha, fit_intercept)
+    if lams is None:
+        checked_number("ratio", ratio, above=0.0, most=1.0)
+        chosen = geometric(lam_max, ratio, n_lambdas)
+    else:
+        chosen = np.sort(np.asarray(lams, dtype=np.float64).ravel())[::-1]
+        checked_number("lams", chosen.min() if len(chosen) else float("nan"), least=0.0)
+    problem = Problem(data, alpha, fit_intercept, max_iter, lam_max)
+    start = initial_state(data, fit_intercept)
+    return SoftmaxPath.of(follow(problem, chosen, start, tol), data, coefs=True)

@@ -1,0 +1,136 @@
+"""The objective of the head, its gradient, and the certificate of an optimum."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Gradient",
+    "gradient_at",
+    "kkt_residual",
+    "lambda_max",
+    "number_of_effective_concepts",
+    "penalty",
+    "soft_threshold",
+    "start_intercept",
+]
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from bottlenecks.heads.data import SoftmaxData
+from conceptlab.arrays import as_numpy
+
+
+def number_of_effective_concepts(coef: Any) -> float:
+    """Count the non-zero weights per class (NEC).
+
+    Parameters
+    ----------
+    coef : array-like of shape (K, M)
+        Weights of a head.
+
+    Returns
+    -------
+    float
+        Mean over the classes of the number of weights that are not zero.
+
+    References
+    ----------
+    Srivastava, Yan and Weng, VLG-CBM: Training Concept Bottleneck Models with
+    Vision-Language Guidance, NeurIPS 2024 (NEC).
+
+    Examples
+    --------
+    >>> number_of_effective_concepts([[0.5, 0.0, 0.0], [1.0, -1.0, 0.0]])
+    1.5
+    """
+    matrix = np.atleast_2d(as_numpy(coef))
+    return float(np.count_nonzero(matrix) / matrix.shape[0])
+
+
+class Gradient(NamedTuple):
+    """Loss and gradient of the mean cross-entropy.
+
+    Attributes
+    ----------
+    loss : float
+        Mean cross-entropy.
+    W : Tensor of shape (K, M)
+    b : Tensor of shape (K,)
+        Zero without an intercept.
+    """
+
+    loss: float
+    W: torch.Tensor
+    b: torch.Tensor
+
+
+def gradient_at(
+    data: SoftmaxData,
+    W: torch.Tensor,
+    b: torch.Tensor,
+    *,
+    fit_intercept: bool = True,
+    dtype: torch.dtype | None = None,
+) -> Gradient:
+    """Compute loss and gradient at (W, b) in two products."""
+    gW = torch.zeros_like(W)
+    gb = torch.zeros_like(b)
+    loss = torch.zeros((), dtype=torch.float64, device=W.device)
+    for rows in data.slices():
+        z = data.logits(rows, W, b, dtype)
+        at = data.target[rows, None]
+        lse = z.logsumexp(dim=1, keepdim=True)
+        loss += (lse - z.gather(1, at)).sum(dtype=torch.float64)
+        residual = z.sub_(lse).exp_()
+        residual.scatter_add_(1, at, torch.full_like(lse, -1.0))
+        gW += data.pull_back(rows, residual, dtype)
+        gb += residual.sum(0)
+    if not fit_intercept:
+        gb.zero_()
+    return Gradient(float(loss) / data.n, gW.div_(data.n), gb.div_(data.n))
+
+
+def start_intercept(data: SoftmaxData, fit_intercept: bool) -> torch.Tensor:
+    """Give the intercept that is optimal where all weights are zero."""
+    if not fit_intercept:
+        return torch.zeros(data.K, dtype=data.sum_dtype, device=data.device)
+    return data.frequency.log().to(data.sum_dtype)
+
+
+def lambda_max(data: SoftmaxData, alpha: float, fit_intercept: bool) -> float:
+    """Give the least lam for which all weights are zero: max |gradient at W = 0| / alpha."""
+    total = torch.zeros((data.K, data.M), dtype=torch.float64, device=data.device)
+    prior = start_intercept(data, fit_intercept).double().softmax(0).to(data.sum_dtype)
+    for rows in data.slices():
+        residual = prior.expand(rows.stop - rows.start, -1).clone()
+        at = data.target[rows, None]
+        residual.scatter_add_(1, at, torch.full_like(residual[:, :1], -1.0))
+        total += data.pull_back(rows, residual)
+    return float(total.abs().max()) / data.n / alpha
+
+
+def penalty(W: torch.Tensor, lam: float, alpha: float) -> float:
+    """Compute lam (alpha |W|₁ + ½ (1 - alpha) |W|²) in float64."""
+    wide = W.double()
+    return float(lam * (alpha * wide.abs().sum() + 0.5 * (1 - alpha) * wide.square().sum()))
+
+
+def soft_threshold(W: torch.Tensor, by: float) -> torch.Tensor:
+    """Shrink towards zero, in place."""
+    return W.sub_(W.clamp(-by, by))
+
+
+def kkt_residual(W: torch.Tensor, gradient: Gradient, lam: float, alpha: float) -> float:
+    """Give the largest violation of the optimality conditions, relative to lam * alpha.
+
+    With g the gradient of the smooth part, an optimum has g = -lam alpha sign(w)
+    where w is not zero, |g| <= lam alpha where it is, and 0 for the intercepts.
+    Where lam is 0, the value is absolute.
+    """
+    l1 = lam * alpha
+    g = gradient.W + lam * (1 - alpha) * W
+    off = torch.where(W == 0, (g.abs() - l1).clamp_(min=0), (g + l1 * W.sign()).abs())
+    worst = max(float(off.max()), float(gradient.b.abs().max()))
+    return worst / l1 if l1 > 0 else worst
