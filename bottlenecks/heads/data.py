@@ -40,6 +40,8 @@ class SoftmaxData:
         Sums and logits are float32 at least.
     chunk_rows : int, optional
         Rows at a time; by default what fits the cache or a share of memory.
+    positive : bool
+        Whether solvers keep weights at 0 or above.
 
     Attributes
     ----------
@@ -60,7 +62,9 @@ class SoftmaxData:
         device: torch.device,
         dtype: torch.dtype,
         chunk_rows: int | None = None,
+        positive: bool = False,
     ) -> None:
+        self.positive = positive
         self.n, self.M = int(X.shape[0]), int(X.shape[1])
         self.K = n_classes
         self.device, self.dtype = device, dtype

@@ -63,6 +63,9 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         neither, `lam` is 0.05 times ``lam_max_``.
     alpha : float
         Share of the absolute values in the penalty, above 0 and at most 1.
+    positive : bool
+        Whether weights stay at 0 or above, so that a class is told by what it
+        has and never by what it lacks.
     refit : bool
         Whether the weights that are left are fitted again without the penalty,
         which shrinks them. False gives the minimiser of the objective itself.
@@ -171,6 +174,7 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         nec: float | None = None,
         *,
         alpha: float = 0.99,
+        positive: bool = False,
         refit: bool = True,
         refit_l2: float | str = "auto",
         standardize: bool = True,
@@ -186,6 +190,7 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         self.lam = lam
         self.nec = nec
         self.alpha = alpha
+        self.positive = positive
         self.refit = refit
         self.refit_l2 = refit_l2
         self.standardize = standardize
@@ -443,6 +448,7 @@ def _prepare(estimator: Any, X: Any, y: Any) -> tuple[SoftmaxData, np.ndarray]:
         device=device,
         dtype=compute_dtype(estimator.dtype, matrix, device),
         chunk_rows=estimator.chunk_rows,
+        positive=bool(estimator.positive),
     )
     if len(data.constant) and estimator.constant == "error":
         first = int(data.constant[0])

@@ -65,7 +65,7 @@ def certify(
 ) -> State:
     """Fill in residual and objective of where `state` stands."""
     found = gradient_at(data, state.W, state.b, fit_intercept=fit_intercept, dtype=dtype)
-    state.kkt = kkt_residual(state.W, found, lam, alpha)
+    state.kkt = kkt_residual(state.W, found, lam, alpha, positive=data.positive)
     state.objective = found.loss + penalty(state.W, lam, alpha)
     return state
 
@@ -127,7 +127,7 @@ def fista(
         out.n_iter += 1
         again = False
         while True:
-            W1 = soft_threshold(Y - step * gW, step * lam * alpha)
+            W1 = soft_threshold(Y - step * gW, step * lam * alpha, positive=data.positive)
             W1 /= 1 + step * lam * (1 - alpha)
             b1 = c - step * gb
             moved = float((W1 - Y).square().sum() + (b1 - c).square().sum())

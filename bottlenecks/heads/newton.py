@@ -63,13 +63,14 @@ def polish(
     for _ in range(_ROUNDS):
         found = gradient_at(data, W, b, fit_intercept=fit_intercept, dtype=torch.float64)
         out.W, out.b = W, b
-        out.kkt = kkt_residual(W, found, lam, alpha)
+        out.kkt = kkt_residual(W, found, lam, alpha, positive=data.positive)
         out.objective = found.loss + penalty(W, lam, alpha)
         out.converged = out.kkt <= tol
         if out.converged or left <= 0:
             break
         slope = found.W + l2 * W
-        mask = (W != 0) | (slope.abs() > (1 - _MARGIN) * l1)
+        pull = -slope if data.positive else slope.abs()
+        mask = (W != 0) | (pull > (1 - _MARGIN) * l1)
         side = torch.where(W != 0, W.sign(), -slope.sign())
         goal = 0.3 * tol * (l1 if l1 > 0 else 1.0)
         W, b, steps = _minimise(data, W, b, mask, side, l1, l2, fit_intercept, goal, left)
@@ -93,7 +94,8 @@ def refit_on_support(
     ----------
     data : SoftmaxData
     state : State
-        Gives the support and the start; is not changed.
+        Gives the support and the start; is not changed. Where weights are
+        positive they stay so.
     ridge : float
         Above 0.
     fit_intercept : bool
@@ -111,7 +113,7 @@ def refit_on_support(
     mask = W != 0
     W, b, steps = _minimise(data, W, b, mask, None, 0.0, ridge, fit_intercept, tol, max_iter)
     found = gradient_at(data, W, b, fit_intercept=fit_intercept, dtype=torch.float64)
-    off = (found.W + ridge * W)[mask]
+    off = (found.W + ridge * W)[W != 0]
     worst = max(float(off.abs().max()) if len(off) else 0.0, float(found.b.abs().max()))
     objective = found.loss + penalty(W, ridge, 0.0)
     return State(W, b, state.step, worst, objective, steps, worst <= tol)
@@ -130,7 +132,8 @@ def _minimise(
     max_iter: int,
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Run L-BFGS-B over W[mask] and b; `side` holds weights to one side of zero."""
-    signs = torch.ones_like(W[mask]) if side is None or l1 == 0 else side[mask]
+    bounded = data.positive or (side is not None and l1 > 0)
+    signs = side[mask] if side is not None and bounded else torch.ones_like(W[mask])
     n_free = int(mask.sum())
     first = torch.cat([signs * W[mask], b]).cpu().numpy()
 
@@ -147,7 +150,6 @@ def _minimise(
         value = found.loss + l1 * float(w.abs().sum()) + 0.5 * l2 * float(w.square().sum())
         return value, torch.cat([slope, found.b]).cpu().numpy()
 
-    bounded = side is not None and l1 > 0
     bounds = [(0.0, None)] * n_free + [(None, None)] * len(b) if bounded else None
     result = minimize(
         value_and_slope,

@@ -100,7 +100,10 @@ def start_intercept(data: SoftmaxData, fit_intercept: bool) -> torch.Tensor:
 
 
 def lambda_max(data: SoftmaxData, alpha: float, fit_intercept: bool) -> float:
-    """Give the least lam for which all weights are zero: max |gradient at W = 0| / alpha."""
+    """Give the least lam for which all weights are zero: max |gradient at W = 0| / alpha.
+
+    Where weights are positive, only gradients below 0 draw one away from zero.
+    """
     total = torch.zeros((data.K, data.M), dtype=torch.float64, device=data.device)
     prior = start_intercept(data, fit_intercept).double().softmax(0).to(data.sum_dtype)
     for rows in data.slices():
@@ -108,7 +111,8 @@ def lambda_max(data: SoftmaxData, alpha: float, fit_intercept: bool) -> float:
         at = data.target[rows, None]
         residual.scatter_add_(1, at, torch.full_like(residual[:, :1], -1.0))
         total += data.pull_back(rows, residual)
-    return float(total.abs().max()) / data.n / alpha
+    pull = (-total).clamp_(min=0) if data.positive else total.abs()
+    return float(pull.max()) / data.n / alpha
 
 
 def penalty(W: torch.Tensor, lam: float, alpha: float) -> float:
@@ -117,20 +121,24 @@ def penalty(W: torch.Tensor, lam: float, alpha: float) -> float:
     return float(lam * (alpha * wide.abs().sum() + 0.5 * (1 - alpha) * wide.square().sum()))
 
 
-def soft_threshold(W: torch.Tensor, by: float) -> torch.Tensor:
-    """Shrink towards zero, in place."""
-    return W.sub_(W.clamp(-by, by))
+def soft_threshold(W: torch.Tensor, by: float, *, positive: bool = False) -> torch.Tensor:
+    """Shrink towards zero, in place; negative weights to zero where `positive`."""
+    return W.sub_(by).clamp_(min=0) if positive else W.sub_(W.clamp(-by, by))
 
 
-def kkt_residual(W: torch.Tensor, gradient: Gradient, lam: float, alpha: float) -> float:
+def kkt_residual(
+    W: torch.Tensor, gradient: Gradient, lam: float, alpha: float, *, positive: bool = False
+) -> float:
     """Give the largest violation of the optimality conditions, relative to lam * alpha.
 
     With g the gradient of the smooth part, an optimum has g = -lam alpha sign(w)
-    where w is not zero, |g| <= lam alpha where it is, and 0 for the intercepts.
-    Where lam is 0, the value is absolute.
+    where w is not zero, |g| <= lam alpha where it is, and 0 for the intercepts;
+    g >= -lam alpha at zero is enough where weights are `positive`. Where lam is
+    0, the value is absolute.
     """
     l1 = lam * alpha
     g = gradient.W + lam * (1 - alpha) * W
-    off = torch.where(W == 0, (g.abs() - l1).clamp_(min=0), (g + l1 * W.sign()).abs())
+    pull = -g if positive else g.abs()
+    off = torch.where(W == 0, (pull - l1).clamp_(min=0), (g + l1 * W.sign()).abs())
     worst = max(float(off.max()), float(gradient.b.abs().max()))
     return worst / l1 if l1 > 0 else worst
