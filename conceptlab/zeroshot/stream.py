@@ -181,77 +181,105 @@ def iter_scores(
     group = max(1, min(settings.group_rows, _GROUP_BYTES // (X.shape[1] * itemsize)))
     group = min(group, group_rows or group)
     settings = replace(settings, rule=rule, options=options)
-    score = _score_cpu if settings.device.type == "cpu" else _score_device
+    parts = [slice(start, min(start + group, len(X))) for start in range(0, len(X), group)]
     if settings.device.type != "cpu":
-        settings = replace(settings, tile_rows=4 * settings.tile_rows)
-    for start in range(0, len(X), group):
-        part = X[start : start + group]
-        for columns, rows, values in score(part, layout, settings, double):
-            yield Scored(slice(start + rows.start, start + rows.stop), columns, values)
+        for part in parts:
+            for columns, rows, values in _score_device(X[part], layout, settings, double):
+                yield Scored(_shifted(rows, part.start), columns, values)
+        return
+    with _Desk(settings, np.float64 if double else np.float32) as desk:
+        for part in parts:
+            for columns, rows, values in _score_cpu(X[part], layout, settings, desk):
+                yield Scored(_shifted(rows, part.start), columns, values)
+
+
+def _shifted(rows: slice, start: int) -> slice:
+    return slice(start + rows.start, start + rows.stop)
 
 
 def _is_double(X: Any) -> bool:
     return str(X.dtype).endswith("float64")
 
 
+class _Desk:
+    """What all parts of one run on the CPU share: threads, room for a tile, poolers."""
+
+    def __init__(self, settings: Settings, dtype: Any) -> None:
+        self.settings, self.dtype = settings, np.dtype(dtype)
+        threads = torch.get_num_threads()
+        self._chunk = CHUNK if threads == 1 else _THREAD_CHUNK
+        self._executor = ThreadPoolExecutor(threads)
+        self._threads = threads
+        self._room = np.empty(0, dtype=dtype)
+        self._poolers: list[RowPooler] = []
+
+    def __enter__(self) -> _Desk:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._executor.shutdown()
+
+    def tile(self, rows: int, width: int) -> np.ndarray:
+        """Give room of shape (rows, width), the same again where it suffices."""
+        if len(self._room) < rows * width:
+            self._room = np.empty(0, dtype=self.dtype)  # never two at once
+            self._room = np.empty(rows * width, dtype=self.dtype)
+        return self._room[: rows * width].reshape(rows, width)
+
+    def pool(self, S: np.ndarray) -> np.ndarray:
+        """Share the rows among threads; NumPy's sort and arithmetic release the lock."""
+        if not self._poolers or self._poolers[0].C != S.shape[1]:
+            rule, options = self.settings.rule, self.settings.options
+            self._poolers = [
+                RowPooler(rule, options, S.shape[1], self.dtype, chunk=self._chunk)
+                for _ in range(self._threads)
+            ]
+        if self._threads == 1:
+            return self._poolers[0](S)
+        out = np.empty(len(S), dtype=S.dtype)
+        edges = np.linspace(0, len(S), self._threads + 1).astype(int)
+        jobs = [
+            self._executor.submit(pooler, S[a:b], out[a:b])
+            for pooler, a, b in zip(self._poolers, edges[:-1], edges[1:], strict=True)
+            if b > a
+        ]
+        for job in jobs:
+            job.result()
+        return out
+
+
 def _score_cpu(
-    X: Any, layout: Layout, settings: Settings, double: bool
+    X: Any, layout: Layout, settings: Settings, desk: _Desk
 ) -> Iterator[tuple[np.ndarray, slice, np.ndarray]]:
-    dtype = np.float64 if double else np.float32
-    unit = _unit(as_numpy(X).astype(dtype), settings.scale)
+    dtype = desk.dtype
+    unit = _unit(as_numpy(X), settings.scale, dtype)
     rule = resolve_rule(settings.rule)[0]
-    threads = torch.get_num_threads()
-    chunk = CHUNK if threads == 1 else _THREAD_CHUNK
-    with ThreadPoolExecutor(threads) as executor:
-        poolers: list[RowPooler] = []
-        for members in layout.blocks(settings.block_rows, unit.itemsize):
-            C, k = int(layout.counts[members[0]]), len(members)
-            where = layout.rows(members)
-            pieces = list(_pieces(layout.vectors, where, C * k, dtype))
-            step = max(1, min(settings.tile_rows, _TILE_BYTES // (C * k * unit.itemsize)))
-            S = np.empty((min(step, len(unit)), C * k), dtype=dtype)
-            prior = None if layout.prior is None else layout.prior[where].reshape(k, C)
-            if prior is None and (not poolers or poolers[0].C != C):
-                poolers = [
-                    RowPooler(rule.name, settings.options, C, dtype, chunk=chunk)
-                    for _ in range(threads)
-                ]
-            for start in range(0, len(unit), step):
-                part = unit[start : start + step]
-                tile = S[: len(part)]
-                done = 0
-                for piece in pieces:
-                    matrix = piece()
-                    np.matmul(part, matrix.T, out=tile[:, done : done + len(matrix)])
-                    done += len(matrix)
-                if C == 1:
-                    scores = tile.copy()
-                elif prior is None:
-                    scores = _pool_tile(tile.reshape(-1, C), poolers, executor)
-                else:
-                    scores = rule.score(
-                        torch.from_numpy(tile.reshape(len(part), k, C)),
-                        torch.from_numpy(prior.astype(dtype)),
-                        settings.options,
-                    ).numpy()
-                rows = slice(start, start + len(part))
-                yield layout.columns[members], rows, scores.reshape(len(part), k)
-
-
-def _pool_tile(S: np.ndarray, poolers: list[RowPooler], executor: ThreadPoolExecutor) -> np.ndarray:
-    """Share the rows among threads; NumPy's sort and arithmetic release the lock."""
-    if len(poolers) == 1:
-        return poolers[0](S)
-    out = np.empty(len(S), dtype=S.dtype)
-    edges = np.linspace(0, len(S), len(poolers) + 1).astype(int)
-    jobs = [
-        executor.submit(pooler, S[a:b], out[a:b])
-        for pooler, a, b in zip(poolers, edges[:-1], edges[1:], strict=True)
-        if b > a
-    ]
-    for job in jobs:
-        job.result()
-    return out
+    for members in layout.blocks(settings.block_rows, unit.itemsize):
+        C, k = int(layout.counts[members[0]]), len(members)
+        where = layout.rows(members)
+        pieces = list(_pieces(layout.vectors, where, C * k, dtype))
+        step = max(1, min(settings.tile_rows, _TILE_BYTES // (C * k * unit.itemsize)))
+        prior = None if layout.prior is None else layout.prior[where].reshape(k, C)
+        for start in range(0, len(unit), step):
+            part = unit[start : start + step]
+            tile = desk.tile(len(part), C * k)
+            done = 0
+            for piece in pieces:
+                matrix = piece()
+                np.matmul(part, matrix.T, out=tile[:, done : done + len(matrix)])
+                done += len(matrix)
+            if C == 1:
+                scores = tile.copy()
+            elif prior is None:
+                scores = desk.pool(tile.reshape(-1, C))
+            else:
+                scores = rule.score(
+                    torch.from_numpy(tile.reshape(len(part), k, C)),
+                    torch.from_numpy(prior.astype(dtype)),
+                    settings.options,
+                ).numpy()
+            rows = slice(start, start + len(part))
+            yield layout.columns[members], rows, scores.reshape(len(part), k)
 
 
 def _pieces(vectors: np.ndarray, where: Any, size: int, dtype: Any) -> Iterator[Any]:
@@ -275,11 +303,12 @@ def _pieces(vectors: np.ndarray, where: Any, size: int, dtype: Any) -> Iterator[
         yield lambda part=part: vectors[part].astype(dtype)
 
 
-def _unit(X: np.ndarray, scale: float) -> np.ndarray:
+def _unit(X: np.ndarray, scale: float, dtype: np.dtype) -> np.ndarray:
     """Give rows of length `scale`; rows of zeros stay."""
-    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    unit: np.ndarray = X.astype(dtype)
+    norms = np.sqrt(np.einsum("ij,ij->i", unit, unit))[:, None]
     norms[norms == 0] = 1
-    unit: np.ndarray = X * (X.dtype.type(scale) / norms)
+    unit *= dtype.type(scale) / norms
     return unit
 
 
