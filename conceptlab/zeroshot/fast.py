@@ -132,7 +132,7 @@ class RowPooler:
         d, reach = self._d, self._w[: self.C - self.k]
         self._sort(S)
         m = S[:, self.k].copy()
-        np.subtract(S.T, m, out=d)
+        torch.sub(torch.from_numpy(S).T, torch.from_numpy(m), out=torch.from_numpy(d))
         np.negative(d[: self.C - self.k], out=reach)
         np.maximum(reach, d[self.k :], out=reach)
         np.minimum.reduce(reach, axis=0, out=self._mad)

@@ -184,8 +184,8 @@ def iter_scores(
     parts = [slice(start, min(start + group, len(X))) for start in range(0, len(X), group)]
     if settings.device.type != "cpu":
         for part in parts:
-            for columns, rows, values in _score_device(X[part], layout, settings, double):
-                yield Scored(_shifted(rows, part.start), columns, values)
+            for columns, rows, there in _score_device(X[part], layout, settings, double):
+                yield Scored(_shifted(rows, part.start), columns, there)
         return
     with _Desk(settings, np.float64 if double else np.float32) as desk:
         for part in parts:
@@ -228,7 +228,7 @@ class _Desk:
 
     def pool(self, S: np.ndarray) -> np.ndarray:
         """Share the rows among threads; NumPy's sort and arithmetic release the lock."""
-        if not self._poolers or self._poolers[0].C != S.shape[1]:
+        if not self._poolers or S.shape[1] != self._poolers[0].C:
             rule, options = self.settings.rule, self.settings.options
             self._poolers = [
                 RowPooler(rule, options, S.shape[1], self.dtype, chunk=self._chunk)
