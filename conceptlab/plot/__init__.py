@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conceptlab.plot.audit import audit_plot as audit_plot
+    from conceptlab.plot.bottlenecks import intervention_plot as intervention_plot
+    from conceptlab.plot.bottlenecks import waterfall as waterfall
+    from conceptlab.plot.bottlenecks import weight_map as weight_map
     from conceptlab.plot.curves import faithfulness_curves as faithfulness_curves
     from conceptlab.plot.importance import importance_bars as importance_bars
     from conceptlab.plot.maps import blend_maps as blend_maps
@@ -20,8 +23,11 @@ _HOMES = {
     "concept_tree": "conceptlab.plot.tree",
     "faithfulness_curves": "conceptlab.plot.curves",
     "importance_bars": "conceptlab.plot.importance",
+    "intervention_plot": "conceptlab.plot.bottlenecks",
     "map_grid": "conceptlab.plot.maps",
     "patch_grid": "conceptlab.plot.patches",
+    "waterfall": "conceptlab.plot.bottlenecks",
+    "weight_map": "conceptlab.plot.bottlenecks",
 }
 
 __all__ = list(_HOMES)
