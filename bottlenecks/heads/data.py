@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["SoftmaxData"]
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 
 from conceptlab.arrays import ArrayKind
 
-_CHUNK = 64 << 20  # bytes of logits and rows at a time on an accelerator
+_CHUNK = 1 << 30  # bytes of logits and rows at a time on an accelerator
 _CACHE = 4 << 20  # and on the CPU, where a chunk should stay in the cache
+_SPARSE, _SMALL = 0.05, 4096  # density and size from which sparse weights are faster
 
 
 class SoftmaxData:
@@ -83,11 +85,11 @@ class SoftmaxData:
         scale[scale == 0] = 1.0
         self.mean = torch.as_tensor(mean, device=device)
         self.scale = torch.as_tensor(scale, device=device)
-        self._rows: torch.Tensor | None = None
+        # Chunks are kept transposed, (M, c), as a sparse matrix of weights wants them;
+        # dense products take either layout at the same speed.
+        self._kept: list[torch.Tensor] = []
         if not isinstance(X, np.memmap):
-            self._rows = torch.empty((self.n, self.M), dtype=dtype, device=device)
-            for rows in self.slices():
-                self._rows[rows] = self._standardised(rows, dtype)
+            self._kept = [self._standardised(r, dtype).mT.contiguous() for r in self.slices()]
 
     def slices(self) -> Iterator[slice]:
         """Give the rows of every chunk."""
@@ -124,19 +126,31 @@ class SoftmaxData:
     def rows(self, rows: slice, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Give standardised rows (c, M)."""
         dtype = dtype or self.dtype
-        if self._rows is None or torch.finfo(dtype).bits > torch.finfo(self.dtype).bits:
+        if not self._kept or torch.finfo(dtype).bits > torch.finfo(self.dtype).bits:
             return self._standardised(rows, dtype)
-        return self._rows[rows].to(dtype)
+        return self._kept[rows.start // self.chunk_rows].mT.to(dtype)
 
     def new_logits(self) -> torch.Tensor:
         """Make an empty (n, K) matrix of logits."""
         return torch.empty((self.n, self.K), dtype=self.sum_dtype, device=self.device)
 
+    def compact(self, W: torch.Tensor) -> torch.Tensor:
+        """Give weights in the layout in which :meth:`logits` is fastest."""
+        if self.device.type != "cpu" or not self._kept or self.dtype != W.dtype:
+            return W
+        if W.numel() < _SMALL or int(torch.count_nonzero(W)) > _SPARSE * W.numel():
+            return W
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
+            return W.to_sparse_csr()
+
     def logits(
         self, rows: slice, W: torch.Tensor, b: torch.Tensor, dtype: torch.dtype | None = None
     ) -> torch.Tensor:
-        """Compute the logits (c, K) of a chunk."""
+        """Compute the logits (c, K) of a chunk; W is dense or from :meth:`compact`."""
         part = self.rows(rows, dtype)
+        if W.layout == torch.sparse_csr:
+            return torch.sparse.mm(W, part.mT).mT + b
         if part.dtype == W.dtype:
             return torch.addmm(b, part, W.mT)
         return (part @ W.mT.to(part.dtype)).to(W.dtype) + b

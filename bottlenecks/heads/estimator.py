@@ -42,6 +42,7 @@ from conceptlab.errors import InputError
 
 _DEFAULT_SHARE = 0.05  # of lam_max, where neither lam nor nec is given
 _STEP_DOWN = 0.5  # between two strengths on the way to one that is given
+_LOOSE = 0.5  # residual at those strengths
 _LAST = 1e-6  # of lam_max: where the search for nec ends
 
 
@@ -87,7 +88,7 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         Whether a column that is the same in all rows is an error; ignored
         columns get weight 0.
     chunk_rows : int or None
-        Rows at a time; None takes what fits the cache, or 64 MB of an
+        Rows at a time; None takes what fits the cache, or 1 GB of an
         accelerator.
     device : str or torch.device
         See :func:`conceptlab.arrays.resolve_device`.
@@ -278,7 +279,7 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         lams = [lam]
         while lam > 0 and lams[0] < self.lam_max_ * _STEP_DOWN**2:
             lams.insert(0, lams[0] / _STEP_DOWN)
-        points = list(follow(problem, lams[:-1], start, 0.1))
+        points = list(follow(problem, lams[:-1], start, _LOOSE))
         last = solve(problem, lam, points[-1].state if points else start, tol)
         return [*points, last], last, 0
 

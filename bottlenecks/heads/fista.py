@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["State", "fista", "initial_state"]
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from bottlenecks.heads.objective import (
 )
 
 _GROWTH = 1.03
+_SMALL_CHANGE = 0.1  # of logits, below which three terms of the exponential are enough
 _CHECK = 5  # iterations between two looks at the certificate
 
 
@@ -79,6 +81,7 @@ def fista(
     fit_intercept: bool,
     tol: float,
     max_iter: int,
+    watch: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
 ) -> State:
     """Minimise the head's objective from `start`.
 
@@ -100,6 +103,8 @@ def fista(
         Bound on the residual of the optimality conditions.
     max_iter : int
         Iterations at most.
+    watch : callable, optional
+        Gets weights and intercepts after every iteration.
 
     Returns
     -------
@@ -146,6 +151,8 @@ def fista(
             t, beta = t_next, (t - 1) / t_next
         Y, c = W1 + beta * (W1 - W), b1 + beta * (b1 - b)
         W, b = W1, b1
+        if watch is not None:
+            watch(W, b)
         Z, new = new, Z
         step *= _GROWTH
         if mapping <= 2 * tol * lam * alpha or iteration % (5 * _CHECK) == 0:
@@ -199,16 +206,25 @@ def _advance(
     a difference of two losses would be rounding.
     """
     total = torch.zeros((), dtype=torch.float64, device=data.device)
+    weights = data.compact(W)
     for rows in data.slices():
         p = P[rows]
         if again:  # the logits of the last point are gone; up to a shift they are log p
-            last = p.clamp(min=torch.finfo(p.dtype).tiny).log()
+            last = p.clamp(min=torch.finfo(p.dtype).tiny).log_()
         else:
             last = torch.lerp(Z[rows], new[rows], -beta)
-        new[rows] = data.logits(rows, W, b)
-        u = new[rows] - last
-        u -= (p * u).sum(1, keepdim=True)
-        total += torch.log1p(((torch.expm1(u) - u) * p).sum(1)).sum(dtype=torch.float64)
+        z = data.logits(rows, weights, b)
+        new[rows] = z
+        u = torch.sub(z, last, out=last)
+        pu = p * u
+        u -= pu.sum(1, keepdim=True)
+        if float(u.abs().max()) < _SMALL_CHANGE:
+            # ½ u² (1 + u / 3) is exp(u) - 1 - u to a part in a thousand.
+            square = torch.mul(p, u, out=pu).mul_(u)
+            total += 0.5 * (square.sum(dtype=torch.float64) + (square.mul_(u)).sum() / 3)
+        else:
+            rest = torch.expm1(u).sub_(u).mul_(p)
+            total += torch.log1p(rest.sum(1)).sum(dtype=torch.float64)
     return float(total) / data.n
 
 

@@ -19,7 +19,7 @@ from bottlenecks.heads.objective import number_of_effective_concepts
 if TYPE_CHECKING:
     import pandas as pd
 
-_POLISH_AT = {torch.float64: 1e-3, torch.float32: 1e-3, torch.bfloat16: 5e-2}
+_POLISH_AT = {torch.float64: 0.0, torch.float32: 1e-4, torch.bfloat16: 5e-2}
 _COARSE = 1e-2
 _BISECTIONS = 60
 

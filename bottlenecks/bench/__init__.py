@@ -1,0 +1,1 @@
+"""Benchmarks of the bottlenecks: us beside the peer."""
