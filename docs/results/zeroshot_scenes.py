@@ -2,10 +2,11 @@
 
 ``python docs/results/zeroshot_scenes.py`` writes ``zeroshot-scenes.md`` beside this file.
 
-For each seed 20 species are drawn, each a colour, a texture and a shape. Two
+For each seed some species are drawn, each a colour, a texture and a shape. Two
 questions: names that the encoder cannot know ("species 3": all is in the
 concepts), and names that say all ("red striped circle": concepts can only add).
-Temperatures are fitted on images of the validation split.
+Temperatures are fitted on images of the validation split; five of them a class
+are the prototypes of the margin filter where names say nothing.
 """
 
 import argparse
@@ -23,10 +24,12 @@ from conceptlab.vocabulary import ClassConcepts, filter_margins, from_random_wor
 from conceptlab.zeroshot import RULES, BayesianZeroShot, calibration_error
 from conceptlab.zeroshot.scenes import scene_concepts
 
-PLANTED = [
-    (None, 0.0),
-    *((kind, rate) for kind in ("absent", "other", "rival") for rate in (0.2, 0.45)),
-]
+KINDS = ("absent", "other", "rival")
+PLANTED = {
+    False: [(None, 0.0), *((kind, rate) for kind in KINDS for rate in (0.2, 0.45))],
+    True: [(None, 0.0), *((kind, 0.45) for kind in KINDS)],
+}
+FEW = 5
 LABELS = {"trim": "CGBC (`trim`)", "mean": "DCLIP-style (`mean`)",
           "mean_embedding": "CuPL-style (`mean_embedding`)"}  # fmt: skip
 
@@ -78,7 +81,11 @@ def rows_of(seed, known, encoder, n_images, n_species, n_concepts):
     words = from_random_words([s.name for s in species], n_concepts, random_state=seed)
     words = words.embed(encoder, truncate=True)
     found[None, 0.0, "random words (`mean`)"] = measure(words, "mean", data)
-    for outliers, rate in PLANTED:
+    few = np.stack([data[0][val.y == k][:FEW].mean(axis=0) for k in range(n_species)])
+    filters = {"its own concepts": "mean", f"{FEW} images": few}
+    if known:
+        filters = {"class names": "plain"}
+    for outliers, rate in PLANTED[known]:
         concepts = scene_concepts(
             species, n_concepts, outliers=outliers, rate=rate, random_state=seed
         )
@@ -87,33 +94,32 @@ def rows_of(seed, known, encoder, n_images, n_species, n_concepts):
         concepts = ClassConcepts(concepts.texts).embed(encoder, prompt, truncate=True)
         for rule in RULES:
             found[outliers, rate, LABELS.get(rule, f"`{rule}`")] = measure(concepts, rule, data)
-        if outliers is not None:
-            kept = filter_margins(concepts, prototypes="mean")
-            label = "CGBC (`trim`) after the margin filter"
-            found[outliers, rate, label] = measure(kept, "trim", data)
+        for name, prototypes in filters.items():
+            kept = filter_margins(concepts, encoder, min_concepts=FEW, prototypes=prototypes)
+            for rule in ("trim", "mean"):
+                label = f"{LABELS[rule]}, filtered by {name}"
+                found[outliers, rate, label] = measure(kept, rule, data)
     return found
 
 
-def as_tables(figures, known, seeds):
-    """Lay the figures of all seeds out: means, and the spread of the accuracy."""
-    what = "Names that say all" if known else "Names that say nothing"
-    parts = [f"## {what}\n"]
+def as_tables(figures, known):
+    """Lay the figures of all seeds out: a table each, methods by settings."""
     methods = list(dict.fromkeys(method for _, _, method in figures[0]))
-    for outliers, rate in PLANTED:
-        title = "Clean concepts" if outliers is None else f"{rate:.0%} outliers: {outliers}"
+    heads = ["clean" if kind is None else f"{rate:.0%} {kind}" for kind, rate in PLANTED[known]]
+    parts = [f"## {'Names that say all' if known else 'Names that say nothing'}\n"]
+    forms = {"Accuracy, %": "{:.1f} ± {:.1f}", "Log-loss": "{:.3f}", "Calibration error": "{:.3f}"}
+    for place, (title, form) in enumerate(forms.items()):
         parts.append(f"### {title}\n")
-        parts.append(
-            "| method | accuracy % (± sd) | log-loss | calibration error |\n|---|---|---|---|"
-        )
+        parts.append("| method | " + " | ".join(heads) + " |\n|---|" + "---|" * len(heads))
         for method in methods:
-            if (outliers, rate, method) not in figures[0]:
-                continue
-            values = np.array([f[outliers, rate, method] for f in figures])
-            mean, sd = values.mean(axis=0), values.std(axis=0, ddof=min(1, len(seeds) - 1))
-            parts.append(
-                f"| {method} | {100 * mean[0]:.1f} ± {100 * sd[0]:.1f} | {mean[1]:.3f} | "
-                f"{mean[2]:.3f} |"
-            )
+            cells = []
+            for kind, rate in PLANTED[known]:
+                key = kind, rate, method
+                values = [f[key][place] for f in figures if key in f]
+                values = np.array(values) * (100 if place == 0 else 1)
+                sd = values.std(ddof=1) if len(values) > 1 else 0.0
+                cells.append(form.format(values.mean(), sd) if len(values) else "")
+            parts.append(f"| {method} | " + " | ".join(cells) + " |")
         parts.append("")
     return "\n".join(parts)
 
@@ -124,27 +130,30 @@ def main(arguments=None):
     parser.add_argument("--encoder", default="embedded")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--species", type=int, default=20)
+    parser.add_argument("--species", type=int, default=64)
     parser.add_argument("--concepts", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "zeroshot-scenes.md")
     options = parser.parse_args(arguments)
     encoder = load_encoder(options.encoder, device="cpu")
-    seeds = range(options.seeds)
     parts = [
         "# Zero-shot on scenes\n",
-        "Made by `python docs/results/zeroshot_scenes.py`. For each seed "
-        f"{options.species} species, {options.concepts} sentences each, {options.images} test "
-        f"images with one object; {options.seeds} seeds. Temperatures are fitted on as many "
-        "validation images. *Absent* outliers name what the class has not, *other* ones describe "
-        "another class, each any, and *rival* ones one and the same other class; each sentence "
-        "is replaced with the given probability.\n",
+        "Made by `python docs/results/zeroshot_scenes.py`; "
+        "[what it means](../zero-shot.md#when-it-fails-and-what-to-do). For each of "
+        f"{options.seeds} seeds {options.species} species are drawn, with {options.concepts} "
+        f"sentences each and {options.images} test images of one object. Temperatures are fitted "
+        "on as many validation images.\n",
+        "Sentences are replaced by false ones with the given probability. *Absent* ones name what "
+        "the class has not; *other* ones describe another class, each any; *rival* ones one and "
+        f"the same other class. *Filtered* concepts are those of margin 0 and more, at least {FEW} "
+        f"a class, beside the other concepts of the class, {FEW} labelled validation images of "
+        "it, or its name.\n",
     ]
     for known in (False, True):
         figures = [
             rows_of(seed, known, encoder, options.images, options.species, options.concepts)
-            for seed in seeds
+            for seed in range(options.seeds)
         ]
-        parts.append(as_tables(figures, known, seeds))
+        parts.append(as_tables(figures, known))
     versions = ", ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
     parts.append(f"Encoder {encoder.name} ({encoder.fingerprint[:12]}); {versions}.\n")
     atomic_write(options.out, "\n".join(parts))
