@@ -15,6 +15,7 @@ __all__ = [
     "DependencyError",
     "GeneratorError",
     "InputError",
+    "RemoverError",
     "SpaceMismatchError",
     "SplitError",
     "unknown_name",
@@ -44,6 +45,7 @@ CODES: dict[str, str] = {
     "CL-INPUT-DEVICE": "A device is not available",
     "CL-INPUT-FILE": "A file cannot be read as what it should be",
     "CL-GENERATOR-FAILED": "A text generator raised, or gave no usable texts",
+    "CL-REMOVER-FAILED": "An object remover raised, or gave no usable images",
     "CL-SPLIT-LAYER": "The layer does not exist in the model",
     "CL-SPLIT-RUNS": "The layer runs more than once, or never",
     "CL-SPLIT-MISMATCH": "h(g(x)) differs from f(x)",
@@ -114,6 +116,12 @@ class GeneratorError(ConceptlabError, RuntimeError):
     """A text generator raised an error, or returned no usable texts."""
 
     default_code = "CL-GENERATOR-FAILED"
+
+
+class RemoverError(ConceptlabError, RuntimeError):
+    """An object remover raised an error, or returned no usable images."""
+
+    default_code = "CL-REMOVER-FAILED"
 
 
 class CheckpointError(ConceptlabError, OSError):

@@ -1,0 +1,73 @@
+"""Finished removals on disk, one picture a file, so that a stopped run goes on."""
+
+from __future__ import annotations
+
+__all__ = ["RemovalCache"]
+
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+
+class RemovalCache:
+    """A folder of removed images, keyed by remover, image, hole and seed.
+
+    The files are PNG and can be looked at. One that is damaged is made again.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made on the first write.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> cache = RemovalCache(tempfile.mkdtemp())
+    >>> cache.put("telea", "ab12", np.zeros((3, 4, 4), dtype=np.uint8))
+    >>> cache.get("telea", "ab12").shape, cache.get("telea", "cd34")
+    ((3, 4, 4), None)
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def get(self, remover: str, key: str) -> np.ndarray | None:
+        """Give the image (3, H, W) uint8 of that key, or None."""
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(self._path(remover, key)) as picture:
+                return np.ascontiguousarray(np.moveaxis(np.asarray(picture.convert("RGB")), 2, 0))
+        except (OSError, UnidentifiedImageError, SyntaxError):
+            return None
+
+    def put(self, remover: str, key: str, image: np.ndarray) -> None:
+        """Write the image (3, H, W) uint8; another process may do the same."""
+        from PIL import Image
+
+        path = self._path(remover, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, staged = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                Image.fromarray(np.moveaxis(image, 0, 2)).save(stream, format="PNG")
+            os.replace(staged, path)
+        except BaseException:
+            Path(staged).unlink(missing_ok=True)
+            raise
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.folder.glob("*/*.png"))
+
+    def __repr__(self) -> str:
+        return f"RemovalCache({str(self.folder)!r})"
+
+    def _path(self, remover: str, key: str) -> Path:
+        # Names of any kind make folders that people can read and that never collide.
+        plain = re.sub(r"[^A-Za-z0-9+-]+", "_", remover)[:40]
+        digest = hashlib.sha256(remover.encode()).hexdigest()[:8]
+        return self.folder / f"{plain}-{digest}" / f"{key[:40]}.png"

@@ -1,0 +1,188 @@
+"""COCO-format annotations: a JSON file and a folder of images."""
+
+from __future__ import annotations
+
+__all__ = ["CocoRemovals"]
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from conceptlab.datasets.images import ImageFile, as_image_batch
+from conceptlab.errors import InputError
+from unlearning.removal.datasets.base import RemovalDataset
+from unlearning.removal.removers.opencv import require
+
+
+class CocoRemovals(RemovalDataset):
+    """Images and instance masks in the format of COCO.
+
+    Images are scaled until the shorter side is `size` and cropped at the centre, and
+    masks with them.
+
+    Parameters
+    ----------
+    annotations : path-like
+        JSON with ``images``, ``annotations`` and ``categories``; polygons and
+        run-lengths.
+    folder : path-like
+        The images, by their ``file_name``.
+    size : int
+        Side in pixels that everything is brought to.
+    classes : sequence of str, optional
+        Categories to remove; all by default.
+
+    Raises
+    ------
+    InputError
+        A file that is missing or is not in the format (``CL-INPUT-FILE``), or a class
+        that is no category.
+    DependencyError
+        Without pycocotools.
+
+    Notes
+    -----
+    Lin et al. 2014. An image with a crowd region of a class is never taken for one without
+    the class, and the crowd region is part of the mask.
+    """
+
+    def __init__(
+        self,
+        annotations: str | os.PathLike[str],
+        folder: str | os.PathLike[str],
+        *,
+        size: int = 256,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        if size < 16:
+            raise InputError(f"size must be at least 16, got {size}.", code="CL-INPUT-RANGE")
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder} is no folder of images.", code="CL-INPUT-FILE")
+        self._coco = _open(Path(annotations))
+        names = {c["name"]: int(c["id"]) for c in self._coco.dataset["categories"]}
+        self.name = Path(annotations).stem
+        self.size = (size, size)
+        self.class_names = tuple(names)
+        for name in classes or ():
+            self._check_class(name)
+        self.concepts = tuple(names)
+        self._categories = names
+        self.class_names = tuple(classes) if classes else tuple(names)
+        self._masks: dict[tuple[str, int], np.ndarray] = {}
+
+    def with_class(
+        self, name: str, *, min_area: float = 0.0, max_area: float = 1.0
+    ) -> np.ndarray:
+        """Give the images that hold the class within these shares of the area, (n,) int64."""
+        self._check_class(name)
+        found = []
+        for index in sorted(self._coco.getImgIds(catIds=[self._categories[name]])):
+            kinds = self._annotations(name, index)
+            if all(a.get("iscrowd") or a.get("ignore") for a in kinds):
+                continue
+            share = float(self._mask(name, index).mean())
+            if 0 < share and min_area <= share <= max_area:
+                found.append(index)
+        return np.array(found, dtype=np.int64)
+
+    def without_class(self, name: str) -> np.ndarray:
+        """Give the images without any instance or crowd of the class, (n,) int64."""
+        self._check_class(name)
+        holds = set(self._coco.getImgIds(catIds=[self._categories[name]]))
+        return np.array(sorted(set(self._coco.getImgIds()) - holds), dtype=np.int64)
+
+    def images(self, ids: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """Read images, (n, 3, H, W) float32 in [0, 1]."""
+        files = [self.folder / self._coco.loadImgs(int(i))[0]["file_name"] for i in ids]
+        for file in files:
+            if not file.is_file():
+                raise InputError(
+                    f"{file} is named by the annotations and is not there.", code="CL-INPUT-FILE"
+                )
+        return as_image_batch(
+            [ImageFile(str(file), file.read_bytes) for file in files], size=self.size
+        )
+
+    def masks(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Give the union of the masks of all instances of the class, (n, 1, H, W) bool."""
+        self._check_class(name)
+        return np.stack([self._mask(name, int(i)) for i in ids])[:, None]
+
+    def label(self, index: int) -> str:
+        """Give the file's name."""
+        return str(self._coco.loadImgs(int(index))[0]["file_name"])
+
+    def _annotations(self, name: str, index: int) -> list[dict[str, Any]]:
+        ids = self._coco.getAnnIds(imgIds=[index], catIds=[self._categories[name]])
+        return list(self._coco.loadAnns(ids))
+
+    def _mask(self, name: str, index: int) -> np.ndarray:
+        key = (name, index)
+        if key not in self._masks:
+            info = self._coco.loadImgs(index)[0]
+            union = np.zeros((info["height"], info["width"]), dtype=bool)
+            for annotation in self._annotations(name, index):
+                try:
+                    union |= self._coco.annToMask(annotation).astype(bool)
+                except Exception as error:
+                    raise InputError(
+                        f"Annotation {annotation.get('id')} of image {info['file_name']} has no "
+                        f"mask that can be read: {error}.",
+                        code="CL-INPUT-FILE",
+                    ) from error
+            self._masks[key] = np.packbits(fit_mask(union, self.size))
+        flat = np.unpackbits(self._masks[key], count=self.size[0] * self.size[1])
+        return flat.reshape(self.size).astype(bool)
+
+
+def fit_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scale and crop a mask (h, w) as :func:`as_image_batch` does with its image.
+
+    A pixel of the answer belongs to the hole when any part of it does, so that no rim of the
+    object stays outside by rounding.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (h, w), bool
+        At the image's own size.
+    size : (int, int)
+        Height and width of the answer.
+
+    Returns
+    -------
+    ndarray of shape (height, width), bool
+    """
+    from PIL import Image
+
+    picture = Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB")
+    shown = as_image_batch([picture], size=size)[0, 0]
+    return np.asarray((shown > 0.02).numpy())
+
+
+def _open(path: Path) -> Any:
+    COCO = require("pycocotools.coco", "pycocotools").COCO
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.", code="CL-INPUT-FILE") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON: {error}.", code="CL-INPUT-FILE") from error
+    missing = [k for k in ("images", "annotations", "categories") if k not in data]
+    if not isinstance(data, dict) or missing:
+        raise InputError(
+            f"{path} lacks {', '.join(missing)}; expected instance annotations in COCO's format.",
+            code="CL-INPUT-FILE",
+        )
+    coco = COCO()
+    coco.dataset = data
+    with contextlib.redirect_stdout(io.StringIO()):  # the library prints as it goes
+        coco.createIndex()
+    return coco

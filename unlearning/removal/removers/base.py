@@ -1,0 +1,312 @@
+"""What a remover is, and how it is run: hole, padding, checks, compositing, cache."""
+
+from __future__ import annotations
+
+__all__ = ["CallableRemover", "Remover", "RemoverSetup"]
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from conceptlab.arrays import as_tensor
+from conceptlab.errors import ConceptlabError, InputError, RemoverError
+from unlearning.removal.cache import RemovalCache
+from unlearning.removal.masks import as_masks, check_holes, grow
+
+_SLACK = 2e-3  # overshoot of resampling and of half precision; clipped
+
+
+class Remover:
+    """Base of all removers; a subclass gives :meth:`remove`.
+
+    Attributes
+    ----------
+    name : str
+        For tables.
+    version : str
+        Changes when results change; part of the cache's keys.
+    deterministic : bool
+        Whether the seed is ignored. Others are called for one image at a time, each with
+        a seed of its own, so that results do not depend on batches.
+    pad_multiple : int
+        Images are padded by reflection until their sides are multiples of it.
+    needs_truth : bool
+        Whether :meth:`remove` takes the true removal as a fourth argument.
+    """
+
+    name: str = "remover"
+    version: str = "1"
+    deterministic: bool = True
+    pad_multiple: int = 1
+    needs_truth: bool = False
+
+    def remove(self, images: torch.Tensor, masks: torch.Tensor, seed: int) -> Any:
+        """Fill the holes.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, 3, H, W), float32 in [0, 1], RGB
+            Not to be changed.
+        masks : Tensor of shape (n, 1, H, W), bool
+            True is what to remove.
+        seed : int
+            Of everything random in it.
+
+        Returns
+        -------
+        array of the images' shape, in [0, 1]
+        """
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+
+class CallableRemover(Remover):
+    """Any function as a remover.
+
+    Parameters
+    ----------
+    fn : callable
+        ``fn(images, masks, seed)``; see :meth:`Remover.remove`.
+    name : str, optional
+        For tables; the function's own by default.
+    version : str
+        Change it when the function changes, so that old results are not taken from a
+        cache.
+    deterministic : bool
+        Whether the seed is ignored.
+    pad_multiple : int
+        See :class:`Remover`.
+
+    Examples
+    --------
+    >>> grey = CallableRemover(lambda images, masks, seed: images * 0 + 0.5, name="grey")
+    >>> setup = RemoverSetup(grey)
+    >>> mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    >>> mask[..., :2, :2] = True
+    >>> setup.run(torch.ones(1, 3, 4, 4), mask)[0, 0, :, 0].round(decimals=2).tolist()
+    [0.5, 0.5, 1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        name: str | None = None,
+        version: str = "1",
+        deterministic: bool = True,
+        pad_multiple: int = 1,
+    ) -> None:
+        if not callable(fn):
+            raise InputError(
+                f"A remover is a function (images, masks, seed) or has a method remove, got "
+                f"{type(fn).__name__}.",
+                code="CL-INPUT-TYPE",
+            )
+        self.fn = fn
+        self.name = name or getattr(fn, "__name__", type(fn).__name__)
+        self.version, self.deterministic, self.pad_multiple = version, deterministic, pad_multiple
+
+    def remove(self, images: torch.Tensor, masks: torch.Tensor, seed: int) -> Any:
+        """Call the function."""
+        return self.fn(images, masks, seed)
+
+
+class RemoverSetup:
+    """A remover with its mask policy: the thing that is judged.
+
+    Parameters
+    ----------
+    remover : Remover or callable
+        What fills holes.
+    dilation : int
+        Pixels by which masks grow first, below 0 to shrink; see :class:`MaskPolicy`.
+    composite : bool
+        Whether pixels outside the hole are those of the original. False shows what the
+        remover does to them.
+    label : str, optional
+        Name in tables; by default the remover's, with the dilation.
+
+    Attributes
+    ----------
+    label : str
+        Name in tables.
+
+    Notes
+    -----
+    Results are rounded to 8 bits, as image files are, whether they come from a cache or
+    not.
+    """
+
+    def __init__(
+        self,
+        remover: Any,
+        dilation: int = 0,
+        *,
+        composite: bool = True,
+        label: str | None = None,
+    ) -> None:
+        if isinstance(dilation, bool) or int(dilation) != dilation:
+            raise InputError(
+                f"dilation is a whole number of pixels, got {dilation!r}.", code="CL-INPUT-RANGE"
+            )
+        self.remover = remover if hasattr(remover, "remove") else CallableRemover(remover)
+        self.dilation = int(dilation)
+        self.composite = composite
+        name = str(getattr(self.remover, "name", type(self.remover).__name__))
+        self.label = label or (f"{name} {self.dilation:+d}" if self.dilation else name)
+
+    @property
+    def needs_truth(self) -> bool:
+        """Whether it can only run where the true removal is known."""
+        return bool(getattr(self.remover, "needs_truth", False))
+
+    def run(
+        self,
+        images: torch.Tensor,
+        masks: Any,
+        *,
+        seed: int = 0,
+        truth: torch.Tensor | None = None,
+        cache: RemovalCache | None = None,
+        names: list[str] | None = None,
+    ) -> torch.Tensor:
+        """Remove the objects under `masks`.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, 3, H, W), float32 in [0, 1]
+            With the objects.
+        masks : array-like of shape (n, 1, H, W), bool
+            The objects, before dilation.
+        seed : int
+            Each image's own seed is made of it and of the image.
+        truth : Tensor of shape (n, 3, H, W), optional
+            The true removals, for controls that need them.
+        cache : RemovalCache, optional
+            Where finished removals are kept.
+        names : list of str, optional
+            What messages call the images.
+
+        Returns
+        -------
+        Tensor of shape (n, 3, H, W), float32 in [0, 1]
+
+        Raises
+        ------
+        InputError
+            Masks of another size, empty, or covering everything.
+        RemoverError
+            If the remover raises, or returns another shape, another range or NaN.
+        """
+        holes = torch.from_numpy(grow(as_masks(masks, like=images).numpy(), self.dilation))
+        check_holes(holes, names)
+        bytes_ = torch.empty(images.shape, dtype=torch.uint8)
+        keys = [self._key(images[i], holes[i], truth, i, seed) for i in range(len(images))]
+        todo = []
+        for i, key in enumerate(keys):
+            found = None if cache is None else cache.get(self.label, key)
+            if found is None or found.shape != images.shape[1:]:
+                todo.append(i)
+            else:
+                bytes_[i] = torch.from_numpy(found)
+        together = getattr(self.remover, "deterministic", False)
+        groups = [todo] if together and todo else [[i] for i in todo]
+        for group in groups:
+            part = None if truth is None else truth[group]
+            label = [names[i] for i in group] if names else None
+            own = int.from_bytes(bytes.fromhex(keys[group[0]])[:4], "big") % (2**31 - 1)
+            out = self._call(images[group], holes[group], own, part, label)
+            bytes_[group] = (out * 255).round().to(torch.uint8)
+            if cache is not None:
+                for i in group:
+                    cache.put(self.label, keys[i], bytes_[i].numpy())
+        filled = bytes_.float() / 255
+        return torch.where(holes, filled, images) if self.composite else filled
+
+    def _key(
+        self, image: torch.Tensor, hole: torch.Tensor, truth: torch.Tensor | None, i: int, seed: int
+    ) -> str:
+        digest = hashlib.sha256(self.identity.encode())
+        digest.update(f":{seed}:{tuple(image.shape)}:".encode())
+        digest.update(image.contiguous().numpy().tobytes())
+        digest.update(np.packbits(hole.numpy()).tobytes())
+        if self.needs_truth and truth is not None:
+            digest.update(truth[i].contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def identity(self) -> str:
+        """What tells this remover's results from another's, but for the hole."""
+        name = getattr(self.remover, "name", type(self.remover).__name__)
+        return f"{type(self.remover).__name__}:{name}:{getattr(self.remover, 'version', '1')}"
+
+    def _call(
+        self,
+        images: torch.Tensor,
+        holes: torch.Tensor,
+        seed: int,
+        truth: torch.Tensor | None,
+        names: list[str] | None,
+    ) -> torch.Tensor:
+        height, width = images.shape[-2:]
+        step = int(getattr(self.remover, "pad_multiple", 1))
+        pad = (0, -width % step, 0, -height % step)
+        given, mask = images.clone(), holes.clone()
+        if any(pad):
+            mode = "reflect" if pad[1] < width and pad[3] < height else "replicate"
+            given = functional.pad(given, pad, mode=mode)
+            mask = functional.pad(mask.float(), pad, mode=mode) > 0.5
+        where = f"image {names[0]}" if names and len(names) == 1 else f"{len(images)} images"
+        try:
+            with torch.no_grad():
+                if self.needs_truth:
+                    if truth is None:
+                        raise InputError(
+                            f"{self.label} needs the true removal, and this data has none. Leave "
+                            "it out.",
+                            code="CL-INPUT-OPTION",
+                        )
+                    out = self.remover.remove(given, mask, seed, truth)
+                else:
+                    out = self.remover.remove(given, mask, seed)
+        except ConceptlabError:
+            raise
+        except Exception as error:
+            raise RemoverError(
+                f"{self.label} raised {type(error).__name__} on {where}: {error}. Finished "
+                "removals stay in the cache, if there is one."
+            ) from error
+        return self._checked(out, given, where)[..., :height, :width]
+
+    def _checked(self, out: Any, given: torch.Tensor, where: str) -> torch.Tensor:
+        try:
+            tensor = as_tensor(out).detach().float().cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise RemoverError(
+                f"{self.label} gave a {type(out).__name__} for {where}; expected an array of "
+                f"shape {tuple(given.shape)}."
+            ) from error
+        if tensor.shape != given.shape:
+            raise RemoverError(
+                f"{self.label} gave shape {tuple(tensor.shape)} for {where}; expected "
+                f"{tuple(given.shape)}, channels first. Crop or resize inside the remover."
+            )
+        low, high = (float(v) for v in torch.aminmax(tensor))
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise RemoverError(f"{self.label} gave NaN or infinity for {where}.")
+        if low < -_SLACK or high > 1 + _SLACK:
+            guess = "Divide by 255." if high > 2 else "Clip inside the remover, or scale to [0, 1]."
+            raise RemoverError(
+                f"{self.label} gave values from {low:.4g} to {high:.4g} for {where}; expected "
+                f"[0, 1]. {guess}"
+            )
+        return tensor.clamp(0, 1)
+
+    def __repr__(self) -> str:
+        return f"RemoverSetup({self.label!r})"

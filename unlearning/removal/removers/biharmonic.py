@@ -1,0 +1,33 @@
+"""Biharmonic inpainting of scikit-image."""
+
+from __future__ import annotations
+
+__all__ = ["Biharmonic"]
+
+import numpy as np
+import torch
+
+from unlearning.removal.removers.base import Remover
+from unlearning.removal.removers.opencv import require
+
+
+class Biharmonic(Remover):
+    """Fill holes with the smoothest surface that fits the rim.
+
+    Notes
+    -----
+    Damelin and Hoang 2018, as in scikit-image. It overshoots; values are clipped.
+    """
+
+    name = "biharmonic"
+
+    def __init__(self) -> None:
+        self._restoration = require("skimage.restoration", "scikit-image")
+        self.version = f"skimage {require('skimage', 'scikit-image').__version__}"
+
+    def remove(self, images: torch.Tensor, masks: torch.Tensor, seed: int) -> np.ndarray:
+        """Fill the holes."""
+        fill = self._restoration.inpaint_biharmonic
+        pairs = zip(images.numpy(), masks.numpy(), strict=True)
+        filled = [fill(image, mask[0], channel_axis=0) for image, mask in pairs]
+        return np.stack(filled).clip(0, 1).astype(np.float32)
