@@ -21,7 +21,8 @@ from bottlenecks.heads.objective import (
 
 _GROWTH = 1.03
 _SMALL_CHANGE = 0.1  # of logits, below which three terms of the exponential are enough
-_CHECK = 5  # iterations between two looks at the certificate
+_CHECK = 25  # iterations between two looks at the certificate
+_STALLED = 200  # iterations without a better one
 
 
 @dataclass
@@ -126,6 +127,7 @@ def fista(
     P = torch.empty_like(Z)
     Y, c = W.clone(), b.clone()
     t, beta = 1.0, 0.0
+    least, least_at = float("inf"), 0
     gW, gb = _gradient(data, Z, new, 0.0, P, fit_intercept)
     step = start.step or _first_step(data, gW, gb, P)
     for iteration in range(1, max_iter + 1):
@@ -155,12 +157,16 @@ def fista(
             watch(W, b)
         Z, new = new, Z
         step *= _GROWTH
-        if mapping <= 2 * tol * lam * alpha or iteration % (5 * _CHECK) == 0:
+        if mapping <= 2 * tol * lam * alpha or iteration % _CHECK == 0:
             out.W, out.b, out.step = W, b, step
             certify(data, out, lam, alpha, fit_intercept)
             if out.kkt <= tol:
                 out.converged = True
                 return out
+            if out.kkt < least:
+                least, least_at = out.kkt, iteration
+            elif iteration - least_at >= _STALLED:
+                break  # at the rounding of the products; more steps give nothing
         gW, gb = _gradient(data, Z, new, beta, P, fit_intercept)
     out.W, out.b, out.step = W, b, step
     certify(data, out, lam, alpha, fit_intercept)

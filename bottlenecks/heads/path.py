@@ -197,7 +197,8 @@ def strength_for(
     state = start
     for lam in lams:
         point = solve(problem, lam, state, coarse)
-        if point.count == count and point.state.kkt > tol:
+        if point.count >= count and point.state.kkt > tol:
+            # Unfinished solutions have too many weights rather than too few.
             point = solve(problem, lam, point.state, tol)
         points.append(point)
         state = point.state
@@ -216,9 +217,7 @@ def strength_for(
     high_count = above.count if above is not None else 0
     for number in range(_BISECTIONS):
         lam = _between(high_lam, high_count, best.lam, best.count, count, number)
-        point = solve(problem, lam, best.state, coarse)
-        if point.count == count and point.state.kkt > tol:
-            point = solve(problem, lam, point.state, tol)
+        point = solve(problem, lam, best.state, tol)
         points.append(point)
         if point.count == count:
             return points, point, 0
@@ -228,8 +227,6 @@ def strength_for(
             high_lam, high_count = lam, point.count
         if high_lam <= best.lam * (1 + 1e-6):
             break
-    best = solve(problem, best.lam, best.state, tol)
-    points.append(best)
     return points, best, best.count - count
 
 
