@@ -98,9 +98,9 @@ class SoftmaxData:
 
     def _read(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
         part = self._raw[rows]
-        if not isinstance(part, torch.Tensor):
-            part = torch.from_numpy(np.array(part))
-        return part.to(self.device, dtype)
+        if isinstance(part, torch.Tensor):  # a copy, since the caller works in place
+            return part.to(self.device, dtype, copy=True)
+        return torch.from_numpy(np.array(part)).to(self.device, dtype)
 
     def _standardised(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
         # The difference is taken in float64 or in float32, before any rounding to bfloat16.
