@@ -82,17 +82,17 @@ def test_reaches_what_a_general_optimiser_reaches():
         assert found.similarity[j] >= best - 1e-6
 
 
-def test_rows_held_out_stop_the_search():
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_held_out_stop_the_search(seed):
     """Few rows, many features: the end of the search fits noise, and new rows show it."""
-    X, P = problem(n=4150, D=60, seed=1)
-    few, fresh = slice(0, 150), slice(150, None)
-    kept = fit_projection(X[few], P[few], validation_fraction=0.3)
+    X, P = problem(n=4300, D=60, seed=seed)
+    few, fresh = slice(0, 300), slice(300, None)
+    kept = fit_projection(X[few], P[few], validation_fraction=0.2)
     end = fit_projection(X[few], P[few], validation_fraction=0.0)
     assert kept.n_iter.sum() < end.n_iter.sum()
     measured = [cos_cubed_similarity(f(X[fresh]), P[fresh]).mean() for f in (kept, end)]
-    assert measured[0] > measured[1]
-    assert end.similarity.mean() > measured[1] + 0.1
-    assert abs(kept.validation_similarity.mean() - measured[0]) < 0.15
+    assert measured[0] > measured[1] + 0.05
+    assert end.similarity.mean() > measured[1] + 0.3
 
 
 def test_outputs_are_standardised_and_invariant_to_units_of_the_scores():
