@@ -438,7 +438,7 @@ class ConceptBottleneck(ClassifierMixin, BaseEstimator):
         budget : int, optional
             The last point; all concepts by default.
         hindsight : bool
-            Let ``policy="gain"`` see `y` and `C`, for an upper bound.
+            Let ``policy="gain"`` see `y` and `C`, for comparison.
         random_state : optional
             Of ``policy="random"``.
 

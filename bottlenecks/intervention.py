@@ -8,10 +8,12 @@ interventions of all rows are known at once.
 - ``"random"``: any order, another one a row.
 - ``"gain"``: the concept that is expected to make the classes surest: the entropy of the class
   posterior less its mean over the two levels of the concept, each as probable as the activation
-  is near it. With true classes: the largest fall of the log-loss (an upper bound, since it reads
-  the answer). Chosen anew after each step.
+  is near it. With true classes: the largest fall of the log-loss, which reads the answer and
+  serves for comparison only. Chosen anew after each step.
 - a callable from :class:`PolicyState` to priorities (n, k), the largest first; called at each
   step.
+
+The first two leave concepts that no class uses to the end, since setting them changes nothing.
 
 References
 ----------
@@ -219,11 +221,16 @@ class InterventionCurve:
 
 
 def _uncertainty(state: PolicyState) -> np.ndarray:
-    return state.uncertainty
+    return _used_first(state, state.uncertainty)
 
 
 def _random(state: PolicyState) -> np.ndarray:
-    return state.rng.random(state.activations.shape)
+    return _used_first(state, state.rng.random(state.activations.shape))
+
+
+def _used_first(state: PolicyState, priority: np.ndarray) -> np.ndarray:
+    used = (state.coef != state.coef[:1]).any(axis=0)
+    return np.where(used, priority, priority - 2 * (np.ptp(priority) + 1.0))
 
 
 def _gain(state: PolicyState) -> np.ndarray:

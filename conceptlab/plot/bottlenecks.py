@@ -63,7 +63,8 @@ def waterfall(
     ax = new_axes(ax, 6.4, 1.1 + 0.34 * (len(steps) + 1))
     height, at = 0.66, 0.0
     ends = np.cumsum([value for _, value, _ in steps])
-    span = max(float(np.ptp(np.append(ends, 0.0))), 1e-12)
+    low, high = min(float(ends.min()), 0.0), max(float(ends.max()), 0.0)
+    span = max(high - low, 1e-12)
     for row, (_, value, colour) in enumerate(steps):
         ax.barh(
             row, value, left=at, height=height, edgecolor="white", linewidth=0.5,
@@ -82,7 +83,7 @@ def waterfall(
     ax.set_yticks(range(total + 1), [*(name for name, _, _ in steps), shorten(title, 34)])
     ax.tick_params(axis="y", labelsize=9, length=0)
     ax.set_ylim(total + 0.6, -0.6)
-    ax.margins(x=0.09)
+    ax.set_xlim(low - 0.04 * span, high + 0.14 * span)
     ax.set_xlabel("contribution to the logit")
     open_frame(ax)
     return ax
