@@ -1,0 +1,86 @@
+"""Judge object removers without the original image as the answer.
+
+Removed images are compared with real images that never held the class: FID*, KID*,
+CMMD*, U-IDS*, concept presence and concept FID, with floors, ceilings and intervals.
+Features in, score out: :func:`frechet_distance`, :func:`kid`, :func:`cmmd`,
+:func:`u_ids`; whole evaluations: :class:`RemovalBenchmark`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unlearning.removal.bias import null_bias as null_bias
+    from unlearning.removal.cache import RemovalCache as RemovalCache
+    from unlearning.removal.concept_shift import ConceptShift as ConceptShift
+    from unlearning.removal.concept_shift import concept_fid as concept_fid
+    from unlearning.removal.context import match_context as match_context
+    from unlearning.removal.datasets import CocoRemovals as CocoRemovals
+    from unlearning.removal.datasets import MaskFolder as MaskFolder
+    from unlearning.removal.datasets import RemovalDataset as RemovalDataset
+    from unlearning.removal.datasets import SceneRemovals as SceneRemovals
+    from unlearning.removal.fid import FrechetResult as FrechetResult
+    from unlearning.removal.fid import frechet as frechet
+    from unlearning.removal.fid import frechet_distance as frechet_distance
+    from unlearning.removal.ids import p_ids as p_ids
+    from unlearning.removal.ids import u_ids as u_ids
+    from unlearning.removal.kernels import cmmd as cmmd
+    from unlearning.removal.kernels import kid as kid
+    from unlearning.removal.masks import MaskPolicy as MaskPolicy
+    from unlearning.removal.moments import FeatureStatistics as FeatureStatistics
+    from unlearning.removal.paired import Lpips as Lpips
+    from unlearning.removal.paired import psnr as psnr
+    from unlearning.removal.paired import ssim as ssim
+    from unlearning.removal.class_presence import Presence as Presence
+    from unlearning.removal.class_presence import presence as presence
+    from unlearning.removal.protocol import RemovalBenchmark as RemovalBenchmark
+    from unlearning.removal.surroundings import remove_score as remove_score
+    from unlearning.removal.removers import RemoverSetup as RemoverSetup
+    from unlearning.removal.removers import make_remover as make_remover
+    from unlearning.removal.report import RemovalReport as RemovalReport
+
+_HOMES = {
+    "CocoRemovals": "datasets",
+    "ConceptShift": "concept_shift",
+    "FeatureStatistics": "moments",
+    "FrechetResult": "fid",
+    "Lpips": "paired",
+    "MaskFolder": "datasets",
+    "MaskPolicy": "masks",
+    "Presence": "class_presence",
+    "RemovalBenchmark": "protocol",
+    "RemovalCache": "cache",
+    "RemovalDataset": "datasets",
+    "RemovalReport": "report",
+    "RemoverSetup": "removers",
+    "SceneRemovals": "datasets",
+    "cmmd": "kernels",
+    "concept_fid": "concept_shift",
+    "frechet": "fid",
+    "frechet_distance": "fid",
+    "kid": "kernels",
+    "make_remover": "removers",
+    "match_context": "context",
+    "null_bias": "bias",
+    "p_ids": "ids",
+    "presence": "class_presence",
+    "psnr": "paired",
+    "remove_score": "surroundings",
+    "ssim": "paired",
+    "u_ids": "ids",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unlearning.removal' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"unlearning.removal.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

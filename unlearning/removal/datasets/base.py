@@ -62,9 +62,10 @@ class RemovalDataset:
         """Give the images as they are without the class, (n, 3, H, W) float32 in [0, 1]."""
         raise NotImplementedError
 
-    def prompt(self, name: str) -> str:
-        """Give the text that stands for the class."""
-        return f"a {name.replace('_', ' ')}"
+    def prompts(self, name: str) -> list[str]:
+        """Give the texts that stand for the class."""
+        words = name.replace("_", " ")
+        return [f"a photo of a {words}.", f"a picture with a {words}.", f"a {words}."]
 
     def label(self, index: int) -> str:
         """Give what messages and reports call an image."""

@@ -131,6 +131,11 @@ class SceneRemovals(RemovalDataset):
         rows = np.array([self._one(int(i))[1] for i in ids], dtype=np.int64)
         return torch.from_numpy(self._part(name, False)[rows].without_attribute(name))
 
+    def prompts(self, name: str) -> list[str]:
+        """Give the words of the scenes' captions for the class."""
+        self._check_class(name)
+        return [f"a {name}"] if name in FAMILIES["shape"] else [name]
+
     def label(self, index: int) -> str:
         """Name a scene."""
         (name, comparison), row = self._one(int(index))

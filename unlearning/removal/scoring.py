@@ -1,0 +1,236 @@
+"""From what was collected to scores with intervals, floors and ceilings."""
+
+from __future__ import annotations
+
+__all__ = ["Scorer"]
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from conceptlab.arrays import as_numpy
+from unlearning.removal.bias import null_bias
+from unlearning.removal.class_presence import presence
+from unlearning.removal.collecting import Collected
+from unlearning.removal.concept_shift import concept_fid
+from unlearning.removal.fid import frechet
+from unlearning.removal.ids import p_ids, u_ids, u_ids_errors
+from unlearning.removal.kernels import (
+    CMMD_SCALE,
+    Kernel,
+    cmmd,
+    cubic,
+    kernel_sums,
+    kid,
+    mmd_of_sums,
+    unit_rows,
+    wide,
+)
+from unlearning.removal.moments import feature_tensor
+from unlearning.removal.report import ClassResult
+from unlearning.removal.statistics import auc, frechet_replicates, resample_counts
+
+
+_MEANS = (
+    "remove_score", "background_psnr", "psnr_truth", "psnr_mask", "ssim_truth", "ssim_mask",
+    "lpips", "psnr_original",
+)  # fmt: skip
+PSNR_CAP = 100.0  # decibels that an exact copy counts in means
+
+
+class Scorer:
+    """Scores of one class.
+
+    Parameters
+    ----------
+    encoder : Encoder or None
+        For concept texts.
+    name : str
+        The class.
+    prompts : list of str
+        Its texts.
+    concepts : sequence of str
+        Of the data set.
+    n_bootstrap, confidence, published, seed
+        See :class:`RemovalBenchmark`.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Any,
+        name: str,
+        prompts: list[str],
+        concepts: tuple[str, ...],
+        n_bootstrap: int,
+        confidence: float,
+        published: bool,
+        seed: int,
+    ) -> None:
+        self.encoder, self.name, self.prompts = encoder, name, prompts
+        self.concepts = tuple(c for c in concepts if c != name)
+        self.n_bootstrap, self.confidence = n_bootstrap, confidence
+        self.published, self.seed = published, seed
+
+    def score(self, data: Collected) -> ClassResult:
+        """Compute all scores that the data allows."""
+        labels = [s.label for s in data.setups]
+        rows: dict[str, dict[str, float]] = {label: {} for label in labels}
+        for label in labels:
+            self._distances(rows[label], data.removed[label], data)
+            for name, values in data.values[label].items():
+                if name in _MEANS:
+                    capped = np.minimum(values, PSNR_CAP) if "psnr" in name else values
+                    finite = capped[np.isfinite(capped)]
+                    rows[label][name] = float(finite.mean()) if len(finite) else float("nan")
+            rows[label]["background_max"] = float(data.values[label]["background_max"].max())
+        floors, ceilings = self._anchors(data)
+        for label in labels:
+            span = ceilings["fid"] - floors["fid"]
+            value = (ceilings["fid"] - rows[label]["fid"]) / span if span > 0 else float("nan")
+            rows[label]["fid_normalised"] = value
+        shifts = self._concepts(rows, data) if self.encoder is not None else {}
+        if self.encoder is not None:
+            self._presence(rows, data)
+        replicates = self._replicates(data) if self.n_bootstrap else {}
+        check = data.check
+        return ClassResult(
+            name=self.name,
+            n=len(data.ids),
+            n_comparison=len(data.comparison),
+            labels=labels,
+            rows=rows,
+            floors=floors,
+            ceilings=ceilings,
+            replicates=replicates,
+            shifts=shifts,
+            truth_is_floor=data.truth is not None,
+            context_check=None if check is None else vars(check) | {},
+        )
+
+    def _distances(self, row: dict[str, float], X: np.ndarray, data: Collected) -> None:
+        found = frechet(X, data.comparison)
+        row["fid"], row["fid_debiased"] = found.distance, found.debiased
+        row["fid_null"] = found.null_bias
+        row["kid"] = kid(X, data.comparison)
+        row["cmmd"] = cmmd(X, data.comparison)
+        row["u_ids"] = u_ids(data.comparison, X)
+        row["fid_original"] = frechet(X, data.originals).distance
+        row["u_ids_original"] = u_ids(data.originals, X)
+        if data.truth is not None:
+            row["fid_truth"] = frechet(X, data.truth).distance
+        if self.published:
+            row["u_ids_in_sample"] = u_ids(data.comparison, X, method="in-sample")
+            row["p_ids_original"] = p_ids(data.originals, X, method="in-sample")
+
+    def _anchors(self, data: Collected) -> tuple[dict[str, float], dict[str, float]]:
+        """Give the best and the worst that can be expected of each score."""
+        scores: dict[str, Callable[[Any, Any], float]] = {
+            "kid": kid, "cmmd": cmmd, "u_ids": lambda X, Y: u_ids(Y, X),
+        }  # fmt: skip
+        ceilings = {name: fn(data.originals, data.comparison) for name, fn in scores.items()}
+        ceilings["fid"] = frechet(data.originals, data.comparison).distance
+        if data.truth is not None:
+            floors = {name: fn(data.truth, data.comparison) for name, fn in scores.items()}
+            floors["fid"] = frechet(data.truth, data.comparison).distance
+            return floors, ceilings
+        order = np.random.default_rng(self.seed).permutation(len(data.comparison))
+        half = len(order) // 2
+        A, B = data.comparison[order[:half]], data.comparison[order[half:]]
+        floors = {name: fn(A, B) for name, fn in scores.items()}
+        # Half as many images have twice the bias: take theirs away, put the right one in.
+        found = frechet(A, B)
+        spectrum = np.linalg.eigvalsh(np.cov(data.comparison.T.astype(np.float64)))
+        bias = null_bias(spectrum.clip(0), len(data.ids), len(data.comparison))
+        floors["fid"] = max(found.debiased, 0.0) + bias
+        return floors, ceilings
+
+    def _presence(self, rows: dict[str, dict[str, float]], data: Collected) -> None:
+        for label, scores in data.crops.items():
+            found = presence(
+                scores,
+                data.comparison_crops,
+                data.original_crops,
+                confidence=self.confidence,
+                n_bootstrap=max(self.n_bootstrap, 200),
+                random_state=self.seed,
+            )
+            rows[label].update(
+                presence=found.auc,
+                presence_low=found.low,
+                presence_high=found.high,
+                removed_share=found.removed_share,
+                residue_rate=found.residue_rate,
+                p_gone=found.p_equivalence,
+            )
+
+    def _concepts(self, rows: dict[str, dict[str, float]], data: Collected) -> dict[str, Any]:
+        if data.comparison_concepts is None:
+            return {}
+        own = as_numpy(self.encoder.encode_text(self.prompts)).mean(axis=0, keepdims=True)
+        texts = own / np.linalg.norm(own)
+        if self.concepts:
+            others = as_numpy(self.encoder.encode_text(list(self.concepts)))
+            texts = np.concatenate([texts, others])
+        names = (self.name, *self.concepts)
+        reference = data.comparison_concepts @ texts.T
+        shifts = {}
+        for label, vectors in data.concepts.items():
+            found = concept_fid(vectors @ texts.T, reference, names, target=self.name)
+            rows[label].update(
+                concept_fid=found.distance,
+                concept_removal=found.removal,
+                concept_collateral=found.collateral,
+            )
+            shifts[label] = found
+        return shifts
+
+    def _replicates(self, data: Collected) -> dict[str, np.ndarray]:
+        """Draw bootstrap samples of images, the same for all removers."""
+        V = resample_counts(len(data.ids), self.n_bootstrap, self.seed)
+        W = resample_counts(
+            len(data.comparison), self.n_bootstrap, np.random.default_rng([3, self.seed])
+        )
+        sets = [data.removed[s.label] for s in data.setups]
+        found = {
+            "fid": frechet_replicates(sets, data.comparison, V, W),
+            "kid": _mmd_replicates(sets, data.comparison, V, W, cubic, unbiased=True),
+            "cmmd": CMMD_SCALE
+            * _mmd_replicates(
+                [unit_rows(X).numpy() for X in sets],
+                unit_rows(data.comparison).numpy(),
+                V, W, wide, unbiased=False,
+            ),
+        }  # fmt: skip
+        errors = [u_ids_errors(data.comparison, X) for X in sets]
+        found["u_ids"] = np.stack(
+            [(W @ real / W.sum(1) + V @ fake / V.sum(1)) / 2 for real, fake in errors]
+        )
+        if data.crops:
+            crops = [data.crops[s.label] for s in data.setups]
+            found["presence"] = np.stack([auc(c, data.comparison_crops, V, W) for c in crops])
+        for name in ("psnr_truth", "psnr_mask", "ssim_truth", "ssim_mask", "lpips"):
+            if all(name in data.values[s.label] for s in data.setups):
+                values = [data.values[s.label][name] for s in data.setups]
+                if "psnr" in name:
+                    values = [np.minimum(v, PSNR_CAP) for v in values]
+                found[name] = np.stack([V @ v / V.sum(1) for v in values])
+        return found
+
+
+def _mmd_replicates(
+    sets: list[np.ndarray], Y: np.ndarray, V: np.ndarray, W: np.ndarray, kernel: Kernel, *,
+    unbiased: bool,
+) -> np.ndarray:  # fmt: skip
+    other = feature_tensor(Y, "Y")
+    v, w = torch.from_numpy(V.T.copy()), torch.from_numpy(W.T.copy())
+    yy = kernel_sums(other, other, w, w, kernel, off_diagonal=unbiased)
+    out = []
+    for X in sets:
+        rows = feature_tensor(X, "X")
+        xx = kernel_sums(rows, rows, v, v, kernel, off_diagonal=unbiased)
+        xy = kernel_sums(rows, other, v, w, kernel)
+        out.append(mmd_of_sums(xx, yy, xy, v, w, unbiased=unbiased).numpy())
+    return np.stack(out)
