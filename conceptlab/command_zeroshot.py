@@ -16,6 +16,11 @@ from rich.table import Table
 
 from conceptlab.errors import InputError
 
+_EMBEDDED = (
+    "The embedded encoder knows rendered scenes only; for photographs take one such as "
+    "open_clip:ViT-B-16/openai."
+)
+
 
 def zeroshot(
     images: Annotated[
@@ -26,7 +31,7 @@ def zeroshot(
         str | None, typer.Option(help="Class names with commas between, or a file with one a line.")
     ] = None,
     concepts: Annotated[
-        Path | None, typer.Option(help="A JSON file {class: [texts]}; made when left out.")
+        Path | None, typer.Option(help="A JSON file of texts by class; made when left out.")
     ] = None,
     encoder: Annotated[
         str, typer.Option(help="embedded, open_clip:ARCHITECTURE/WEIGHTS, hf:NAME or a folder.")
@@ -66,23 +71,28 @@ def zeroshot(
     proba = model.predict_proba(vectors)
     explanation = model.explain(vectors)
     truth = None if labels is None else [known[k] for k in labels]
+    accuracy, counted = _accuracy(explanation.predicted, truth, list(model.class_names_))
+    notes = [] if accuracy is None else [_told(accuracy, counted, len(paths))]
+    if images is not None and encoder == "embedded":
+        notes.append(_EMBEDDED)
     page = zeroshot_page(
-        explanation, proba.max(axis=1), paths, pictures, truth=truth, shown=shown, top=top
-    )
+        explanation, proba.max(axis=1), paths, pictures, truth=truth, notes=notes, shown=shown,
+        top=top,
+    )  # fmt: skip
     report = atomic_write(out, page).resolve()
     facts = explanation.to_dict(top=top)
     for i, entry in enumerate(facts["images"]):
         entry["path"], entry["probability"] = paths[i], float(proba[i].max())
         if truth is not None:
             entry["label"] = truth[i]
-    facts["accuracy"] = _accuracy(explanation.predicted, truth, list(model.class_names_))
+    facts.update(accuracy=accuracy, images_with_label=counted, notes=notes)
     if as_json:
         facts.update(report=str(report), seconds=round(time.perf_counter() - start, 1))
         typer.echo(json.dumps(facts, indent=2))
         return
     _show(console, facts)
-    if facts["accuracy"] is not None:
-        console.print(f"Accuracy: {facts['accuracy']:.1%}")
+    for note in notes:
+        console.print(note)
     seconds = time.perf_counter() - start
     console.print(f"Report: {report}  ({seconds:.0f} s)", soft_wrap=True, highlight=False)
 
@@ -123,7 +133,12 @@ def _pictures(
     data = load_image_folder(images)
     places = np.unique(np.linspace(0, len(data) - 1, min(limit, len(data))).round().astype(int))
     data = data[places]
-    return data.files, data.y, list(data.paths), list(data.class_names)
+    return data.files, data.y, [_short(path, images) for path in data.paths], list(data.class_names)
+
+
+def _short(path: str, folder: Path) -> str:
+    """Name an image by its place in the folder."""
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else str(path)
 
 
 def _concepts(
@@ -153,15 +168,22 @@ def _concepts(
     return from_vocabulary(labels, reader)
 
 
-def _accuracy(predicted: list[str], truth: list[str] | None, names: list[str]) -> float | None:
-    """Compare where the folders are named as the classes, up to case and underscores."""
-    if truth is None:
-        return None
+def _accuracy(
+    predicted: list[str], truth: list[str] | None, names: list[str]
+) -> tuple[float | None, int]:
+    """Compare where folders are named as classes, up to case and underscores; count those."""
     folded = {_fold(name) for name in names}
-    pairs = [(p, t) for p, t in zip(predicted, truth, strict=True) if _fold(t) in folded]
-    if not pairs:
-        return None
-    return float(np.mean([_fold(p) == _fold(t) for p, t in pairs]))
+    pairs = [
+        (p, t) for p, t in zip(predicted, truth or predicted, strict=True) if _fold(t) in folded
+    ]
+    if truth is None or not pairs:
+        return None, 0
+    return float(np.mean([_fold(p) == _fold(t) for p, t in pairs])), len(pairs)
+
+
+def _told(accuracy: float, counted: int, n: int) -> str:
+    rest = "" if counted == n else f" ({counted} of {n} images; the others' labels are no classes)"
+    return f"Accuracy: {accuracy:.1%}{rest}."
 
 
 def _fold(name: str) -> str:

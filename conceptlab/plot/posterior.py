@@ -60,6 +60,7 @@ def evidence_bars(
         ax.text(
             0.0, place, title, transform=ax.get_yaxis_transform(), va="center", fontsize=9,
             color="#333333", fontweight="bold",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )  # fmt: skip
         place -= 1
         for name, value, flag in zip(names, values, flags, strict=True):

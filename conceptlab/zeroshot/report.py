@@ -23,6 +23,7 @@ def zeroshot_page(
     images: Any,
     *,
     truth: Sequence[str] | None = None,
+    notes: Sequence[str] = (),
     shown: int = 12,
     top: int = 5,
 ) -> str:
@@ -40,6 +41,8 @@ def zeroshot_page(
         As :func:`conceptlab.datasets.images.as_image_batch` takes them.
     truth : sequence of n str, optional
         Labels.
+    notes : sequence of str
+        Sentences for the head of the page, such as on the accuracy.
     shown : int
         Images with picture and evidence: the surest, the least sure and what is
         between.
@@ -69,10 +72,12 @@ def zeroshot_page(
     more = "" if len(rows) <= _ROWS else f"<p>and {len(rows) - _ROWS} more</p>"
     order = np.argsort(-probability, kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(shown, len(order))).astype(int))]
-    parts = [section("Predictions", table(columns, rows[:_ROWS]) + more)]
+    listed = f"<div style='max-height:32rem;overflow-y:auto'>{table(columns, rows[:_ROWS])}</div>"
+    parts = [section("Predictions", listed + more)]
     parts += [_reasons(explanation, int(i), probability, paths, images, truth, top) for i in chosen]
     rule = explanation.settings["rule"]
     lead = f"{len(rows)} images, {len(explanation.class_names)} classes, pooling rule {rule}."
+    lead = " ".join([lead, *notes])
     footer = f"<code>{escape(json.dumps(explanation.settings, default=str))}</code>"
     return page("Zero-shot by concepts", lead, parts, footer=footer)
 

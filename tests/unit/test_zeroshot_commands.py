@@ -74,7 +74,25 @@ def test_a_folder_with_a_concept_file(pictures, tmp_path):
         "--out", tmp_path / "page.html",
     )  # fmt: skip
     assert answer.exit_code == 0
-    assert "Accuracy: 100.0%" in answer.stdout
+    assert "Accuracy: 100.0%." in answer.stdout
+    assert "knows rendered scenes only" in " ".join(answer.stdout.split())
+    page = (tmp_path / "page.html").read_text()
+    assert "Accuracy: 100.0%." in page
+    assert "red_circle/" in page
+    assert str(pictures) not in page  # paths are told from the folder on
+
+
+def test_accuracy_says_how_many_images_have_a_label_among_the_classes(pictures, tmp_path):
+    concepts = {"red circle": CONCEPTS["red circle"], "blue star": ["a blue star"]}
+    path = write_concepts(concepts, tmp_path / "concepts.json")
+    answer = call(
+        zeroshot, pictures, "--concepts", path, "--prompt", "concept", "--shown", 0,
+        "--out", tmp_path / "page.html", "--json",
+    )  # fmt: skip
+    facts = json.loads(answer.stdout)
+    assert facts["images_with_label"] == 2
+    assert facts["accuracy"] == 1.0
+    assert "(2 of 4 images; the others' labels are no classes)" in facts["notes"][0]
 
 
 def test_classes_choose_from_the_file(pictures, tmp_path):
@@ -211,5 +229,8 @@ def test_the_table_of_scenes_is_made(tmp_path):
     small = ["--seeds", "1", "--images", "40", "--species", "4", "--concepts", "5"]
     script["main"]([*small, "--out", str(out)])
     text = out.read_text()
-    assert text.count("CGBC (`trim`) |") == 14
-    assert "45% outliers: rival" in text
+    assert text.count("| CGBC (`trim`) |") == 6  # three figures, two questions
+    assert text.count("| 45% rival |") == 6
+    for line in text.splitlines():
+        if line.startswith("| CGBC (`trim`), filtered by 5 images"):
+            assert len([cell for cell in line.split("|") if cell.strip()]) == 8
