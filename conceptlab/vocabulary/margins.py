@@ -132,7 +132,8 @@ def filter_margins(
     encoder, template, prototypes
         See :func:`concept_margins`.
     threshold : float
-        Least margin of a concept that stays.
+        Least margin of a concept that stays; a little below 0 keeps what
+        several classes share.
     min_concepts : int
         A class keeps its best so many in any case.
 
