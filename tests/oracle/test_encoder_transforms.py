@@ -137,6 +137,14 @@ def test_open_clip_folder_round_trip(clip_model, pictures, tmp_path):
         load_encoder(f"open_clip:{tmp_path}")
 
 
+def _pil_processor(kind):
+    """Give the image processor on Pillow, whatever this version of transformers calls it."""
+    import transformers
+
+    name = f"{kind}ImageProcessor"
+    return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
+
+
 @pytest.fixture(scope="module", params=["clip", "siglip"])
 def hugging_face(request, tmp_path_factory):
     transformers = pytest.importorskip("transformers")
@@ -168,14 +176,14 @@ def hugging_face(request, tmp_path_factory):
                 text_config=text, vision_config=vision, projection_dim=12
             )
             model = transformers.CLIPModel(config)
-            processor = transformers.CLIPImageProcessorPil(
+            processor = _pil_processor("CLIP")(
                 size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}
             )
         else:
             model = transformers.SiglipModel(
                 transformers.SiglipConfig(text_config=text, vision_config=vision)
             )
-            processor = transformers.SiglipImageProcessorPil(size={"height": 32, "width": 32})
+            processor = _pil_processor("Siglip")(size={"height": 32, "width": 32})
     folder = tmp_path_factory.mktemp(request.param)
     for part in (model, tokenizer, processor):
         part.save_pretrained(folder)
