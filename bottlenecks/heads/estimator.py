@@ -36,6 +36,7 @@ from bottlenecks.heads.path import (
     strength_for,
     to_count,
     unscaled,
+    with_strongest,
 )
 from conceptlab.arrays import as_tensor, check_features, like_input, resolve_device
 from conceptlab.errors import InputError
@@ -43,7 +44,7 @@ from conceptlab.errors import InputError
 _DEFAULT_SHARE = 0.05  # of lam_max, where neither lam nor nec is given
 _STEP_DOWN = 0.5  # between two strengths on the way to one that is given
 _LOOSE = 0.5  # residual at those strengths
-_LAST = 1e-6  # of lam_max: where the search for nec ends
+_LAST = 1e-4  # of lam_max: where the search for nec ends
 
 
 class SparseLinearHead(ClassifierMixin, BaseEstimator):
@@ -119,9 +120,11 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         Of the minimiser.
     converged_ : bool
         Whether ``kkt_`` is at most `tol`.
-    n_dropped_ : int
-        Smallest weights set to zero, where no strength has exactly `nec`
-        because some weights leave zero together.
+    n_dropped_, n_added_ : int
+        Weights that the count was corrected by, before the refit: the smallest
+        dropped, where some leave zero together; those of the steepest slope
+        added, where no strength has so many. (A penalty of absolute values
+        holds the median over the classes of a concept's weights at zero.)
     path_ : SoftmaxPath
         What was solved on the way.
     n_iter_ : int
@@ -234,11 +237,15 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         self.n_iter_ = best.state.n_iter
         self.path_ = SoftmaxPath.of(points, data, coefs=False)
         self._warn(surplus)
-        self.n_dropped_ = max(surplus, 0)
-        state = to_count(best.state, surplus)
+        self.n_dropped_, self.n_added_ = max(surplus, 0), max(-surplus, 0)
+        if surplus < 0 and self.refit:
+            state, mask = best.state, with_strongest(data, best.state, -surplus)
+        else:
+            state = to_count(best.state, surplus)
+            mask = state.W != 0
         self.shrunken_coef_, self.shrunken_intercept_ = unscaled(data, best.state)
         if self.refit:
-            state = self._refitted(data, state)
+            state = self._refitted(data, state, mask)
         self.coef_, self.intercept_ = unscaled(data, state)
         self.nec_ = number_of_effective_concepts(self.coef_)
         size = state.W.abs().double().cpu().numpy()
@@ -303,11 +310,12 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         lams = np.concatenate([lams, lams[-1] * ratio ** np.arange(1, further + 1)])
         return strength_for(problem, count, lams, start, tol)
 
-    def _refitted(self, data: SoftmaxData, state: State) -> State:
+    def _refitted(self, data: SoftmaxData, state: State, mask: torch.Tensor) -> State:
         ridge = 1.0 / data.n if self.refit_l2 == "auto" else float(self.refit_l2)
         again = refit_on_support(
             data,
             state,
+            mask,
             ridge,
             fit_intercept=self.fit_intercept,
             tol=1e-6,
@@ -324,11 +332,11 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        if surplus < 0:
+        if surplus < 0 and not self.refit:
             warnings.warn(
                 f"No strength down to {self.lam_:.2g} has nec={self.nec!r}: "
                 f"{float(self.path_.nec[-1]):.3g} concepts a class are used there. Give a smaller "
-                "nec.",
+                "nec, or refit=True.",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from bottlenecks.heads.estimator import SparseLinearHead
 
 _KIND = "SparseLinearHead"
-_NUMBERS = ("lam_", "lam_max_", "kkt_", "objective_", "converged_", "n_dropped_", "n_iter_")
+_NUMBERS = (
+    "lam_",
+    "lam_max_",
+    "kkt_",
+    "objective_",
+    "converged_",
+    "n_dropped_",
+    "n_added_",
+    "n_iter_",
+)
 _ARRAYS = ("coef_", "intercept_", "shrunken_coef_", "shrunken_intercept_")
 _PATH = ("lams", "nec", "objective", "kkt", "n_iter")
 

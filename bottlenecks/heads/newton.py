@@ -82,20 +82,22 @@ def polish(
 def refit_on_support(
     data: SoftmaxData,
     state: State,
+    mask: torch.Tensor,
     ridge: float,
     *,
     fit_intercept: bool,
     tol: float,
     max_iter: int,
 ) -> State:
-    """Minimise mean cross-entropy + ½ ridge |W|² over the weights that are not zero.
+    """Minimise mean cross-entropy + ½ ridge |W|² over the weights of a mask.
 
     Parameters
     ----------
     data : SoftmaxData
     state : State
-        Gives the support and the start; is not changed. Where weights are
-        positive they stay so.
+        The start; is not changed. Where weights are positive they stay so.
+    mask : Tensor of shape (K, M), bool
+        The weights that may differ from zero.
     ridge : float
         Above 0.
     fit_intercept : bool
@@ -110,7 +112,6 @@ def refit_on_support(
         The residual is the largest entry of the gradient on the support.
     """
     W, b = state.W.double(), state.b.double()
-    mask = W != 0
     W, b, steps = _minimise(data, W, b, mask, None, 0.0, ridge, fit_intercept, tol, max_iter)
     found = gradient_at(data, W, b, fit_intercept=fit_intercept, dtype=torch.float64)
     off = (found.W + ridge * W)[W != 0]

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["PathPoint", "SoftmaxPath", "follow", "solve", "strength_for", "to_count"]
+__all__ = [
+    "PathPoint",
+    "Problem",
+    "SoftmaxPath",
+    "follow",
+    "geometric",
+    "solve",
+    "strength_for",
+    "to_count",
+    "unscaled",
+    "with_strongest",
+]
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +25,7 @@ import torch
 from bottlenecks.heads.data import SoftmaxData
 from bottlenecks.heads.fista import State, certify, fista, initial_state
 from bottlenecks.heads.newton import polish
-from bottlenecks.heads.objective import number_of_effective_concepts
+from bottlenecks.heads.objective import gradient_at, number_of_effective_concepts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -246,6 +257,18 @@ def to_count(state: State, surplus: int) -> State:
     flat[flat == 0] = float("inf")
     W.view(-1)[flat.topk(surplus, largest=False).indices] = 0.0
     return State(W, state.b, state.step, state.kkt, state.objective, state.n_iter, state.converged)
+
+
+def with_strongest(data: SoftmaxData, state: State, more: int) -> torch.Tensor:
+    """Give the support with `more` weights beside it, those of the largest gradient."""
+    found = gradient_at(data, state.W, state.b)
+    slope = -found.W if data.positive else found.W.abs()
+    usable = torch.ones(data.M, dtype=torch.bool, device=data.device)
+    usable[torch.as_tensor(data.constant, device=data.device)] = False
+    slope[(state.W != 0) | ~usable] = -float("inf")
+    mask = state.W != 0
+    mask.view(-1)[slope.flatten().topk(more).indices] = True
+    return mask
 
 
 def geometric(lam_max: float, ratio: float, n: int) -> Any:

@@ -20,6 +20,13 @@ FEATURE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "RandomConcepts": [{"n_concepts": 2, "random_state": 0}],
     "BankScorer": [{}],
     "BayesianZeroShot": [{}],
+    "SparseCBM": [
+        {"max_epochs": 5, "random_state": 0},
+        {"mode": "contrastive", "max_epochs": 5, "random_state": 0},
+        {"mode": "l1", "head": "dense", "max_epochs": 5, "random_state": 0},
+        {"mode": "reference", "max_epochs": 30, "learning_rate": 0.03, "random_state": 0},
+    ],
+    "SparseLinearHead": [{"tol": 1e-3}],
 }
 """Estimators that take a feature matrix, and the parameters to test them with."""
 
