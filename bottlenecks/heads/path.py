@@ -96,6 +96,7 @@ class SoftmaxPath:
 
     Examples
     --------
+    >>> from bottlenecks.heads import sparse_softmax_path
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(60, 5))
     >>> path = sparse_softmax_path(X, X[:, 0] > 0, n_lambdas=3)
