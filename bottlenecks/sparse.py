@@ -144,7 +144,7 @@ class SparseCBM(ConceptBottleneck):
         sparsity: float = 0.4,
         temperature: Any = (1.0, 0.3),
         hard: bool = True,
-        anchor: float = 3.0,
+        anchor: float = 1.0,
         class_concepts: Any = None,
         n_positives: int = 5,
         reference_loss: str = "gumbel",
