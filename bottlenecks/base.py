@@ -50,7 +50,8 @@ class ConceptBottleneck(ClassifierMixin, BaseEstimator):
         Two classes have two rows.
     intercept_ : ndarray of shape (K,), float64
     score_mean_, score_scale_ : ndarray of shape (k,), float64
-        Mean and standard deviation of the scores in the fit.
+        What scores are shifted and divided by: their mean and standard deviation in the fit,
+        where a subclass does not say otherwise.
     activation_range_ : ndarray of shape (k, 2), float64
         Least and largest activation in the fit.
     activation_levels_ : ndarray of shape (k, 2), float64

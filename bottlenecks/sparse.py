@@ -20,6 +20,7 @@ from conceptlab.seeds import RandomState, draw_seed, torch_generator
 
 MODES = ("anchored", "contrastive", "l1", "reference")
 _HEADS = ("sparse", "dense")
+_SCALES = ("auto", "common", "concept")
 _SLOPE = 4.0  # logistic noise on 4 z is 0.45 standard deviations of a score
 _DECAY = 1e-3  # of the head that stands in while thresholds are learned
 _BLEND = 0.05  # how far the common threshold moves towards that of one batch
@@ -28,7 +29,7 @@ _BLEND = 0.05  # how far the common threshold moves towards that of one batch
 class SparseCBM(ConceptBottleneck):
     """Classify through few concepts: thresholds on scores, then a sparse head.
 
-    A score is standardised by the fit, z = (s - mean) / sd, and becomes the activation
+    A score is standardised by the fit, z = (s - mean) / scale, and becomes the activation
     ``a_j = max(z_j - threshold_j, 0)``: how far concept j is above its threshold, and exactly
     zero where it is not there. Output j depends on score j only, so it is still concept j.
     A threshold is a common part, which shuts the share `sparsity` of all gates of the fit, plus
@@ -49,6 +50,11 @@ class SparseCBM(ConceptBottleneck):
           weights are the thresholds (where these are positive);
         - "reference": the concept layer and losses of the paper's code as released, for
           comparison only. Output j is *not* concept j and nothing is zero; see Notes.
+    scale : {"auto", "common", "concept"}
+        What scores are divided by. "common" is one number, the root mean square of all standard
+        deviations: scores of one bank share their units, so that a concept that no image shows
+        varies little and stays small. "concept" is each concept's own standard deviation, which
+        blows such a concept up. "auto" is "common" with a bank, and "concept" without.
     sparsity : float
         Share of zeros among the activations of the fit, in [0, 1).
     temperature : float or (float, float)
@@ -89,7 +95,7 @@ class SparseCBM(ConceptBottleneck):
     Attributes
     ----------
     threshold_ : ndarray of shape (k,), float64
-        In standard deviations of the scores; not in mode "reference".
+        In units of z; not in mode "reference".
     sparsity_ : float
         Share of zeros among the activations of the fit.
     positives_ : ndarray of shape (K, k), bool
@@ -141,6 +147,7 @@ class SparseCBM(ConceptBottleneck):
         bank: Any = None,
         *,
         mode: str = "anchored",
+        scale: str = "auto",
         sparsity: float = 0.4,
         temperature: Any = (1.0, 0.3),
         hard: bool = True,
@@ -160,6 +167,7 @@ class SparseCBM(ConceptBottleneck):
     ) -> None:
         self.bank = bank
         self.mode = mode
+        self.scale = scale
         self.sparsity = sparsity
         self.temperature = temperature
         self.hard = hard
@@ -187,6 +195,9 @@ class SparseCBM(ConceptBottleneck):
         if self.mode == "reference":
             self._fit_reference(S, labels)
             return
+        if self._common_scale():
+            common = np.sqrt(np.square(self.score_scale_).mean())
+            self.score_scale_ = np.full(k, common)
         Z = super()._activations(S)
         table = None
         if self.mode == "contrastive":
@@ -201,6 +212,9 @@ class SparseCBM(ConceptBottleneck):
         A = self._activations(S)
         self.sparsity_ = float((A == 0).double().mean())
         self._fit_head(A, y)
+
+    def _common_scale(self) -> bool:
+        return self.scale == "common" or (self.scale == "auto" and self.bank is not None)
 
     def _clear(self) -> None:
         """Forget what another mode wrote, so that a model can be fitted again."""
@@ -300,7 +314,12 @@ class SparseCBM(ConceptBottleneck):
         from bottlenecks.heads import SparseLinearHead
 
         head = SparseLinearHead(
-            self.lam, self.nec, positive=self.positive, constant="ignore", device=self.device
+            self.lam,
+            self.nec,
+            positive=self.positive,
+            standardize=self.mode == "reference" or not self._common_scale(),
+            constant="ignore",
+            device=self.device,
         ).fit(A, y)
         self.coef_ = np.asarray(head.coef_, dtype=np.float64)
         self.intercept_ = np.asarray(head.intercept_, dtype=np.float64)
@@ -330,6 +349,7 @@ class SparseCBM(ConceptBottleneck):
     def _check_parameters(self, k: int) -> None:
         for kind, value, options in (
             ("mode", self.mode, MODES),
+            ("scale", self.scale, _SCALES),
             ("head", self.head, _HEADS),
             ("reference_loss", self.reference_loss, LOSSES),
         ):

@@ -116,11 +116,24 @@ def test_reference_takes_a_sparse_head_where_one_is_asked_for():
     assert 0 < model.nec_ < 12
 
 
+def test_common_scale_keeps_a_concept_that_hardly_varies_small():
+    scores = S.copy()
+    leak = TRUTH[:, 0] + 0.1 * np.random.default_rng(0).normal(size=len(S))
+    scores[:, 11] = 0.2 + 1e-3 * leak  # nobody has concept 11; it leaks a little of concept 0
+    common, own = (
+        SparseCBM(scale=scale, nec=2, **FAST).fit(scores, Y) for scale in ("common", "concept")
+    )
+    assert ((common.coef_ > 0) == TABLE).all()
+    assert (own.coef_[0, 11] > 0) and (common.coef_[:, 11] == 0).all()
+    assert np.ptp(common.score_scale_) == 0
+
+
 # ------------------------------------------------------------- banks, arrays, files
 def test_a_bank_scores_the_features():
     bank = bank_of()
     X = S @ bank.vectors
-    by_bank, by_scores = SparseCBM(bank, nec=2, **FAST).fit(X, Y), fitted(nec=2)
+    by_bank = SparseCBM(bank, nec=2, **FAST).fit(X, Y)
+    by_scores = fitted(nec=2, scale="common")
     assert by_bank.concept_names_ == list(bank.names)
     np.testing.assert_allclose(by_bank.predict_proba(X), by_scores.predict_proba(S), atol=1e-6)
     assert by_bank.active_concepts_ == [f"word {j}" for j in np.flatnonzero(TABLE.any(axis=0))]
@@ -186,6 +199,7 @@ def test_load_refuses_what_is_no_bottleneck(tmp_path):
     ("options", "text"),
     [
         ({"mode": "anchord"}, "Unknown mode 'anchord'. Did you mean 'anchored'"),
+        ({"scale": "own"}, "Unknown scale 'own'"),
         ({"head": "spars"}, "Unknown head 'spars'"),
         ({"reference_loss": "l2"}, "Unknown reference_loss 'l2'"),
         ({"sparsity": 1.0}, r"sparsity must be a number in \[0, 1\), got 1.0"),
