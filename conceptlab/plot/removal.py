@@ -66,16 +66,14 @@ def ranking_plot(
     whole = np.isfinite(values).all(axis=1)
     ax.hlines(at[whole], values[whole, 1], values[whole, 2], color="#555555", lw=1.6, zorder=2)
     ax.scatter(values[:, 0], at, c=colours, s=34, zorder=3, edgecolor="white", linewidth=0.6)
-    positive = values[:, 0] > 0
-    if positive.all() and values[:, 0].max() > 8 * np.median(values[:, 0]):
-        low = values[whole, 1][values[whole, 1] > 0]
-        ax.set_xscale("symlog", linthresh=float(max(np.min(values[:, 0]), 1e-9)))
-        ax.set_xlim(left=min(0.0, float(low.min()) if len(low) else 0.0))
     ax.set_yticks(at, [f"{shorten(n)}  {r}" for n, r in zip(names, ranks, strict=True)])
     ax.invert_yaxis()
     ax.set_xlabel(title)
     if floor is not None or ceiling is not None:
-        ax.legend(frameon=False, fontsize=8, loc="best")
+        ax.legend(
+            frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1),
+            borderaxespad=0.2,
+        )  # fmt: skip
     open_frame(ax)
     return ax
 

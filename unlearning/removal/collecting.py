@@ -18,7 +18,7 @@ from unlearning.removal.context import ContextCheck, context_descriptor
 from unlearning.removal.features import FeatureExtractor
 from unlearning.removal.kernels import unit_rows
 from unlearning.removal.masks import grow
-from unlearning.removal.paired import psnr, ssim
+from unlearning.removal.paired import _averaged, psnr, ssim_map
 from unlearning.removal.removers.base import RemoverSetup
 from unlearning.removal.surroundings import remove_score
 
@@ -153,8 +153,9 @@ class Collector:
             found["psnr_truth"] = psnr(removed, truth)
             found["psnr_mask"] = psnr(removed, truth, region)
             if min(images.shape[-2:]) >= 11:
-                found["ssim_truth"] = ssim(removed, truth)
-                found["ssim_mask"] = ssim(removed, truth, region)
+                local = ssim_map(removed, truth)
+                found["ssim_truth"] = _averaged(local, None)
+                found["ssim_mask"] = _averaged(local, region)
             if self.lpips is not None:
                 found["lpips"] = as_numpy(self.lpips(removed, truth)).astype(np.float64)
         if self.feature_map is not None:

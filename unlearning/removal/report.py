@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEAN = "mean"
+_DRAWN_BY = {"fid_debiased": "fid"}  # reflection takes the bias away
 
 
 @dataclass(eq=False)
@@ -136,6 +137,7 @@ class RemovalReport:
     def replicates(self, score: str, of: str = MEAN) -> np.ndarray | None:
         """Give the bootstrap replicates of a score, (r, b), or None where there are none."""
         parts = []
+        score = _DRAWN_BY.get(score, score)
         for result in self._of(of):
             if score not in result.replicates:
                 return None
@@ -150,7 +152,7 @@ class RemovalReport:
         sample, and reflection takes it away.
         """
         draws = self.replicates(score, of)
-        values = self.values(score, of)
+        values = self.values(_DRAWN_BY.get(score, score), of)
         if draws is None:
             return np.full((len(values), 2), np.nan)
         tail = (1 - float(self.settings.get("confidence", 0.95))) / 2
@@ -187,7 +189,8 @@ class RemovalReport:
             ranks[order] = np.arange(1, len(values) + 1)
             ties: list[str] = [""] * len(values)
         else:
-            table = compare(values, draws, confidence=self._confidence)
+            drawn = self.values(_DRAWN_BY.get(score, score), of)
+            table = compare(drawn, draws, confidence=self._confidence)
             ranks = tied_ranks(table, lower_is_better=lower)
             ties = [
                 ", ".join(self.removers[j] for j, c in enumerate(row) if c.tied and j != i)
@@ -238,7 +241,8 @@ class RemovalReport:
                 f"are kept of {', '.join(self.results[0].replicates) or 'no score'}.",
                 code="CL-INPUT-OPTION",
             )
-        table = compare(self.values(score, of), draws, confidence=self._confidence)
+        drawn = self.values(_DRAWN_BY.get(score, score), of)
+        table = compare(drawn, draws, confidence=self._confidence)
         rows = [
             {"first": a, "second": b, **asdict(table[i][j])}
             for i, a in enumerate(self.removers)
@@ -334,7 +338,7 @@ class RemovalReport:
             Values with intervals; bars for each class; what a remover leaves and makes; its
             worst and best pictures; a score against FID to the truth (or to the original).
         score : str
-            Which score, for the first two and the last.
+            Which score, for the first two and the last; FID* is ranked debiased.
         of : str
             A class, or ``"mean"``; pictures and concepts take the first class for the mean.
         ax : matplotlib.axes.Axes, optional
@@ -352,6 +356,7 @@ class RemovalReport:
         if kind not in kinds:
             raise unknown_name("plot", kind, kinds)
         if kind == "ranking":
+            score = "fid_debiased" if score == "fid" else score
             frame = self.ranking(score, of)
             chosen = self._of(of)
             ends = [

@@ -131,10 +131,12 @@ class Scorer:
             "kid": kid, "cmmd": cmmd, "u_ids": lambda X, Y: u_ids(Y, X),
         }  # fmt: skip
         ceilings = {name: fn(data.originals, data.comparison) for name, fn in scores.items()}
-        ceilings["fid"] = frechet(data.originals, data.comparison).distance
+        found = frechet(data.originals, data.comparison)
+        ceilings["fid"], ceilings["fid_debiased"] = found.distance, found.debiased
         if data.truth is not None:
             floors = {name: fn(data.truth, data.comparison) for name, fn in scores.items()}
-            floors["fid"] = frechet(data.truth, data.comparison).distance
+            found = frechet(data.truth, data.comparison)
+            floors["fid"], floors["fid_debiased"] = found.distance, found.debiased
             return floors, ceilings
         order = np.random.default_rng(self.seed).permutation(len(data.comparison))
         half = len(order) // 2
@@ -144,7 +146,7 @@ class Scorer:
         found = frechet(A, B)
         spectrum = np.linalg.eigvalsh(np.cov(data.comparison.T.astype(np.float64)))
         bias = null_bias(spectrum.clip(0), len(data.ids), len(data.comparison))
-        floors["fid"] = max(found.debiased, 0.0) + bias
+        floors["fid"], floors["fid_debiased"] = max(found.debiased, 0.0) + bias, found.debiased
         return floors, ceilings
 
     def _presence(self, rows: dict[str, dict[str, float]], data: Collected) -> None:

@@ -62,6 +62,13 @@ class RemovalDataset:
         """Give the images as they are without the class, (n, 3, H, W) float32 in [0, 1]."""
         raise NotImplementedError
 
+    def places(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray | None:
+        """Give masks of where the class would be in images without it, (n, 1, H, W) bool.
+
+        None where nobody knows; then holes of other images are borrowed.
+        """
+        return None
+
     def prompts(self, name: str) -> list[str]:
         """Give the texts that stand for the class."""
         words = name.replace("_", " ")

@@ -43,6 +43,8 @@ class SceneRemovals(RemovalDataset):
         In [0, 0.5): night is the background with probability 0.5 + shift in images with
         the class and 0.5 - shift in those without, sand otherwise. None mixes all five
         backgrounds alike.
+    min_area : float
+        Least share of the picture that the objects of the class cover, or would cover.
     size : int
         Side in pixels.
     random_state : int, RandomState, Generator or None
@@ -62,11 +64,12 @@ class SceneRemovals(RemovalDataset):
 
     def __init__(
         self,
-        classes: Sequence[str] = ("star", "heart"),
+        classes: Sequence[str] = ("circle", "red"),
         n: int = 600,
         *,
         n_comparison: int | None = None,
         context_shift: float | None = None,
+        min_area: float = 0.01,
         size: int = 64,
         random_state: RandomState = 0,
         **options: Any,
@@ -90,7 +93,7 @@ class SceneRemovals(RemovalDataset):
         self.size = (size, size)
         self.concepts = tuple(a for a in ATTRIBUTE_NAMES if a not in ("hat", *FAMILIES["position"]))
         self.n, self.n_comparison = n, n if n_comparison is None else n_comparison
-        self.context_shift = context_shift
+        self.context_shift, self.min_area = context_shift, min_area
         self.seed = draw_seed(random_state)
         self.options = options
         self._parts: dict[tuple[str, bool], Scenes] = {}
@@ -130,6 +133,11 @@ class SceneRemovals(RemovalDataset):
         """Render the same scenes without the class, (n, 3, H, W) float32 in [0, 1]."""
         rows = np.array([self._one(int(i))[1] for i in ids], dtype=np.int64)
         return torch.from_numpy(self._part(name, False)[rows].without_attribute(name))
+
+    def places(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Give the visible parts of the objects that were never drawn, (n, 1, H, W) bool."""
+        rows = np.array([self._one(int(i))[1] for i in ids], dtype=np.int64)
+        return self._part(name, True)[rows].attribute_masks(name)[:, None]
 
     def prompts(self, name: str) -> list[str]:
         """Give the words of the scenes' captions for the class."""
@@ -172,8 +180,9 @@ class SceneRemovals(RemovalDataset):
             part = load_scenes(split, _CHUNK, self.seed, start=start, **options)
             has = part.object_attributes[..., column].any(axis=1)
             rows = np.flatnonzero(has)
-            visible = part[rows].attribute_masks(name).any(axis=(1, 2))
-            found += (rows[visible] + start).tolist()
+            share = part[rows].attribute_masks(name).mean(axis=(1, 2))
+            kept = (share > 0) & (share >= self.min_area)
+            found += (rows[kept] + start).tolist()
             start += _CHUNK
         if len(found) < wanted:
             raise InputError(
