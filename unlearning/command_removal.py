@@ -113,13 +113,11 @@ def _data(
 
     if coco is not None:
         if folder is None:
-            raise InputError(
-                "--coco needs the folder of images as argument.", code="CL-INPUT-FILE"
-            )
+            raise InputError("--coco needs the folder of images as argument.", code="CL-INPUT-FILE")
         return CocoRemovals(coco, folder, size=size, classes=names)
     if folder is not None:
         return MaskFolder(folder, size=size)
-    options = {} if names is None else {"classes": names}
+    options: dict[str, Any] = {} if names is None else {"classes": names}
     return SceneRemovals(n=images, random_state=seed, **options)
 
 

@@ -62,7 +62,9 @@ def ranking_plot(
     for line, label in ((floor, "floor"), (ceiling, "ceiling (originals)")):
         if line is not None:
             style = ":" if label == "floor" else "--"
-            ax.axvline(line, color="#888888", lw=1.1, ls=style, label=f"{label} {line:.3g}", zorder=1)
+            ax.axvline(
+                line, color="#888888", lw=1.1, ls=style, label=f"{label} {line:.3g}", zorder=1
+            )
     whole = np.isfinite(values).all(axis=1)
     ax.hlines(at[whole], values[whole, 1], values[whole, 2], color="#555555", lw=1.6, zorder=2)
     ax.scatter(values[:, 0], at, c=colours, s=34, zorder=3, edgecolor="white", linewidth=0.6)
@@ -201,7 +203,9 @@ def agreement_plot(
     box = ax.transData.transform(np.stack([truth, score], axis=1))
     taken: list[np.ndarray] = []
     for i in np.argsort(-score, kind="stable"):
-        if all(np.abs(box[i] - other)[1] > 14 or np.abs(box[i] - other)[0] > 110 for other in taken):
+        if all(
+            np.abs(box[i] - other)[1] > 14 or np.abs(box[i] - other)[0] > 110 for other in taken
+        ):
             right = box[i][0] > ax.get_window_extent().x0 + 0.72 * ax.get_window_extent().width
             ax.annotate(
                 shorten(names[i], 18), (truth[i], score[i]), fontsize=7.5, va="center",

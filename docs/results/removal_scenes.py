@@ -62,18 +62,14 @@ def agreement(seeds, name, n, noise, encoder):
     taus, tables = {key: [] for key in SHOWN}, []
     for seed in seeds:
         data = SceneRemovals((name,), n=n, random_state=seed, noise=noise)
-        bench = RemovalBenchmark(
-            image_vectors(encoder), n_bootstrap=0, random_state=seed
-        )
+        bench = RemovalBenchmark(image_vectors(encoder), n_bootstrap=0, random_state=seed)
         report = bench.run(data, removers(name, seed, noise), progress=False)
         kept = [i for i, k in enumerate(report.removers) if k != "oracle"]
         truth = report.values("fid_truth")[kept]
         for key in SHOWN:
             sign = 1 if key in LOWER else -1
             taus[key].append(kendalltau(sign * report.values(key)[kept], truth).statistic)
-        tables.append(
-            {key: report.values(key)[kept] for key in (*SHOWN, "fid_truth", "psnr_mask")}
-        )
+        tables.append({key: report.values(key)[kept] for key in (*SHOWN, "fid_truth", "psnr_mask")})
         labels = [report.removers[i] for i in kept]
     return taus, labels, {key: np.mean([t[key] for t in tables], axis=0) for key in tables[0]}
 

@@ -197,9 +197,7 @@ def test_kid_is_the_u_statistic_and_torchmetrics_on_one_subset():
 
 
 def test_kid_is_unbiased_for_few_rows():
-    found = [
-        kid(*np.split(np.random.default_rng(s).normal(size=(12, 6)), 2)) for s in range(400)
-    ]
+    found = [kid(*np.split(np.random.default_rng(s).normal(size=(12, 6)), 2)) for s in range(400)]
     assert abs(np.mean(found)) < 3 * np.std(found) / 20
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unlearning.removal.bias import null_bias as null_bias
     from unlearning.removal.cache import RemovalCache as RemovalCache
+    from unlearning.removal.class_presence import Presence as Presence
+    from unlearning.removal.class_presence import presence as presence
     from unlearning.removal.concept_shift import ConceptShift as ConceptShift
     from unlearning.removal.concept_shift import concept_fid as concept_fid
     from unlearning.removal.context import match_context as match_context
@@ -33,13 +35,11 @@ if TYPE_CHECKING:
     from unlearning.removal.paired import Lpips as Lpips
     from unlearning.removal.paired import psnr as psnr
     from unlearning.removal.paired import ssim as ssim
-    from unlearning.removal.class_presence import Presence as Presence
-    from unlearning.removal.class_presence import presence as presence
     from unlearning.removal.protocol import RemovalBenchmark as RemovalBenchmark
-    from unlearning.removal.surroundings import remove_score as remove_score
     from unlearning.removal.removers import RemoverSetup as RemoverSetup
     from unlearning.removal.removers import make_remover as make_remover
     from unlearning.removal.report import RemovalReport as RemovalReport
+    from unlearning.removal.surroundings import remove_score as remove_score
 
 _HOMES = {
     "CocoRemovals": "datasets",

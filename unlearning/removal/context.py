@@ -39,9 +39,7 @@ def context_descriptor(images: torch.Tensor, masks: Any) -> np.ndarray:
     return np.asarray(((images.double() * outside).sum(dim=(2, 3)) / total).numpy())
 
 
-def match_context(
-    descriptors: np.ndarray, pool: np.ndarray
-) -> np.ndarray:
+def match_context(descriptors: np.ndarray, pool: np.ndarray) -> np.ndarray:
     """Assign to each image one of the pool, so that all descriptors together lie closest.
 
     Parameters

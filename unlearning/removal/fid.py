@@ -193,9 +193,7 @@ def _distance(
     return distance, mean_term, covariance_term, spectrum, route
 
 
-def trace_spectrum(
-    first: FeatureStatistics, second: FeatureStatistics
-) -> tuple[torch.Tensor, str]:
+def trace_spectrum(first: FeatureStatistics, second: FeatureStatistics) -> tuple[torch.Tensor, str]:
     """Give the square roots of the eigenvalues of C1 C2, whose sum is tr (C1 C2)^(1/2).
 
     Parameters

@@ -158,9 +158,7 @@ def p_ids(
     return float(np.mean((second > first) + ties * (second == first)))
 
 
-def leave_one_out(
-    X: torch.Tensor, y: torch.Tensor, *, ridge: float = _RIDGE
-) -> torch.Tensor:
+def leave_one_out(X: torch.Tensor, y: torch.Tensor, *, ridge: float = _RIDGE) -> torch.Tensor:
     """Fit labels by ridge regression with intercept and predict each row without it.
 
     Parameters

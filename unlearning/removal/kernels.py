@@ -57,9 +57,7 @@ def kid(X: Any, Y: Any, *, device: str | torch.device = "auto") -> float:
     return _mmd(X, Y, cubic, unbiased=True, device=device)
 
 
-def cmmd(
-    X: Any, Y: Any, *, unbiased: bool = False, device: str | torch.device = "auto"
-) -> float:
+def cmmd(X: Any, Y: Any, *, unbiased: bool = False, device: str | torch.device = "auto") -> float:
     """Compute the MMD of unit-length embeddings with a wide Gaussian kernel (CMMD).
 
     Parameters
@@ -122,9 +120,7 @@ def unit_rows(X: Any, name: str = "X") -> torch.Tensor:
     return rows / lengths
 
 
-def _mmd(
-    X: Any, Y: Any, kernel: Kernel, unbiased: bool, device: str | torch.device
-) -> float:
+def _mmd(X: Any, Y: Any, kernel: Kernel, unbiased: bool, device: str | torch.device) -> float:
     first = feature_tensor(X, "X", device=device)
     second = feature_tensor(Y, "Y", device=first.device)
     check_pair(first, second)

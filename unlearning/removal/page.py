@@ -153,8 +153,8 @@ def _concepts(report: RemovalReport) -> str:
     return section(
         "What is left, what was made up",
         shown,
-        text="Concept FID splits exactly by concept. Bars show how much more (right) or less (left) "
-        "of a concept the removed images have than images without the class, in standard "
+        text="Concept FID splits exactly by concept. Bars show how much more (right) or less "
+        "(left) of a concept the removed images have than images without the class, in standard "
         "deviations.",
     )
 

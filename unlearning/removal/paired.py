@@ -7,7 +7,7 @@ __all__ = ["Lpips", "psnr", "ssim"]
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -166,7 +166,10 @@ class Lpips(nn.Module):
     array([0.12, 0.31])
     """
 
-    LAYERS = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
+    LAYERS: ClassVar[dict[str, tuple[int, ...]]] = {
+        "alex": (1, 4, 7, 9, 11),
+        "vgg": (3, 8, 15, 22, 29),
+    }
     _SHIFT = (-0.030, -0.088, -0.188)
     _SCALE = (0.458, 0.448, 0.450)
 

@@ -148,8 +148,9 @@ class RemovalBenchmark:
         self.n_min, self.n_max = n_min, n_max
         self.n_bootstrap, self.confidence = n_bootstrap, confidence
         self.published, self.on_error, self.batch_size = published, on_error, batch_size
-        whole = cache is None or isinstance(cache, RemovalCache)
-        self.cache = cache if whole else RemovalCache(cache)  # type: ignore[arg-type]
+        if cache is not None and not isinstance(cache, RemovalCache):
+            cache = RemovalCache(cache)
+        self.cache: RemovalCache | None = cache
         self.seed_ = draw_seed(random_state)
 
     def run(
@@ -237,9 +238,7 @@ class RemovalBenchmark:
     def _choose(
         self, dataset: RemovalDataset, name: str, number: int
     ) -> tuple[str, np.ndarray, np.ndarray]:
-        ids = dataset.with_class(
-            name, min_area=self.policy.min_area, max_area=self.policy.max_area
-        )
+        ids = dataset.with_class(name, min_area=self.policy.min_area, max_area=self.policy.max_area)
         pool = dataset.without_class(name)
         rng = np.random.default_rng([self.seed_, number])
         if len(ids) > self.n_max:
@@ -250,9 +249,7 @@ class RemovalBenchmark:
         reason = ""
         area = f"{self.policy.min_area:g} to {self.policy.max_area:g} of the picture"
         if len(ids) < self.n_min:
-            reason = (
-                f"{len(ids)} images hold it at {area}, and {self.n_min} are needed (n_min)"
-            )
+            reason = f"{len(ids)} images hold it at {area}, and {self.n_min} are needed (n_min)"
         elif len(pool) < self.n_min:
             reason = f"{len(pool)} images are free of it, and {self.n_min} are needed (n_min)"
         elif self.match and len(pool) < len(ids):
@@ -316,9 +313,7 @@ class RemovalBenchmark:
         if self.match:
             descriptors = np.concatenate(context)
             chosen = match_context(data.context, descriptors)
-            data.check = context_self_check(
-                descriptors, data.comparison, random_state=self.seed_
-            )
+            data.check = context_self_check(descriptors, data.comparison, random_state=self.seed_)
             data.comparison = data.comparison[chosen]
             data.comparison_ids = pool[chosen]
             if data.comparison_crops is not None and data.comparison_concepts is not None:

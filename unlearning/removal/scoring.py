@@ -32,7 +32,6 @@ from unlearning.removal.moments import feature_tensor
 from unlearning.removal.report import ClassResult
 from unlearning.removal.statistics import auc, frechet_replicates, resample_counts
 
-
 _MEANS = (
     "remove_score", "background_psnr", "psnr_truth", "psnr_mask", "ssim_truth", "ssim_mask",
     "lpips", "psnr_original",

@@ -38,9 +38,7 @@ def resample_counts(n: int, n_bootstrap: int, random_state: RandomState = 0) -> 
     return rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(np.float64)
 
 
-def frechet_replicates(
-    sets: Sequence[Any], Y: Any, V: np.ndarray, W: np.ndarray
-) -> np.ndarray:
+def frechet_replicates(sets: Sequence[Any], Y: Any, V: np.ndarray, W: np.ndarray) -> np.ndarray:
     """Compute the Fréchet distance of several sets to one, for every bootstrap sample.
 
     Parameters
@@ -147,9 +145,7 @@ def auc(
     if V is None or W is None:
         return float((below + upto).mean() / (2 * len(second)))
     ranked = np.argsort(second, kind="stable")
-    cumulative = np.concatenate(
-        [np.zeros((len(W), 1)), np.cumsum(W[:, ranked], axis=1)], axis=1
-    )
+    cumulative = np.concatenate([np.zeros((len(W), 1)), np.cumsum(W[:, ranked], axis=1)], axis=1)
     mass = (cumulative[:, below] + cumulative[:, upto]) / 2
     return (V * mass).sum(axis=1) / (V.sum(axis=1) * W.sum(axis=1))
 

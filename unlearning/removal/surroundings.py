@@ -57,7 +57,9 @@ def remove_score(maps: Any, masks: Any) -> np.ndarray:
             "(n, channels, height, width).",
             code="CL-INPUT-RANK",
         )
-    share = functional.adaptive_avg_pool2d(holes.to(features), features.shape[-2:])
+    share = functional.adaptive_avg_pool2d(
+        holes.to(features), (features.shape[-2], features.shape[-1])
+    )
     most = share.amax(dim=(2, 3), keepdim=True)
     inside = (share >= most.clamp_max(1 - 1e-9)).double()
     outside = (share == 0).double()

@@ -37,9 +37,7 @@ class RemovalDataset:
     concepts: tuple[str, ...] = ()
     has_truth: bool = False
 
-    def with_class(
-        self, name: str, *, min_area: float = 0.0, max_area: float = 1.0
-    ) -> np.ndarray:
+    def with_class(self, name: str, *, min_area: float = 0.0, max_area: float = 1.0) -> np.ndarray:
         """Give the images that hold the class within these shares of the area, (n,) int64."""
         raise NotImplementedError
 

@@ -78,9 +78,7 @@ class CocoRemovals(RemovalDataset):
         self.class_names = tuple(classes) if classes else tuple(names)
         self._masks: dict[tuple[str, int], np.ndarray] = {}
 
-    def with_class(
-        self, name: str, *, min_area: float = 0.0, max_area: float = 1.0
-    ) -> np.ndarray:
+    def with_class(self, name: str, *, min_area: float = 0.0, max_area: float = 1.0) -> np.ndarray:
         """Give the images that hold the class within these shares of the area, (n,) int64."""
         self._check_class(name)
         found = []
@@ -89,7 +87,7 @@ class CocoRemovals(RemovalDataset):
             if all(a.get("iscrowd") or a.get("ignore") for a in kinds):
                 continue
             share = float(self._mask(name, index).mean())
-            if 0 < share and min_area <= share <= max_area:
+            if share > 0 and min_area <= share <= max_area:
                 found.append(index)
         return np.array(found, dtype=np.int64)
 

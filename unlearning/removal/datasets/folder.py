@@ -83,9 +83,7 @@ class MaskFolder(RemovalDataset):
                     )
         self._fitted: dict[tuple[str, int], np.ndarray] = {}
 
-    def with_class(
-        self, name: str, *, min_area: float = 0.0, max_area: float = 1.0
-    ) -> np.ndarray:
+    def with_class(self, name: str, *, min_area: float = 0.0, max_area: float = 1.0) -> np.ndarray:
         """Give the images that hold the class within these shares of the area, (n,) int64."""
         self._check_class(name)
         shares = {i: self._mask(name, i).mean() for i in self._masked(name)}

@@ -16,9 +16,7 @@ from conceptlab.errors import InputError, unknown_name
 from conceptlab.seeds import RandomState, draw_seed
 from unlearning.removal.datasets.base import RemovalDataset
 
-_REMOVABLE = tuple(
-    name for family in ("shape", "colour", "texture") for name in FAMILIES[family]
-)
+_REMOVABLE = tuple(name for family in ("shape", "colour", "texture") for name in FAMILIES[family])
 _CHUNK = 2000
 _LIMIT = 400_000
 _COMPARISON = 1_000_000_000  # numbers of images without the class start here
@@ -98,9 +96,7 @@ class SceneRemovals(RemovalDataset):
         self.options = options
         self._parts: dict[tuple[str, bool], Scenes] = {}
 
-    def with_class(
-        self, name: str, *, min_area: float = 0.0, max_area: float = 1.0
-    ) -> np.ndarray:
+    def with_class(self, name: str, *, min_area: float = 0.0, max_area: float = 1.0) -> np.ndarray:
         """Give the images that hold the class within these shares of the area, (n,) int64."""
         share = self._part(name, False).attribute_masks(name).mean(axis=(1, 2))
         rows = np.flatnonzero((share >= max(min_area, 1e-9)) & (share <= max_area))

@@ -109,7 +109,7 @@ class CallableRemover(Remover):
                 code="CL-INPUT-TYPE",
             )
         self.fn = fn
-        self.name = name or getattr(fn, "__name__", type(fn).__name__)
+        self.name = name or str(getattr(fn, "__name__", type(fn).__name__))
         self.version, self.deterministic, self.pad_multiple = version, deterministic, pad_multiple
 
     def remove(self, images: torch.Tensor, masks: torch.Tensor, seed: int) -> Any:
@@ -155,7 +155,7 @@ class RemoverSetup:
             raise InputError(
                 f"dilation is a whole number of pixels, got {dilation!r}.", code="CL-INPUT-RANGE"
             )
-        self.remover = remover if hasattr(remover, "remove") else CallableRemover(remover)
+        self.remover: Any = remover if hasattr(remover, "remove") else CallableRemover(remover)
         self.dilation = int(dilation)
         self.composite = composite
         name = str(getattr(self.remover, "name", type(self.remover).__name__))

@@ -101,6 +101,4 @@ class NavierStokes(_OpenCV):
 
 def as_bytes(images: torch.Tensor) -> np.ndarray:
     """Turn (n, 3, H, W) in [0, 1] to (n, H, W, 3) uint8."""
-    return np.ascontiguousarray(
-        (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    )
+    return np.ascontiguousarray((images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())

@@ -1,0 +1,356 @@
+"""Data sets, the whole evaluation, its report and its command."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conceptlab.encoders import CallableEncoder
+from conceptlab.errors import InputError, RemoverError
+from unlearning.removal import (
+    CocoRemovals,
+    MaskFolder,
+    MaskPolicy,
+    RemovalBenchmark,
+    RemovalReport,
+    RemoverSetup,
+    SceneRemovals,
+    match_context,
+)
+from unlearning.removal.context import context_descriptor, context_self_check
+from unlearning.removal.removers import CallableRemover
+from unlearning.removal.statistics import compare, tied_ranks
+
+
+def colours(images):
+    """Mean and spread of the channels, and a coarse picture: (n, 18)."""
+    coarse = torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+    return torch.cat([images.mean(dim=(2, 3)), images.std(dim=(2, 3)), coarse], dim=1)
+
+
+def encoder():
+    def words(texts):
+        return torch.tensor([[1.0 + t.count("red"), 1.0, 1.0] for t in texts])
+
+    return CallableEncoder(lambda x: x.mean(dim=(2, 3)), words, dim=3, fingerprint="colour")
+
+
+def scenes(n=60, **options):
+    return SceneRemovals(("red",), n=n, random_state=0, **options)
+
+
+def run(data=None, removers=("blur",), **options):
+    settings = {"n_min": 10, "n_bootstrap": 40, "random_state": 0, **options}
+    bench = RemovalBenchmark(settings.pop("features", colours), **settings)
+    return bench.run(data or scenes(), list(removers), progress=False)
+
+
+# -- data sets ------------------------------------------------------------------------------
+
+
+def test_scenes_know_masks_truth_and_others():
+    data = scenes(30)
+    ids = data.with_class("red", min_area=0.01)
+    images, masks, truth = data.images(ids), data.masks("red", ids), data.truth("red", ids)
+    assert images.shape == truth.shape == (30, 3, 64, 64)
+    changed = (images != truth).any(dim=1, keepdim=True).numpy()
+    assert (changed & masks).sum() > 0.95 * masks.sum()
+    assert not (changed & ~MaskPolicy(dilation=3)(masks)).any()  # only an edge is outside
+    others = data.without_class("red")
+    assert set(others).isdisjoint(ids)
+    places = data.places("red", others)
+    assert places.any(axis=(1, 2, 3)).all()
+    # No red object: nothing there has red as its strongest colour by far.
+    pixels = data.images(others)
+    reds = (pixels[:, 0] - pixels[:, 1:].amax(dim=1) > 0.45).float().mean()
+    assert float(reds) < 0.002 < float((images[:, 0] - images[:, 1:].amax(1) > 0.45).float().mean())
+    with pytest.raises(InputError, match="Did you mean 'red'"):
+        SceneRemovals(("redd",))
+
+
+def coco_folder(root, n=8):
+    (root / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for i in range(n):
+        pixels = rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "height": 40, "width": 60})
+        if i < 4:
+            x = 20 + i
+            box = [x, 10, x + 12, 10, x + 12, 22, x, 22]
+            annotations.append({"id": len(annotations) + 1, "image_id": i, "category_id": 7,
+                                "iscrowd": 0, "area": 144, "segmentation": [box]})  # fmt: skip
+        if i == 4:
+            crowd = {"size": [40, 60], "counts": [100, 200, 2100]}
+            annotations.append({"id": len(annotations) + 1, "image_id": i, "category_id": 7,
+                                "iscrowd": 1, "area": 200, "segmentation": crowd})  # fmt: skip
+    names = [{"id": 7, "name": "dog"}, {"id": 9, "name": "cat"}]
+    path = root / "instances.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": names}))
+    return path, root / "images"
+
+
+def test_coco_crowds_count_as_the_class(tmp_path, capsys):
+    pytest.importorskip("pycocotools")
+    path, folder = coco_folder(tmp_path)
+    data = CocoRemovals(path, folder, size=20)
+    assert capsys.readouterr().out == ""
+    assert data.with_class("dog").tolist() == [0, 1, 2, 3]
+    assert data.without_class("dog").tolist() == [5, 6, 7]
+    assert data.with_class("dog", min_area=0.9).tolist() == []
+    assert data.images([0, 5]).shape == (2, 3, 20, 20)
+    mask = data.masks("dog", [1])[0, 0]
+    # 40 × 60 to 20 × 30, cropped to the middle 20 columns: x = 21..33 becomes 5.5..11.5
+    rows, columns = np.nonzero(mask)
+    assert (rows.min(), columns.min()) == (5, 5)
+    assert rows.max() in (10, 11)
+    assert columns.max() in (11, 12)
+    (tmp_path / "bad.json").write_text('{"images": []}')
+    with pytest.raises(InputError, match="lacks annotations, categories"):
+        CocoRemovals(tmp_path / "bad.json", folder)
+
+
+def mask_folder(root, n=40, side=32):
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks/dog", "truth/dog"):
+        (root / part).mkdir(parents=True)
+    for i in range(n):
+        ground = np.clip(rng.normal(0.5, 0.05, (side, side, 3)) + rng.normal(0, 0.1, 3), 0, 1)
+        ground = (ground * 255).astype(np.uint8)
+        picture, mask = ground.copy(), np.zeros((side, side), dtype=np.uint8)
+        if i % 2:
+            mask[8:18, 10:20] = 255
+            picture[mask > 0] = (255, 0, 0)
+            Image.fromarray(mask).save(root / "masks/dog" / f"{i:03}.png")
+            Image.fromarray(ground).save(root / "truth/dog" / f"{i:03}.png")
+        Image.fromarray(picture).save(root / "images" / f"{i:03}.png")
+    return root
+
+
+def test_folder_with_masks_and_truth(tmp_path):
+    root = mask_folder(tmp_path / "data")
+    data = MaskFolder(root, size=32)
+    assert data.class_names == ("dog",)
+    assert data.has_truth
+    assert len(data.with_class("dog")) == len(data.without_class("dog")) == 20
+    report = run(data, ["blur"])
+    assert report.ranking("psnr_mask").remover[0] == "oracle"
+    Image.new("L", (5, 5)).save(root / "masks/dog/001.png")
+    with pytest.raises(InputError, match="5 × 5 pixels, its image 32 × 32"):
+        MaskFolder(root, size=32).with_class("dog")
+    Image.new("L", (5, 5)).save(root / "masks/dog/nobody.png")
+    with pytest.raises(InputError, match="no image of that name"):
+        MaskFolder(root)
+
+
+# -- context ---------------------------------------------------------------------------------
+
+
+def test_matching_finds_the_best_assignment():
+    rng = np.random.default_rng(0)
+    wanted = rng.normal(size=(30, 3))
+    pool = np.concatenate([rng.normal(size=(40, 3)) + 3, wanted[::-1] + 1e-6])
+    assert match_context(wanted, pool).tolist() == list(range(69, 39, -1))
+    with pytest.raises(InputError, match="cannot be matched"):
+        match_context(wanted, pool[:20])
+
+
+def test_descriptors_do_not_see_the_hole():
+    images = torch.rand(4, 3, 16, 16)
+    masks = torch.zeros(4, 1, 16, 16, dtype=torch.bool)
+    masks[..., 3:9, 3:9] = True
+    changed = torch.where(masks, torch.ones(()), images)
+    np.testing.assert_array_equal(
+        context_descriptor(images, masks), context_descriptor(changed, masks)
+    )
+
+
+def test_matching_lowers_the_floor_and_passes_its_check():
+    data = scenes(80, n_comparison=320, context_shift=0.35)
+    plain, matched = (run(data, [], match=m, n_max=80, n_bootstrap=0).results[0] for m in (0, 1))
+    assert matched.floors["fid"] < 0.7 * plain.floors["fid"]
+    assert plain.context_check is None
+    rng = np.random.default_rng(0)
+    context = rng.normal(size=(400, 3))
+    check = context_self_check(context, np.c_[context, rng.normal(size=(400, 5))])
+    assert 0.5 < check.ratio < 1.3
+
+
+# -- the evaluation --------------------------------------------------------------------------
+
+
+def test_controls_are_where_they_belong():
+    report = run(scenes(120), ["telea+2", "telea-2"], encoder=encoder())
+    assert set(report.removers) == {"telea +2", "telea -2", "nothing", "mean_fill", "oracle"}
+    values = {s: dict(zip(report.removers, report.values(s), strict=True)) for s in report.scores()}
+    assert values["fid_original"]["nothing"] == pytest.approx(0, abs=1e-9)
+    assert values["fid"]["oracle"] < values["fid"]["telea -2"]
+    assert values["fid_normalised"]["nothing"] == 0
+    assert values["u_ids"]["oracle"] > 0.4 > values["u_ids"]["nothing"]
+    assert values["presence"]["nothing"] > 0.7
+    assert abs(values["presence"]["oracle"] - 0.5) < 0.12
+    assert values["removed_share"]["nothing"] == 0
+    assert max(values["background_max"].values()) == 0
+    assert report.agreement("fid", "fid_truth") > 0.5 > 0 > report.agreement("fid_original", "fid")
+    ranking = report.ranking("fid")
+    assert ranking["rank"].min() == 1
+    assert "oracle" in set(ranking.remover[ranking["rank"] == 1])
+    nothing = report.results[0].shifts["nothing"].to_frame()
+    assert nothing[nothing.target]["shift"].item() > 0.3
+    assert report.pairs("u_ids").tied.any()
+    assert not report.pairs("fid").tied.all()
+
+
+def test_same_seed_same_numbers_whatever_the_batches(global_state_untouched):
+    first, second = run(batch_size=60), run(batch_size=7)
+    for score in first.scores():
+        np.testing.assert_allclose(first.values(score), second.values(score), rtol=1e-5, atol=1e-7)
+    third = run(batch_size=60)
+    for score in first.scores():
+        np.testing.assert_array_equal(first.values(score), third.values(score))
+
+
+def test_classes_and_sets_that_do_not_do_are_passed_over():
+    data = SceneRemovals(("red", "star"), n=30, random_state=0)
+    few = data.without_class
+
+    def without(name):
+        return few(name)[:3] if name == "red" else few(name)
+
+    data.without_class = without
+    report = run(data)
+    assert report.classes == ["star"]
+    assert "3 images are free of it" in report.skipped["red"]
+    with pytest.raises(InputError, match="No class can be judged"):
+        run(data, n_min=50, n_max=60)
+    with pytest.raises(InputError, match="Two removers are called"):
+        run(data, ["blur", "blur"])
+    with pytest.raises(InputError, match="Unknown class"):
+        run(data, classes=["lion"])
+
+
+def test_a_remover_that_fails_stops_the_run_or_is_left_out(tmp_path):
+    calls = []
+
+    def broken(images, masks, seed):
+        calls.append(1)
+        if len(calls) > 1:
+            raise ValueError("no more")
+        return images
+
+    def setup():
+        return RemoverSetup(CallableRemover(broken, name="broken"))
+
+    cache = tmp_path / "cache"
+    with pytest.raises(RemoverError, match="no more"):
+        run(removers=["blur", setup()], batch_size=20, cache=cache)
+    assert len(list(cache.rglob("blur-*/*.png"))) == 40
+    assert len(list(cache.rglob("broken-*/*.png"))) == 20
+    report = run(removers=["blur", setup()], batch_size=20, cache=cache, on_error="skip")
+    assert "broken" not in report.removers
+    assert "no more" in report.failed["broken"]
+    np.testing.assert_array_equal(
+        report.values("fid"), run(removers=["blur"], batch_size=20).values("fid")
+    )
+
+
+def test_features_that_do_not_do():
+    for features, word in (
+        (lambda x: x, "expected \\(n, d\\)"),
+        (lambda x: x.mean(dim=(2, 3)) * float("nan"), "NaN"),
+        (7, "must be an encoder"),
+    ):
+        with pytest.raises(InputError, match=word):
+            run(scenes(20), features=features)
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()).train()
+    run(scenes(20), [], features=module, n_bootstrap=0)
+    assert module.training
+    with pytest.raises(InputError, match="n_bootstrap"):
+        RemovalBenchmark(colours, n_bootstrap=-1)
+
+
+def test_without_truth_the_floor_comes_from_two_halves(tmp_path):
+    data = scenes(100)
+    known = run(data, []).results[0]
+    data.has_truth = False
+    found = run(data, [])
+    assert found.removers == ["nothing", "mean_fill"]
+    assert not found.results[0].truth_is_floor
+    assert found.results[0].floors["fid"] == pytest.approx(known.floors["fid"], rel=0.5)
+    with pytest.raises(InputError, match="needs the true removal"):
+        run(data, ["oracle"])
+
+
+def test_published_scores_and_maps_and_lpips():
+    def maps(images):
+        return torch.nn.functional.avg_pool2d(images, 8)
+
+    report = run(published=True, feature_map=maps, lpips=lambda a, b: (a - b).abs().mean((1, 2, 3)))
+    scores = dict(zip(report.removers, report.values("lpips"), strict=True))
+    assert scores["oracle"] < scores["blur"] < scores["nothing"]
+    ties = dict(zip(report.removers, report.values("p_ids_original"), strict=True))
+    assert ties["nothing"] == 0.5
+    assert np.isfinite(report.values("u_ids_in_sample")).all()
+    assert np.isfinite(report.values("remove_score")).all()
+
+
+# -- statistics, report, command ---------------------------------------------------------------
+
+
+def test_ranks_are_what_intervals_can_prove():
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=400)
+    values = np.array([1.0, 1.05, 3.0])
+    draws = np.stack([values[0] + shared, values[1] + shared + 0.2 * rng.normal(size=400),
+                      values[2] + shared])  # fmt: skip
+    table = compare(values, draws)
+    assert table[0][1].tied
+    assert not table[0][2].tied  # the noise is shared, so the pair is told apart
+    assert tied_ranks(table, lower_is_better=True).tolist() == [1, 1, 3]
+    assert tied_ranks(table, lower_is_better=False).tolist() == [2, 2, 1]
+
+
+def test_report_comes_back_from_disk_and_shows_itself(tmp_path):
+    report = run(SceneRemovals(("red", "star"), n=30, random_state=0), encoder=encoder())
+    loaded = RemovalReport.load(report.save(tmp_path / "report"))
+    for score in report.scores():
+        np.testing.assert_array_equal(report.values(score), loaded.values(score))
+    assert loaded.pairs("fid").equals(report.pairs("fid"))
+    assert json.loads(json.dumps(report.to_dict()))["classes"].keys() == {"red", "star"}
+    assert len(report.to_frame()) == 2 * 4
+    assert list(report.summary().columns[:2]) == ["rank", "remover"]
+    page = loaded.to_html(tmp_path / "page.html").read_text()
+    for word in ("Ranking", "By class", "Pictures", "misleading", "hallucinated", "made up"):
+        assert word in page or word == "hallucinated"
+    assert "tied with" in report._repr_html_()
+    for kind in ("ranking", "classes", "concepts", "pictures", "agreement"):
+        assert loaded.plot(kind) is not None
+    for wrong in ({"kind": "pie"}, {"score": "beauty"}, {"of": "lion"}):
+        with pytest.raises(InputError, match="Unknown"):
+            report.plot(**wrong)
+
+
+def test_command_on_scenes_and_its_messages(tmp_path):
+    def call(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "conceptlab", "removal", *arguments],
+            capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+
+    done = call("--classes", "red", "--images", "40", "--removers", "blur,mean_fill+2",
+                "--bootstrap", "20", "--n-min", "20", "--cache", "kept", "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert {row["remover"] for row in facts["ranking"]} == {
+        "blur", "mean_fill +2", "nothing", "mean_fill", "oracle"
+    }  # fmt: skip
+    assert (tmp_path / "conceptlab-report" / "removal.html").is_file()
+    assert list((tmp_path / "kept").iterdir())
+    done = call("--removers", "blurr", "--images", "20")
+    assert done.returncode == 2
+    assert "Did you mean 'blur'" in done.stderr
