@@ -1,5 +1,6 @@
 """The zero-shot classifier: kinds of input, streaming, files, errors, scikit-learn's rules."""
 
+import gc
 import tracemalloc
 
 import numpy as np
@@ -324,6 +325,24 @@ def test_memory_does_not_grow_with_images_and_classes(with_prior):
     assert peaks[0] < 12
     answers = (4600 - 4096) * 48 / 2**20  # columns, logits, means
     assert peaks[1] < peaks[0] + answers + 0.1
+
+
+def test_buffers_are_freed_without_the_garbage_collector():
+    P = bank(K=200, C=20, dtype=np.float32)
+    X = images_of(P, 400)[0].astype(np.float32)
+    model = BayesianZeroShot(P).fit()
+    model.predict(X)
+    gc.collect()
+    gc.disable()
+    try:
+        tracemalloc.start()
+        for _ in range(3):
+            model.predict(X)
+        left = tracemalloc.get_traced_memory()[0] / 2**20
+        tracemalloc.stop()
+    finally:
+        gc.enable()
+    assert left < 0.3
 
 
 def test_one_class_of_very_many_concepts_goes_in_pieces():
