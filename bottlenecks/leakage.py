@@ -9,7 +9,6 @@ __all__ = [
     "concept_task_leakage",
     "interconcept_leakage",
     "measure_leakage",
-    "mutual_information",
     "niche_impurity",
     "oracle_impurity",
 ]
@@ -20,11 +19,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy.special import xlogy
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 from sklearn.neural_network import MLPClassifier
 
+from bottlenecks.information import (
+    mutual_information,
+    one_hot,
+    pairwise_information,
+    plug_in,
+    variable,
+)
 from bottlenecks.measures import as_matrix, as_presence, auc_matrix, check_rows, paired_auc
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
@@ -33,69 +37,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEASURES = ("CTL", "ICL", "OIS", "NIS")
-_DISCRETE = 20  # at most so many different values count as categories
 _PROBES = ("linear", "mlp")
 _RIDGE = 1e-3
-
-
-def mutual_information(
-    a: Any, b: Any, *, n_neighbors: int = 3, random_state: RandomState = 0
-) -> float:
-    """Estimate the mutual information of two variables in nats.
-
-    Variables of at most 20 different values are discrete. Two discrete ones
-    are counted (plug-in); otherwise the distances to nearest neighbours tell
-    (Kraskov et al. 2004; Ross 2014 where one is discrete), as in scikit-learn.
-
-    Parameters
-    ----------
-    a, b : array-like of shape (n,)
-        Numbers, or labels of any kind.
-    n_neighbors : int
-        For continuous variables.
-    random_state : optional
-        Of the tiny noise that parts equal values.
-
-    Returns
-    -------
-    float
-        At least 0. The plug-in estimate is too large by about
-        ``(r - 1)(s - 1) / 2n`` for r and s values.
-
-    References
-    ----------
-    Kraskov, Stögbauer and Grassberger, Estimating mutual information, 2004.
-    Ross, Mutual Information between Discrete and Continuous Data Sets, 2014.
-
-    Examples
-    --------
-    >>> round(mutual_information([0, 0, 1, 1], ["x", "x", "y", "y"]), 4)  # one bit
-    0.6931
-    """
-    x, x_codes = _variable(a, "a")
-    y, y_codes = _variable(b, "b")
-    if len(x) != len(y):
-        raise InputError(
-            f"a and b have {len(x)} and {len(y)} values; expected equally many.",
-            code="CL-INPUT-SHAPE",
-        )
-    seed = draw_seed(random_state)
-    if x_codes is not None and y_codes is not None:
-        return _plug_in(_one_hot(x_codes), _one_hot(y_codes))
-    if len(x) <= n_neighbors:
-        raise InputError(
-            f"{n_neighbors} neighbours need more than {len(x)} samples.", code="CL-INPUT-FEW"
-        )
-    if x_codes is None and y_codes is None:
-        return float(
-            mutual_info_regression(x[:, None], y, n_neighbors=n_neighbors, random_state=seed)[0]
-        )
-    continuous, codes = (x, y_codes) if x_codes is None else (y, x_codes)
-    found = mutual_info_classif(
-        continuous[:, None], codes, discrete_features=False, n_neighbors=n_neighbors,
-        random_state=seed,
-    )  # fmt: skip
-    return float(found[0])
 
 
 def concept_task_leakage(
@@ -138,7 +81,7 @@ def concept_task_leakage(
     array([0., 0.])
     """
     A, C = _pair(activations, concepts)
-    _, codes = _variable(y, "y", discrete=True)
+    _, codes = variable(y, "y", discrete=True)
     seed = draw_seed(random_state)
     truth = np.array([mutual_information(c, codes, random_state=seed) for c in C.T])
     return _task_leakage(A, codes, truth, n_neighbors, seed)
@@ -147,7 +90,7 @@ def concept_task_leakage(
 def _task_leakage(
     A: np.ndarray, codes: Any, truth: np.ndarray, n_neighbors: int, seed: int
 ) -> np.ndarray:
-    entropy = _plug_in(_one_hot(codes), _one_hot(codes))
+    entropy = plug_in(one_hot(codes), one_hot(codes))
     if entropy <= 0:
         raise InputError(
             "All samples are of one class, so there is nothing to tell about it. Take samples of "
@@ -196,7 +139,7 @@ def interconcept_leakage(activations: Any, concepts: Any, *, n_bins: int = 8) ->
     A, C = _pair(activations, concepts)
     if n_bins < 2:
         raise InputError(f"n_bins must be at least 2, got {n_bins!r}.", code="CL-INPUT-RANGE")
-    return np.maximum(0.0, _pairwise(A, n_bins) - _pairwise(C, n_bins))
+    return np.maximum(0.0, pairwise_information(A, n_bins) - pairwise_information(C, n_bins))
 
 
 def oracle_impurity(activations: Any, concepts: Any) -> float:
@@ -496,7 +439,7 @@ def measure_leakage(
         raise InputError(
             f"n_permutations must be at least 0, got {n_permutations}.", code="CL-INPUT-RANGE"
         )
-    labels, codes = _variable(y, "y", discrete=True)
+    labels, codes = variable(y, "y", discrete=True)
     if len(labels) != len(A):
         raise InputError(
             f"y has {len(labels)} labels for {len(A)} samples.", code="CL-INPUT-LABELS"
@@ -505,14 +448,14 @@ def measure_leakage(
     seed = draw_seed(random_state)
     rng = numpy_generator(seed)
     truth = np.array([mutual_information(c, codes, random_state=seed) for c in present.T])
-    base = _pairwise(present.astype(np.float64), n_bins)
+    base = pairwise_information(present.astype(np.float64), n_bins)
 
     def measured(name: str, rows: np.ndarray) -> tuple[float, np.ndarray | None]:
         if name == "CTL":
             found = _task_leakage(rows, codes, truth, n_neighbors, seed)
             return float(found.mean()), found
         if name == "ICL":
-            pairs = np.maximum(0.0, _pairwise(rows, n_bins) - base)
+            pairs = np.maximum(0.0, pairwise_information(rows, n_bins) - base)
             by_concept = pairs.sum(axis=1) / max(1, len(pairs) - 1)
             return float(by_concept.mean()), by_concept
         if name == "OIS":
@@ -537,58 +480,6 @@ def _pair(activations: Any, concepts: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _numbered(k: int) -> list[str]:
     return [f"concept{j}" for j in range(k)]
-
-
-def _variable(values: Any, name: str, *, discrete: bool = False) -> tuple[np.ndarray, Any]:
-    """Give values, and their codes from 0 on where they are discrete."""
-    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-    if array.ndim != 1 or not len(array):
-        raise InputError(
-            f"{name} must be one value a sample, got shape {array.shape}.", code="CL-INPUT-RANK"
-        )
-    if array.dtype.kind == "f":
-        as_matrix(array[:, None], name)  # NaN
-    distinct, codes = np.unique(array, return_inverse=True)
-    if discrete or array.dtype.kind not in "fiu" or len(distinct) <= _DISCRETE:
-        return array, codes
-    return array.astype(np.float64), None
-
-
-def _one_hot(codes: np.ndarray) -> np.ndarray:
-    return np.eye(int(codes.max()) + 1)[codes]
-
-
-def _plug_in(a: np.ndarray, b: np.ndarray) -> float:
-    """Count the information of indicators (n, r) and (n, s)."""
-    joint = a.T @ b / len(a)
-    alone = joint.sum(axis=1)[:, None] * joint.sum(axis=0)[None, :]
-    return max(0.0, float(xlogy(joint, joint).sum() - xlogy(joint, alone).sum()))
-
-
-def _bins(values: np.ndarray, n_bins: int) -> np.ndarray:
-    """Cut into bins of equally many samples; equal values stay together."""
-    distinct, codes = np.unique(values, return_inverse=True)
-    if len(distinct) <= _DISCRETE:
-        return np.asarray(codes)
-    edges = np.unique(np.quantile(values, np.arange(1, n_bins) / n_bins))
-    return np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)[1]
-
-
-def _pairwise(A: np.ndarray, n_bins: int) -> np.ndarray:
-    """Normalised information of all pairs of columns, (k, k), zeros on the diagonal."""
-    columns = [_one_hot(_bins(a, n_bins)) for a in A.T]
-    sizes = [column.shape[1] for column in columns]
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    hot = np.concatenate(columns, axis=1)
-    joint = hot.T @ hot / len(A)
-    p = np.diag(joint)
-    terms = xlogy(joint, joint) - xlogy(joint, p[:, None] * p[None, :])
-    information = np.add.reduceat(np.add.reduceat(terms, starts, axis=0), starts, axis=1)
-    entropy = np.add.reduceat(-xlogy(p, p), starts)
-    scale = np.sqrt(entropy[:, None] * entropy[None, :])
-    found = np.divide(information, scale, out=np.zeros_like(scale), where=scale > 0)
-    np.fill_diagonal(found, 0.0)
-    return np.asarray(np.maximum(found, 0.0))
 
 
 def _either_way(areas: np.ndarray) -> np.ndarray:

@@ -87,8 +87,8 @@ class PostHocCBM(ConceptBottleneck):
     >>> plain, hybrid = (PostHocCBM(bank, residual=r).fit(X, y) for r in (False, True))
     >>> hybrid.score(X, y) > plain.score(X, y), hybrid.residual_share_ > 0.3
     (True, True)
-    >>> plain.active_concepts_
-    ['red', 'round']
+    >>> plain.residual_share_, plain.concept_names_
+    (0.0, ['red', 'round', 'loud'])
     """
 
     residual_coef_: np.ndarray

@@ -20,6 +20,9 @@ FEATURE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "RandomConcepts": [{"n_concepts": 2, "random_state": 0}],
     "BankScorer": [{}],
     "BayesianZeroShot": [{}],
+    "ConceptMatrixSearch": [{}],
+    "LabelFreeCBM": [{"random_state": 0}],
+    "PostHocCBM": [{}, {"residual": True}],
     "SparseCBM": [
         {"max_epochs": 5, "random_state": 0},
         {"mode": "contrastive", "max_epochs": 5, "random_state": 0},
@@ -35,6 +38,7 @@ OTHER_ESTIMATORS: dict[str, Callable[[type], Any]] = {
     "CRAFT": lambda cls: cls(small_split(), 2, patch_size=8, random_state=0),
     "DPPSelector": lambda cls: cls(n_select=3),
     "EncodeImages": lambda cls: cls(small_encoder()),
+    "SubmodularSelector": lambda cls: cls(n_select=3),
     "SobolImportance": lambda cls: cls(n_design=8, n_bootstrap=0, random_state=0),
 }
 """Estimators that take images, are called, or choose rows: how to make a small one."""

@@ -10,11 +10,11 @@ from scipy.stats import norm
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mutual_info_score, normalized_mutual_info_score, roc_auc_score
 
+from bottlenecks.information import mutual_information
 from bottlenecks.leakage import (
     concept_task_leakage,
     interconcept_leakage,
     measure_leakage,
-    mutual_information,
     niche_impurity,
     oracle_impurity,
 )
