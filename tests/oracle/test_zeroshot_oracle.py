@@ -269,3 +269,16 @@ def test_soft_trim_of_a_normal_row_has_the_known_bias():
     rng = np.random.default_rng(0)
     assert pool(rng.normal(size=(4, 200_001))).mean() == pytest.approx(0.708, abs=0.01)
     assert pool(rng.normal(size=(40_000, 50))).mean() == pytest.approx(0.678, abs=0.01)
+
+
+def test_the_benchmark_compares_like_with_like():
+    from conceptlab.bench.zeroshot import _on_gpu, _vectors, broadcast_trim
+
+    X, P = _vectors(12, 10, 512, 64, 0)
+    assert np.einsum("nd,kcd->nkc", X, P).min() > 0
+    peer = broadcast_trim(torch.from_numpy(X), torch.from_numpy(P)).numpy()
+    apart = np.abs(BayesianZeroShot(P, scale=100.0).fit().scores(X) - peer)
+    assert np.quantile(apart, 0.99) < 1e-3
+    row = _on_gpu(X, P, 300, "cpu")  # the same work where no GPU is
+    assert row.ours > 0
+    assert row.peer > 0

@@ -5,6 +5,7 @@ import pytest
 from sklearn.base import clone
 from word_encoder import WordEncoder
 
+from conceptlab.encoders import load_encoder
 from conceptlab.errors import CheckpointError, InputError, SpaceMismatchError
 from conceptlab.vocabulary import ClassConcepts, fill_prompt
 
@@ -85,6 +86,28 @@ def test_saved_and_loaded(tmp_path, dtype):
     data.write_text(data.read_text().replace("sticky", "slimy"))
     with pytest.raises(CheckpointError, match="was changed or truncated"):
         ClassConcepts.load(tmp_path / "bank")
+
+
+def test_the_embedded_encoder_reads_concepts():
+    encoder = load_encoder("embedded", device="cpu")
+    texts = {"circle": ["a red object", "a circle"], "star": ["a blue object", "a star"]}
+    made = ClassConcepts(texts).embed(encoder, "concept")
+    np.testing.assert_allclose(
+        made.bank.vectors, encoder.encode_text([t for _, t in made.items()]), rtol=1e-6
+    )
+    assert made.bank.space == encoder.fingerprint
+    named = ClassConcepts(texts).embed(encoder, dtype=np.float16)
+    assert named.bank.vectors.dtype == np.float16
+    assert named.bank.meta["prompt"] == "cgbc"
+    expected = encoder.encode_text(["a photo of a circle with a red object."])[0]
+    np.testing.assert_allclose(named.bank.vectors[0], expected, atol=1e-3)
+    # Words that the encoder knows: a star is nearer to "a star" than to "a circle".
+    image = encoder.encode_text(["this is a star"])[0]
+    assert (made.bank.vectors @ image).argmax() == 3
+    with pytest.raises(InputError, match="longer than the 40 tokens that embedded reads"):
+        ClassConcepts({"circle": ["red " * 80]}).embed(encoder)
+    cut = ClassConcepts({"circle": ["red " * 80]}).embed(encoder, truncate=True)
+    assert cut.bank.vectors.shape == (1, encoder.dim)
 
 
 def test_vectors_of_another_encoder_are_noticed():
