@@ -25,7 +25,7 @@ def bottleneck(
     ] = None,
     concepts: Annotated[
         Path | None,
-        typer.Option(help="A JSON file, [texts] or {class: [texts]}; made when left out."),
+        typer.Option(help="A JSON file: a list of texts, or lists by class; made when left out."),
     ] = None,
     encoder: Annotated[
         str, typer.Option(help="embedded, open_clip:ARCHITECTURE/WEIGHTS, hf:NAME or a folder.")
