@@ -238,8 +238,13 @@ def _controls(
 def _head_accuracy(
     A: np.ndarray, y: np.ndarray, A_test: np.ndarray, y_test: np.ndarray, nec: float
 ) -> float:
-    head = SparseLinearHead(nec=nec, constant="ignore", tol=1e-3, device="cpu").fit(A, y)
-    return float((head.predict(A_test) == y_test).mean())
+    mean, scale = A.mean(axis=0), A.std(axis=0)
+    moving = scale > 0
+    Z, Z_test = ((V[:, moving] - mean[moving]) / scale[moving] for V in (A, A_test))
+    head: Any = LogisticRegression(max_iter=1000)
+    if nec < Z.shape[1]:  # else all concepts may be used, and nothing has to be searched for
+        head = SparseLinearHead(nec=nec, tol=1e-3, device="cpu")
+    return float((head.fit(Z, y).predict(Z_test) == y_test).mean())
 
 
 def _truth(concepts: Any, names: list[str], n: int) -> tuple[np.ndarray, list[str], dict[str, str]]:
