@@ -67,7 +67,8 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         Share of the absolute values in the penalty, above 0 and at most 1.
     positive : bool
         Whether weights stay at 0 or above, so that a class is told by what it
-        has and never by what it lacks.
+        has and never by what it lacks. A refit may then set more of them to 0,
+        so that ``nec_`` is below `nec`.
     refit : bool
         Whether the weights that are left are fitted again without the penalty,
         which shrinks them. False gives the minimiser of the objective itself.
@@ -234,8 +235,8 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         self.lam_ = best.lam
         self.kkt_, self.objective_ = best.state.kkt, best.state.objective
         self.converged_ = best.state.kkt <= tol
-        self.n_iter_ = best.state.n_iter
         self.path_ = SoftmaxPath.of(points, data, coefs=False)
+        self.n_iter_ = int(self.path_.n_iter.sum())
         self._warn(surplus)
         self.n_dropped_, self.n_added_ = max(surplus, 0), max(-surplus, 0)
         if surplus < 0 and self.refit:

@@ -63,10 +63,13 @@ class PathPoint:
     ----------
     lam : float
     state : State
+    steps : int
+        Iterations from where it started.
     """
 
     lam: float
     state: State
+    steps: int = 0
 
     @property
     def count(self) -> int:
@@ -89,7 +92,7 @@ class SoftmaxPath:
     kkt : ndarray of shape (L,)
         Residual of the optimality conditions, over lam alpha.
     n_iter : ndarray of shape (L,), int64
-        Iterations since the point before.
+        Iterations at each.
     coefs : ndarray of shape (L, K, M) or None
         Weights on the columns as they were given.
     intercepts : ndarray of shape (L, K) or None
@@ -116,14 +119,13 @@ class SoftmaxPath:
     def of(cls, points: Iterable[PathPoint], data: SoftmaxData, *, coefs: bool) -> SoftmaxPath:
         """Gather points; weights are brought back to the columns as given."""
         found = list(points)
-        total = np.array([p.state.n_iter for p in found], dtype=np.int64)
         weights = [unscaled(data, p.state) for p in found] if coefs else []
         return cls(
             np.array([p.lam for p in found]),
             np.array([number_of_effective_concepts(p.state.W) for p in found]),
             np.array([p.state.objective for p in found]),
             np.array([p.state.kkt for p in found]),
-            np.diff(total, prepend=0),
+            np.array([p.steps for p in found], dtype=np.int64),
             np.stack([W for W, _ in weights]) if weights else None,
             np.stack([b for _, b in weights]) if weights else None,
         )
@@ -161,7 +163,7 @@ def solve(problem: Problem, lam: float, start: State, tol: float) -> PathPoint:
         state = polish(data, lam, alpha, state, tol=tol, **options)  # type: ignore[arg-type]
         state.W, state.b = state.W.to(data.sum_dtype), state.b.to(data.sum_dtype)
         state.step = step
-    return PathPoint(lam, state)
+    return PathPoint(lam, state, state.n_iter - start.n_iter)
 
 
 def follow(

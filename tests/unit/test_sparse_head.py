@@ -202,6 +202,32 @@ def test_count_of_effective_concepts():
     assert number_of_effective_concepts(torch.eye(3)) == 1
 
 
+def test_iterations_are_those_of_all_points():
+    X, y = draw()
+    head = SparseLinearHead(nec=2.5, refit=False).fit(X, y)
+    assert (head.path_.n_iter >= 0).all()
+    assert head.n_iter_ == head.path_.n_iter.sum() > 0
+
+
+def test_a_loose_fit_is_quicker_than_a_tight_one():
+    X, y = draw(n=300)
+    steps = [SparseLinearHead(0.01, tol=t, refit=False).fit(X, y).n_iter_ for t in (1e-1, 1e-6)]
+    assert steps[0] < steps[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_cuda_gives_the_same_weights(dtype):
+    X, y = draw(n=2000, M=30)
+    X = X.astype(np.float32)
+    here = SparseLinearHead(0.02, refit=False, device="cpu").fit(X, y)
+    there = SparseLinearHead(0.02, refit=False, device="cuda", dtype=dtype).fit(X, y)
+    assert there.converged_
+    np.testing.assert_allclose(there.coef_, here.coef_, atol=2e-3)
+    answer = there.predict_proba(torch.from_numpy(X).cuda())
+    assert answer.is_cuda
+
+
 def test_benchmark_runs_small():
     from bottlenecks.bench.sparse_head import run
 
