@@ -48,7 +48,9 @@ def fitted(estimator, X=None):
 
 
 def answer(model, X):
-    return model.predict_proba(X) if is_classifier(model) else model.transform(X)
+    if is_classifier(model):  # a search without weights has scores and no probabilities
+        return getattr(model, "predict_proba", model.decision_function)(X)
+    return model.transform(X)
 
 
 def cast(X, kind):
