@@ -253,7 +253,7 @@ def test_matrix_form_of_glm_saga_reaches_the_same_optimum():
     head = SparseLinearHead(0.05, refit=False, tol=1e-7).fit(X, y)
     data = SoftmaxData(X, y, 3, standardize=True, device=torch.device("cpu"),
                        dtype=torch.float64, chunk_rows=100)  # fmt: skip
-    W, b = glm_saga(data, 0.05, 0.99, epochs=150)
+    W, b = glm_saga(data, 0.05, 0.99, epochs=400)
     assert objective(X, y, W.numpy(), b.numpy(), 0.05, 0.99) == pytest.approx(
         head.objective_, rel=1e-5
     )
