@@ -22,6 +22,7 @@ PRINTS = {
 NO_ALL = {
     "conceptlab/__main__.py": "runs the command line; nothing to import",
     "attribution/bench/__init__.py": "a folder of benchmarks, found by name",
+    "bottlenecks/bench/__init__.py": "a folder of benchmarks, found by name",
     "unlearning/__init__.py": "empty until the package is built",
     "conceptlab/bench/__main__.py": "runs a benchmark; nothing to import",
 }
