@@ -19,8 +19,9 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from conceptlab.errors import InputError, unknown_name
+from conceptlab.errors import InputError
 from conceptlab.extractors.base import ConceptExtractor
+from conceptlab.extractors.craft_checks import check_labels, check_names, check_settings
 from conceptlab.extractors.mixing import MixingTest
 from conceptlab.extractors.recursion import Recursion, earlier_layers, strongest
 from conceptlab.extractors.tree import ConceptNode, ConceptTree
@@ -112,6 +113,8 @@ class CRAFT(BaseEstimator):
         Image, y, x and side in pixels of each row of the factorised matrix.
     patch_coefficients_ : numpy.ndarray of shape (n_rows, k)
         U of those rows.
+    images_fingerprint_ : str
+        Tells the fitted images from others.
     concept_names_ : list of str
         ``"concept 0"``, ...; may be replaced, see :meth:`rename`.
     rank_selection_ : RankSelection
@@ -188,9 +191,10 @@ class CRAFT(BaseEstimator):
             see the concepts of that class.
         y : ignored
             For pipelines.
-        target : int, "predicted", sequence of int, or None
-            The output whose variance is explained: one for all, each image's
-            own prediction, or one for each image. None finds concepts without
+        target : int, str, sequence of int, or None
+            The output whose variance is explained: one for all (by number, or by
+            its name in ``split.class_names``), each image's own prediction
+            (``"predicted"``), or one for each image. None finds concepts without
             ranking them.
         progress : bool or callable, optional
             See :data:`conceptlab.progress.Progress`.
@@ -208,7 +212,7 @@ class CRAFT(BaseEstimator):
         SplitError
             A layer that cannot be cut; see :class:`SplitModel`.
         """
-        self._check_settings()
+        check_settings(self)
         seed = draw_seed(self.random_state)
         views = self._views(images, seed)
         views.check_split()
@@ -247,17 +251,11 @@ class CRAFT(BaseEstimator):
             A fitted clone for each class, with the image numbers in ``patches_``
             counting all the images given.
         """
-        self._check_settings()
+        check_settings(self)
         seed = draw_seed(self.random_state)
         views = self._views(images, seed)
         views.check_split()
-        labels = views.predictions() if y is None else np.asarray(y)
-        if labels.shape != (len(views),):
-            raise InputError(
-                f"y must hold one class for each of the {len(views)} images, got shape "
-                f"{labels.shape}.",
-                code="CL-INPUT-LABELS",
-            )
+        labels = views.predictions() if y is None else check_labels(y, len(views))
         chosen = [int(t) for t in (np.unique(labels) if targets is None else targets)]
         absent = [t for t in chosen if not (labels == t).any()]
         if absent:
@@ -272,7 +270,7 @@ class CRAFT(BaseEstimator):
             part = views.subset(np.flatnonzero(labels == t))
             member = np.isin(views.index[:, 0], part.chosen)
             craft = clone(self).set_params(random_state=seed)
-            craft._fit_rows(rows[member], part, seed, index=views.index[member])
+            craft._fit_rows(rows[member], part, seed, whole=views, index=views.index[member])
             craft._rank_and_split(part, t, progress)
             fitted[t] = craft
         return fitted
@@ -324,7 +322,7 @@ class CRAFT(BaseEstimator):
 
         Returns
         -------
-        ndarray or tensor of shape (n, k, H, W), float32
+        numpy.ndarray of shape (n, k, H, W), float32
         """
         from conceptlab.maps import concept_maps
 
@@ -357,8 +355,9 @@ class CRAFT(BaseEstimator):
         n_patches : int
             Best patches shown for each concept.
         patch_images : as for :meth:`fit`, optional
-            The images that the concepts were fitted on, where `images` are
-            others; patches are cut from them.
+            What the patches are cut from; `images` by default. Of the fitted
+            images the best patches are known; of others they are sought, which
+            takes a pass over their crops.
         progress : bool or callable, optional
             See :data:`conceptlab.progress.Progress`.
 
@@ -384,12 +383,7 @@ class CRAFT(BaseEstimator):
     def rename(self, names: Sequence[str]) -> CRAFT:
         """Give the concepts names, in the order of ``components_``; returns the estimator."""
         check_is_fitted(self, "extractor_")
-        names = [str(name) for name in names]
-        if len(names) != len(self.components_) or len(set(names)) != len(names):
-            raise InputError(
-                f"rename needs {len(self.components_)} different names, got {names[:5]}.",
-                code="CL-INPUT-NAMES",
-            )
+        names = check_names(names, len(self.components_))
         for root, name in zip(self.tree_.roots, names, strict=True):
             for node in root.walk():
                 node.name = name + node.name[len(root.name) :] if node is not root else node.name
@@ -404,7 +398,10 @@ class CRAFT(BaseEstimator):
 
     # --------------------------------------------------------- save and load
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write concepts, tree and importance to a folder; the model is not written."""
+        """Write concepts, tree, importance and settings to a folder; the model is not written.
+
+        A function given as `split_when` is not written either; what it split is.
+        """
         from conceptlab.extractors.craft_files import save_craft
 
         check_is_fitted(self, "extractor_")
@@ -433,25 +430,6 @@ class CRAFT(BaseEstimator):
         return load_craft(cls, path, split)
 
     # ---------------------------------------------------------------- inside
-    def _check_settings(self) -> None:
-        if not isinstance(self.split, SplitModel):
-            raise InputError(
-                f"split must be a SplitModel, got {type(self.split).__name__}. "
-                "Wrap the model: SplitModel(model, at='layer4').",
-                code="CL-INPUT-TYPE",
-            )
-        if self.patches not in ("grid", "random", "none"):
-            raise unknown_name("patches", self.patches, ["grid", "random", "none"])
-        if self.storage not in ("memory", "disk"):
-            raise unknown_name("storage", self.storage, ["memory", "disk"])
-        if self.n_concepts != "auto" and (
-            not isinstance(self.n_concepts, int | np.integer) or self.n_concepts < 1
-        ):
-            raise InputError(
-                f"n_concepts must be a positive int or 'auto', got {self.n_concepts!r}.",
-                code="CL-INPUT-RANGE",
-            )
-
     def _views(self, images: Any, seed: int) -> ImageViews:
         return ImageViews.of(
             images,
@@ -470,9 +448,17 @@ class CRAFT(BaseEstimator):
         return clone(base).set_params(random_state=seed)
 
     def _fit_rows(
-        self, rows: Any, views: ImageViews, seed: int, index: np.ndarray | None = None
+        self,
+        rows: Any,
+        views: ImageViews,
+        seed: int,
+        *,
+        whole: ImageViews | None = None,
+        index: np.ndarray | None = None,
     ) -> None:
-        """Factorise rows and note which patches are strongest."""
+        """Factorise rows; `index` counts the images of `whole`."""
+        for name in ("importance_", "importances_", "rank_selection_"):
+            self.__dict__.pop(name, None)  # of an earlier fit
         extractor = self._factoriser(seed)
         n_concepts = self.n_concepts
         if n_concepts == "auto":
@@ -493,6 +479,7 @@ class CRAFT(BaseEstimator):
             )
         self.components_ = np.asarray(extractor.components_)
         self.patches_ = views.index if index is None else index
+        self.images_fingerprint_ = (whole or views).fingerprint()
         self.patch_coefficients_ = views.code(rows, self.extractor_)
         self.concept_names_ = [f"concept {i}" for i in range(len(self.components_))]
         self.n_features_in_ = int(self.components_.shape[1])

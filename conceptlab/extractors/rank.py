@@ -220,7 +220,9 @@ def _check(A: Any, n_blocks: int, n_fits: int, device: torch.device) -> torch.Te
     check_finite(data, "A")
     if float(data.min()) < 0:
         raise InputError(
-            f"A must be non-negative, its smallest entry is {float(data.min()):.4g}.",
+            f"A must be non-negative, its smallest entry is {float(data.min()):.4g}: the rank is "
+            "chosen by a non-negative factorisation. Use a layer after a ReLU, or give the number "
+            "of concepts in place of 'auto'.",
             code="CL-INPUT-NEGATIVE",
         )
     if not bool(data.any()):

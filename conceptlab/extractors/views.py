@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import as_numpy, as_tensor
 from conceptlab.datasets.images import as_image_batch
 from conceptlab.errors import InputError
 from conceptlab.models import SplitModel
 from conceptlab.models.patches import automatic_batch, crop, pooled_activations
 from conceptlab.progress import Progress, track
+from conceptlab.provenance import fingerprint
 from conceptlab.seeds import numpy_generator
 
 _RANK_ROWS = 4096
@@ -84,6 +85,18 @@ class ImageViews:
     def __len__(self) -> int:
         return len(self.chosen)
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether the inputs are images."""
+        return not isinstance(self.inputs, Mapping)
+
+    def fingerprint(self) -> str:
+        """Hash the inputs (pictures on a coarse grid) to tell sets of images apart."""
+        if isinstance(self.inputs, Mapping):
+            return fingerprint({key: as_numpy(value) for key, value in self.inputs.items()})
+        step = max(1, min(self.inputs.shape[-2:]) // 16)
+        return fingerprint(tuple(self.inputs.shape), self.inputs[..., ::step, ::step])
+
     def check_split(self) -> None:
         """Measure h(g(x)) = f(x) on a few images, unless that is proved already.
 
@@ -94,7 +107,16 @@ class ImageViews:
         """
         sample = self._part(0, min(4, len(self)))
         with torch.no_grad():
-            self.split.g(sample)
+            found = {f"layer {self.split.layer!r}": self.split.g(sample)}
+            found["its output"] = self.split.f(sample)
+        for place, value in found.items():
+            if not bool(torch.isfinite(as_tensor(value)).all()):
+                raise InputError(
+                    f"The model gives NaN or infinity at {place} for images that are finite. Look "
+                    "at its weights, the scale of the images, and the precision (float16 "
+                    "overflows).",
+                    code="CL-INPUT-NONFINITE",
+                )
         if not self.split.closed:
             self.split.check(sample)
 
@@ -232,11 +254,15 @@ class ImageViews:
             ``CL-INPUT-TARGET``, with the number of outputs.
         """
         n_outputs = logits.shape[1] if logits is not None else self._n_outputs()
+        names = self.split.class_names or []
+        if isinstance(target, str) and target in names:
+            target = names.index(target)
         if isinstance(target, str):
             if target != "predicted":
+                known = f", one of {', '.join(names[:10])}" if names else ""
                 raise InputError(
-                    f"target must be 'predicted', a class number or one number for each image, "
-                    f"got {target!r}.",
+                    f"target must be 'predicted', a class number{known} or one number for each "
+                    f"image, got {target!r}.",
                     code="CL-INPUT-TARGET",
                 )
             if logits is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["METHODS", "concept_maps"]
+__all__ = ["METHODS", "check_method", "concept_maps"]
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -118,8 +118,7 @@ def concept_maps(
         "occlusion": occlusion_maps,
         "rise": rise_maps,
     }
-    if method not in runs:
-        raise unknown_name("method of concept maps", method, METHODS)
+    check_method(method)
     _check_options(method, runs[method], options)
     code = CodeOf(split, extractor, concepts, pool)
     text = isinstance(images, Mapping)
@@ -149,6 +148,12 @@ def concept_maps(
             found = rise_maps(code, x, batch_size=step, generator=masks, **options)
         parts.append(as_numpy(found).astype(np.float32))
     return np.concatenate(parts)
+
+
+def check_method(method: str) -> None:
+    """Raise an InputError for a method that does not exist."""
+    if method not in METHODS:
+        raise unknown_name("method of concept maps", method, METHODS)
 
 
 def _reader(

@@ -139,7 +139,7 @@ def input_gradients(code: CodeOf, x: torch.Tensor) -> torch.Tensor:
     # Concepts that no image of the batch holds have gradient zero; their pass is saved.
     gradients = torch.zeros((len(x), values.shape[1], *x.shape[1:]), dtype=x.dtype, device=x.device)
     if not values.requires_grad:
-        return gradients
+        raise _no_gradient(code)
     active = [k for k in range(values.shape[1]) if bool((values[:, k] != 0).any())]
     for place, k in enumerate(active):
         (found,) = torch.autograd.grad(
@@ -156,6 +156,8 @@ def _at_layer(code: CodeOf, x: Any) -> torch.Tensor:
         positions = code.split.to_positions(code.split.g(x))
     leaf = positions.detach().clone().requires_grad_(True)
     values = code.of(leaf)
+    if not values.requires_grad:
+        raise _no_gradient(code)
     parts = []
     for k in range(values.shape[1]):
         (found,) = torch.autograd.grad(values[:, k].sum(), leaf, retain_graph=True)
@@ -168,3 +170,12 @@ def _reduced(values: torch.Tensor, reduce: str) -> torch.Tensor:
     if reduce == "positive":
         return values.clamp(min=0)
     return values.abs() if reduce == "absolute" else values
+
+
+def _no_gradient(code: CodeOf) -> InputError:
+    return InputError(
+        f"The coefficients of {code.extractor!r} have no gradient: hard assignments have none, "
+        "nor does what comes before if a preprocess leaves torch. Use method='upsample', "
+        "'occlusion' or 'rise', or another extractor.",
+        code="CL-INPUT-OPTION",
+    )
