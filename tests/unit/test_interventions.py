@@ -5,7 +5,7 @@ import pytest
 import torch
 from planted_concepts import planted
 
-from bottlenecks import SparseCBM
+from bottlenecks import PostHocCBM, SparseCBM
 from bottlenecks.explaining import Contributions
 from conceptlab.errors import InputError
 
@@ -74,6 +74,21 @@ def test_rank_one_updates_are_the_head_on_the_changed_activations(model, policy)
         kept = np.ones(S.shape, dtype=bool)
         np.put_along_axis(kept, found.order, False, axis=1)
         assert (found.activations == found.activations_before)[kept].all()
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_residual_stays_where_it_is(residual):
+    model = PostHocCBM(residual=residual, nec=2).fit(S, Y)
+    why = model.explain(S)
+    assert (why.residual is None) == (not residual)
+    np.testing.assert_allclose(why.logits, model.decision_function(S), rtol=1e-9, atol=1e-9)
+    found = model.intervene(S, {"concept0": True, "concept4": False}, policy="gain")
+    through = found.activations @ model.coef_.T + model.intercept_
+    expected = through + why.residual if residual else through
+    np.testing.assert_allclose(found.logits, expected, atol=1e-9)
+    levels = np.quantile(found.activations_before, (0.05, 0.95), axis=0)
+    np.testing.assert_allclose(found.activations[:, 0], levels[1, 0])
+    np.testing.assert_allclose(found.activations[:, 4], levels[0, 4])
 
 
 def test_no_intervention_is_the_prediction():
