@@ -45,7 +45,7 @@ def null_bias(spectrum: Any, n_x: int, n_y: int) -> float:
     Examples
     --------
     >>> round(null_bias(np.ones(128), 5000, 5000), 3)
-    1.703
+    1.702
     """
     values = as_tensor(spectrum, dtype=torch.float64).flatten()
     if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):

@@ -18,7 +18,13 @@ from unlearning.removal.removers.base import Remover
 
 
 class Oracle(Remover):
-    """Paint the true removal into the hole: the best that can be had with that hole."""
+    """Paint the true removal into the hole: the best that can be had with that hole.
+
+    Attributes
+    ----------
+    name : str
+        "oracle"
+    """
 
     name = "oracle"
     needs_truth = True

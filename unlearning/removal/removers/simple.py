@@ -12,7 +12,13 @@ from unlearning.removal.removers.base import Remover
 
 
 class Nothing(Remover):
-    """Leave everything as it is: the control that original-referenced scores like best."""
+    """Leave everything as it is: the control that original-referenced scores like best.
+
+    Attributes
+    ----------
+    name : str
+        "nothing"
+    """
 
     name = "nothing"
 
@@ -22,7 +28,13 @@ class Nothing(Remover):
 
 
 class MeanFill(Remover):
-    """Fill each hole with the mean colour of what is outside it."""
+    """Fill each hole with the mean colour of what is outside it.
+
+    Attributes
+    ----------
+    name : str
+        "mean_fill"
+    """
 
     name = "mean_fill"
 
