@@ -234,6 +234,18 @@ def test_temperature_is_the_minimiser_of_the_log_loss():
     assert calibration_error(y, calibrated) < 0.5 * calibration_error(y, plain)
 
 
+def test_temperature_is_fitted_with_the_class_prior():
+    X, y, P = planted(noise=2.5)
+    prior = np.array([0.5, 0.3, 0.1, 0.05, 0.03, 0.02])
+    model = BayesianZeroShot(P, scale=100.0, class_prior=prior).fit(X, y)
+
+    def loss(T):
+        fixed = BayesianZeroShot(P, scale=100.0, class_prior=prior, temperature=T).fit()
+        return log_loss(y, fixed.predict_proba(X), labels=np.arange(6))
+
+    assert all(loss(model.temperature_) < loss(model.temperature_ * f) for f in (0.9, 1.1))
+
+
 def test_temperature_of_the_marginal_moves_the_pooling_too():
     X, y, P = planted(noise=2.5)
     model = BayesianZeroShot(P, rule="lse", scale=100.0).fit(X, y)
@@ -262,6 +274,11 @@ def test_calibration_error_bin_by_bin():
         if inside.any():
             expected += inside.mean() * abs(hit[inside].mean() - confidence[inside].mean())
     assert calibration_error(y, p, n_bins=10) == pytest.approx(expected)
+
+
+def test_confidence_on_an_edge_belongs_to_the_bin_below():
+    # 1/2 with a miss and 0.7 with a hit: bins (0, 1/2] and (1/2, 1].
+    assert calibration_error([1, 0], [[0.5, 0.5], [0.7, 0.3]], n_bins=2) == pytest.approx(0.4)
 
 
 def test_soft_trim_of_a_normal_row_has_the_known_bias():

@@ -181,6 +181,13 @@ def test_margin_filter_finds_exactly_the_planted_strays(prototypes):
     assert made.meta["margin_filter"] == {"threshold": 0.0, "dropped": 4, "kept_up": []}
 
 
+def test_a_margin_that_cannot_be_measured_is_no_reason_to_drop():
+    bank = ClassConcepts({"a": ["alone"], "b": ["x", "y"]}).embed(random_encoder())
+    made = filter_margins(bank, prototypes="mean", threshold=-3.0)
+    assert made.texts == bank.texts
+    assert made.meta["margin_filter"]["kept_up"] == []
+
+
 @pytest.mark.parametrize("kernel", ["text", "residual"])
 @pytest.mark.parametrize("exchange", [False, True])
 def test_select_diverse_keeps_as_many_as_asked(kernel, exchange):

@@ -366,6 +366,14 @@ def test_ties_go_to_the_first_class():
     assert set(model.predict(np.random.default_rng(0).normal(size=(5, 12)))) == {"00"}
 
 
+def test_ties_between_blocks_go_to_the_first_class_too():
+    # Classes with one concept are scored before those with two.
+    v = np.eye(3)
+    model = BayesianZeroShot({"a": v[[0, 0]], "b": v[[0]], "c": v[[1]]}, rule="max").fit()
+    assert model.predict(v[:1]).tolist() == ["a"]
+    assert model.explain(v[:1]).runner_up == ["b"]
+
+
 # -- degenerate concepts --------------------------------------------------------------
 @pytest.mark.parametrize("rule", [*RULES])
 def test_one_concept_a_class(rule):
