@@ -113,6 +113,11 @@ def test_parts_of_names_are_no_names(text):
     assert ConceptFilter(CLASSES).reason(text) is None
 
 
+@pytest.mark.parametrize("text", ["two boxes", "a box lid", "boxs"])
+def test_plurals_do_not_hide_a_name(text):
+    assert ConceptFilter(["box", "newt"]).reason(text) == "class name"
+
+
 def test_duplicates_by_letters_and_by_meaning_over_all_calls():
     encoder = WordEncoder({"crimson": ["red"], "scarlet": ["red"]})
     screen = ConceptFilter(["a1", "b1"], encoder)
