@@ -71,8 +71,8 @@ def concept_task_leakage(
 
     References
     ----------
-    Measuring Leakage in Concept-Based Methods: An Information Theoretic
-    Approach, 2025 (arXiv 2504.14094).
+    Leakage and Interpretability in Concept-Based Models, 2025 (arXiv
+    2504.14094).
 
     Examples
     --------
