@@ -147,7 +147,8 @@ class Explanation:
         ----------
         kind : {"importance", "patches", "maps", "tree", "faithfulness"}
             Bars with intervals; best patches of each concept; coloured maps
-            over images; the recursion; deletion and insertion curves.
+            over images, each concept on one scale for all images; the
+            recursion; deletion and insertion curves.
         top : int
             How many concepts, the most important first.
         images : sequence of int, optional
@@ -175,6 +176,7 @@ class Explanation:
                 self.maps[chosen],
                 self.names,
                 concepts=shown,
+                peaks=np.maximum(self.maps, 0).max(axis=(0, 2, 3)),
                 captions=[
                     self.class_name(int(self.logits[self.shown[i]].argmax())) for i in chosen
                 ],

@@ -55,7 +55,8 @@ def explanation_page(explanation: Explanation, title: str) -> str:
                 "Where they are",
                 picture(explanation.plot("maps", top=min(5, top), images=chosen), "concept maps"),
                 text=f"Concept attribution maps ({method}) over images of different predictions. "
-                "The line above an image is what the model says.",
+                "The line above an image is what the model says. A concept's colour has one scale "
+                "for all images, so a pale map is a concept that is hardly there.",
             )
         )
     if explanation.tree is not None and explanation.tree.depth > 0:

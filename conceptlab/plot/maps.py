@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def blend_maps(
-    image: Any, maps: Any, concepts: Sequence[int], *, strength: float = 0.75, quantile: float = 0.8
+    image: Any,
+    maps: Any,
+    concepts: Sequence[int],
+    *,
+    strength: float = 0.75,
+    quantile: float = 0.8,
+    peaks: Any = None,
 ) -> np.ndarray:
     """Lay concept maps over an image, each in its concept's colour.
 
@@ -30,9 +36,12 @@ def blend_maps(
     concepts : sequence of int
         Which maps to lay on.
     strength : float
-        Opacity at a map's maximum, in [0, 1].
+        Opacity at a map's peak, in [0, 1].
     quantile : float
         Values below this quantile of a map are left clear.
+    peaks : array-like of shape (k,), optional
+        The value that is drawn at `strength`, by default the maximum of each
+        map. One value for all images lets a concept that is hardly there look so.
 
     Returns
     -------
@@ -47,7 +56,7 @@ def blend_maps(
     for concept in concepts:
         values = positive[concept]
         floor = float(np.quantile(values, quantile))
-        peak = float(values.max())
+        peak = float(values.max() if peaks is None else peaks[concept])
         if peak <= floor:
             continue
         opacity = strength * ((values - floor) / (peak - floor)).clip(0, 1)[..., None] ** 0.7
@@ -64,6 +73,7 @@ def map_grid(
     captions: Sequence[str] | None = None,
     size: float = 1.35,
     quantile: float = 0.8,
+    peaks: Any = None,
 ) -> Figure:
     """Draw each image beside its concept maps, one column a concept.
 
@@ -83,6 +93,9 @@ def map_grid(
         Side of a picture in inches.
     quantile : float
         Values of a map below this quantile are left clear.
+    peaks : array-like of shape (k,), optional
+        The value of each concept that is drawn in full colour; by default its
+        maximum over these images, so that strength can be compared down a column.
 
     Returns
     -------
@@ -90,6 +103,8 @@ def map_grid(
     """
     images, maps = as_numpy(images), as_numpy(maps)
     n_rows, n_columns = len(images), len(concepts) + 2
+    if peaks is None:
+        peaks = np.maximum(maps, 0).max(axis=(0, 2, 3), initial=0.0)
     figure = new_figure(n_columns * size, n_rows * (size + 0.16) + 0.25)
     axes = figure.subplots(n_rows, n_columns, squeeze=False)
     for row in range(n_rows):
@@ -98,11 +113,11 @@ def map_grid(
             shorten(captions[row], 22) if captions is not None else "", fontsize=8, pad=2
         )
         axes[row, 1].imshow(
-            blend_maps(images[row], maps[row], concepts, quantile=max(quantile, 0.85))
+            blend_maps(images[row], maps[row], concepts, quantile=max(quantile, 0.85), peaks=peaks)
         )
         for column, concept in enumerate(concepts, start=2):
             axes[row, column].imshow(
-                blend_maps(images[row], maps[row], [concept], quantile=quantile)
+                blend_maps(images[row], maps[row], [concept], quantile=quantile, peaks=peaks)
             )
     axes[0, 1].set_title("all of these", fontsize=8, pad=2)
     for column, concept in enumerate(concepts, start=2):

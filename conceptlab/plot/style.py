@@ -53,9 +53,10 @@ def open_frame(ax: Axes) -> None:
 
 
 def shorten(text: Any, length: int = 28) -> str:
-    """Cut a name so that it fits beside a bar."""
+    """Cut a name so that it fits beside a bar; dollar signs are no formulas."""
     text = " ".join(str(text).split())
-    return text if len(text) <= length else text[: length - 1] + "…"
+    cut = text if len(text) <= length else text[: length - 1] + "…"
+    return cut.replace("$", r"\$")
 
 
 def to_picture(image: Any) -> np.ndarray:

@@ -67,7 +67,7 @@ def concept_tree(tree: Any, *, ax: Axes | None = None) -> Axes:
             textcoords="offset points",
             va="center",
             fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             zorder=3,
         )
 

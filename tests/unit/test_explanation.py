@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -9,7 +10,9 @@ from planted import ColorNet, color_images
 
 from conceptlab.errors import InputError
 from conceptlab.extractors import CRAFT
+from conceptlab.io.html import figure_png
 from conceptlab.models import SplitModel
+from conceptlab.plot.maps import map_grid
 
 HOSTILE = '<script>alert("x")</script> & a rather long name'
 
@@ -94,3 +97,23 @@ def test_tree_text_and_frame(explanation):
     assert len(frame) == len(explanation.tree) == 4
     with pytest.raises(InputError, match="Unknown concept"):
         explanation.tree["nothing"]
+
+
+def test_names_are_no_formulas(explanation):
+    explanation = dataclasses.replace(
+        explanation, names=[f"${name}_\\foo$" for name in explanation.names], tree=None
+    )
+    for kind in ("importance", "patches", "maps"):
+        figure_png(explanation.plot(kind))
+    labels = explanation.plot("importance").get_yticklabels()
+    assert all(label.get_text().startswith(r"\$") for label in labels)
+
+
+def test_maps_of_a_concept_share_one_scale():
+    image = np.full((3, 8, 8), 0.5, np.float32)
+    maps = np.zeros((2, 1, 8, 8), np.float32)
+    maps[0, 0, :2, :2], maps[1, 0, :2, :2] = 1.0, 0.01
+    figure = map_grid(np.stack([image, image]), maps, ["c"], concepts=[0])
+    strong, weak = (figure.axes[i].images[0].get_array() for i in (2, 5))
+    clear = strong[-1, -1]
+    assert abs(weak[0, 0] - clear).max() < 0.1 * abs(strong[0, 0] - clear).max()
