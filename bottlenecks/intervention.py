@@ -407,9 +407,8 @@ class Subject:
                         f"{A.shape}, one for each row and concept.",
                         code="CL-INPUT-SHAPE",
                     )
-            open_ = np.where(
-                remaining, np.nan_to_num(priority, nan=-np.inf, neginf=-1e308), -np.inf
-            )
+            finite = np.nan_to_num(priority, nan=-1e308, neginf=-1e308)
+            open_ = np.where(remaining, finite, -np.inf)
             chosen = open_.argmax(axis=1)
             there = remaining[rows, chosen]
             at, j = rows[there], chosen[there]

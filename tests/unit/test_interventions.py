@@ -122,6 +122,10 @@ def test_policies_choose_what_they_say():
     assert (first == np.where(used, margin, np.inf).argmin(axis=1)).all()
     chosen = MODEL.intervene(S, values, policy=lambda s: np.arange(12) * np.ones((len(S), 1)))
     assert (chosen.order == np.arange(12)[::-1]).all()
+    never = MODEL.intervene(S, values, policy=lambda s: np.full(s.activations.shape, -np.inf))
+    unknown = MODEL.intervene(S, values, policy=lambda s: np.full(s.activations.shape, np.nan))
+    assert (never.order == np.arange(12)).all()
+    assert (unknown.order == np.arange(12)).all()
     a, b, c = (
         MODEL.intervene(S, values, policy="random", random_state=seed).order for seed in (0, 0, 1)
     )
