@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["explain"]
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from conceptlab.errors import InputError, unknown_name
+from conceptlab.errors import CheckpointError, InputError, unknown_name
 
 
 def explain(
@@ -53,6 +54,7 @@ def explain(
     from attribution.explain import explain as explain_model
     from attribution.explain import recommended_layer
     from conceptlab.extractors import NMFConcepts, SemiNMF
+    from conceptlab.maps.concept import check_method
     from conceptlab.models import SplitModel
     from conceptlab.models.load import load_model
 
@@ -61,9 +63,18 @@ def explain(
     known = {"nmf": NMFConcepts, "semi-nmf": SemiNMF}
     if extractor not in known:
         raise unknown_name("extractor", extractor, known)
+    if maps != "none":
+        check_method(maps)
+    if max_images < 1:
+        raise InputError(
+            f"--max-images must be at least 1, got {max_images}.", code="CL-INPUT-RANGE"
+        )
+    _check_out(out)
     loaded = load_model(model)
     batch, source = _load(images, size or loaded.size, max_images, seed)
-    console.print(f"{len(batch)} images from {source}, {batch.shape[-1]} px; model {model}")
+    console.print(
+        f"{len(batch)} images from {source}, {batch.shape[-1]} px; model {model}", markup=False
+    )
     chosen = layer or loaded.layer
     if chosen is None:
         chosen = recommended_layer(loaded.model, batch[:2], loaded.preprocess, loaded.output)
@@ -95,7 +106,19 @@ def explain(
         typer.echo(json.dumps(facts, indent=2, default=str))
         return
     _show(console, explanation, chosen)
-    console.print(f"Report: {report}  ({seconds:.0f} s)", soft_wrap=True, highlight=False)
+    line = f"Report: {report}  ({seconds:.0f} s)"
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _check_out(out: Path) -> None:
+    """Find out before the work whether its report can be written."""
+    above = next(parent for parent in out.absolute().parents if parent.exists())
+    if out.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        what = "is a folder" if out.is_dir() else f"cannot be written in {above}"
+        raise CheckpointError(
+            f"--out {out} {what}; name a file, such as report.html, in a folder that is writable.",
+            code="CL-CHECKPOINT-TARGET",
+        )
 
 
 def _load(images: Path | None, size: int, limit: int, seed: int) -> tuple[Any, str]:
@@ -156,4 +179,4 @@ def _show(console: Console, explanation: Any, layer: str) -> None:
     split = [root for root in explanation.tree.roots if root.children] if explanation.tree else []
     for root in split:
         parts = ", ".join(child.name for child in root.children)
-        console.print(f"{root.name} mixes two things (p = {root.test.p_value:.2f}): {parts}")
+        console.print(f"{root.name} mixes two things (p = {root.test.p_value:.1g}): {parts}")

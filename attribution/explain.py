@@ -4,18 +4,21 @@ from __future__ import annotations
 
 __all__ = ["explain"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from torch import nn
 
 from conceptlab.arrays import as_tensor
 from conceptlab.datasets.images import as_image_batch
-from conceptlab.errors import SplitError
+from conceptlab.errors import SplitError, unknown_name
 from conceptlab.extractors import CRAFT
 from conceptlab.importance import HeadOnCoefficients
+from conceptlab.maps.concept import check_method
 from conceptlab.models import SplitModel
+from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState
 
@@ -51,13 +54,14 @@ def explain(
     model : torch.nn.Module or SplitModel
         The classifier; it comes back as it was.
     images : tensor, ndarray or sequence of images
-        (n, 3, H, W), floats in [0, 1] or bytes. Concepts are found on these.
+        (n, 3, H, W), floats in [0, 1] or bytes; for text a dict of tensors.
+        Concepts are found on these.
     layer : str, optional
-        Where to cut; by default the layer that :meth:`SplitModel.suggest`
-        recommends.
-    target : int, "predicted", or sequence of int
-        The output to explain: one for all images, each image's own prediction,
-        or one for each image.
+        Where to cut; by default where `model` is cut already, or the layer that
+        :meth:`SplitModel.suggest` recommends.
+    target : int, str, or sequence of int
+        The output to explain: one for all images by number or name, each image's
+        own prediction (``"predicted"``), or one for each image.
     n_concepts : int or "auto"
         Number of concepts.
     patch_size : int, optional
@@ -99,19 +103,27 @@ def explain(
     >>> found.importance.mean.shape
     (4,)
     """
+    for name in settings:
+        if name not in CRAFT._get_param_names():
+            raise unknown_name("setting", name, CRAFT._get_param_names())
+    if maps is not None:  # a wrong name must not cost the whole fit
+        check_method(maps)
     if isinstance(model, SplitModel):
-        split = model
+        split = model if layer is None else model.at_layer(layer)
         batch = _batch(images, split.preprocess)
     else:
         batch = _batch(images, preprocess)
         split = SplitModel(
             model,
-            layer or recommended_layer(model, batch[:2], preprocess, output),
+            layer or recommended_layer(model, _first(batch, 2), preprocess, output),
             preprocess=preprocess,
             output=output,
             class_names=class_names,
         )
-    side = patch_size or max(8, round(_SHARE_OF_SIDE * min(batch.shape[-2:])))
+    side = patch_size
+    if side is None:
+        text = isinstance(batch, Mapping)
+        side = 64 if text else max(8, round(_SHARE_OF_SIDE * min(batch.shape[-2:])))
     craft = CRAFT(
         split, n_concepts, patch_size=side, depth=depth, random_state=random_state, **settings
     )
@@ -135,8 +147,9 @@ def recommended_layer(
     SplitError
         If it recommends none (``CL-SPLIT-LAYER``).
     """
-    example = as_tensor(example)
-    shown = preprocess(example) if preprocess is not None else example
+    shown = example
+    if not isinstance(example, Mapping):
+        shown = as_tensor(example) if preprocess is None else preprocess(as_tensor(example))
     table = SplitModel.suggest(model, shown, output=output)
     found = list(table.loc[table["recommended"], "name"])
     if not found:
@@ -158,7 +171,7 @@ def measure(
     """
     from attribution.faithfulness import faithfulness
 
-    U = craft.transform(as_tensor(images), pooled=False)
+    U = craft.transform(images, pooled=False)
     return faithfulness(
         HeadOnCoefficients.from_extractor(craft.split, craft.extractor_),
         U,
@@ -171,4 +184,12 @@ def measure(
 
 
 def _batch(images: Any, preprocess: Callable[[Any], Any] | None) -> Any:
+    if isinstance(images, Mapping):  # the tokens of texts, as the model takes them
+        return images
     return as_image_batch(images, value_range="any" if preprocess is None else "unit")
+
+
+def _first(batch: Any, n: int) -> Any:
+    if isinstance(batch, Mapping):
+        return Inputs.of(batch).rows(torch.arange(n)).kwargs
+    return batch[:n]

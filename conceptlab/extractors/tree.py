@@ -152,7 +152,7 @@ class ConceptTree:
         lines = []
 
         def add(node: ConceptNode, indent: int) -> None:
-            mark = f", mixes (p = {node.test.p_value:.2f})" if node.test and node.children else ""
+            mark = f", split (p = {node.test.p_value:.1g})" if node.test and node.children else ""
             lines.append(
                 f"{'  ' * indent}{node.name} [{node.layer}] importance {node.importance:.3f}{mark}"
             )

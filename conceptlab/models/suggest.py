@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from conceptlab.errors import SplitError
+from conceptlab.errors import InputError, SplitError
 from conceptlab.models.outputs import Output, layer_tensor, select_logits
 from conceptlab.models.replay import Replay
 from conceptlab.models.session import Inputs, Session, unwrap
@@ -92,6 +92,10 @@ def suggest_layers(session: Session, inputs: Inputs | None, output: Output) -> p
 
 def session_for(model: nn.Module) -> Session:
     """Make a plain session for `model` on its own device."""
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model must be a torch.nn.Module, got {type(model).__name__}.", code="CL-INPUT-TYPE"
+        )
     inner = unwrap(model)
     first = next(iter(inner.parameters()), None)
     device = first.device if first is not None else torch.device("cpu")

@@ -63,6 +63,10 @@ def test_explain_a_folder_as_json(monkeypatch, capsys, tmp_path, folder):
         (("--layer", "layer9"), "layer4"),
         (("/no/such/folder",), "does not exist"),
         (("--device", "cuda:7"), "device"),
+        (("--maps", "implict"), "Did you mean 'implicit'"),
+        (("--max-images", "0"), "--max-images must be at least 1"),
+        (("--patch-size", "0"), "patch_size must be at least 1"),
+        (("--depth", "-1"), "depth must be an int of at least 0"),
     ],
 )
 def test_mistakes_end_with_one_message_and_code_2(monkeypatch, capsys, tmp_path, arguments, text):
@@ -73,6 +77,15 @@ def test_mistakes_end_with_one_message_and_code_2(monkeypatch, capsys, tmp_path,
     assert text in shown
     assert "Traceback" not in shown
     assert not out.exists()
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_work(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path, tmp_path / "file" / "report.html"):
+        assert run(monkeypatch, "explain", "--out", out, "--max-images", 4) == 2
+        shown = capsys.readouterr()
+        assert "[CL-CHECKPOINT-TARGET]" in shown.err
+        assert "images from" not in shown.out
 
 
 def test_doctor(monkeypatch, capsys):
