@@ -81,10 +81,10 @@ def checked_target(estimator: Any, y: Any, X: Any) -> tuple[np.ndarray, np.ndarr
     return classes, target.astype(np.int64)
 
 
-def compute_dtype(name: str, X: Any, device: torch.device) -> torch.dtype:
+def compute_dtype(name: str, X: Any) -> torch.dtype:
     """Choose the type of the products."""
     if name == "auto":
-        return torch.float32 if device.type == "mps" else ArrayKind.of(X).compute_dtype
+        return ArrayKind.of(X).compute_dtype
     if name not in _DTYPES:
         raise unknown_name("dtype", name, ["auto", *_DTYPES])
     return _DTYPES[name]

@@ -110,14 +110,13 @@ class SoftmaxData:
 
     def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Give mean and standard deviation (0 where it is only rounding), in two passes."""
-        kind = torch.float64 if self.device.type != "mps" else torch.float32
-        total = torch.zeros(self.M, dtype=kind, device=self.device)
+        total = torch.zeros(self.M, dtype=torch.float64, device=self.device)
         for rows in self.slices():
-            total += self._read(rows, kind).sum(0)
+            total += self._read(rows, torch.float64).sum(0)
         mean = total / self.n
         square = torch.zeros_like(total)
         for rows in self.slices():
-            square += self._read(rows, kind).sub_(mean).square_().sum(0)
+            square += self._read(rows, torch.float64).sub_(mean).square_().sum(0)
         deviation = (square / self.n).sqrt_()
         tiny = 1e-6 if ArrayKind.of(self._raw).compute_dtype == torch.float32 else 1e-13
         deviation[deviation <= tiny * mean.abs()] = 0.0

@@ -450,13 +450,15 @@ def _prepare(estimator: Any, X: Any, y: Any) -> tuple[SoftmaxData, np.ndarray]:
     matrix = checked_matrix(estimator, X)
     classes, target = checked_target(estimator, y, matrix)
     device = resolve_device(estimator.device, like=matrix)
+    if device.type == "mps":  # no float64 there, which the certificate is computed in
+        device = torch.device("cpu")
     data = SoftmaxData(
         matrix,
         target,
         len(classes),
         standardize=estimator.standardize,
         device=device,
-        dtype=compute_dtype(estimator.dtype, matrix, device),
+        dtype=compute_dtype(estimator.dtype, matrix),
         chunk_rows=estimator.chunk_rows,
         positive=bool(estimator.positive),
     )

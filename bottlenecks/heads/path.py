@@ -158,7 +158,7 @@ def solve(problem: Problem, lam: float, start: State, tol: float) -> PathPoint:
     first = max(tol, floor)
     options = {"fit_intercept": problem.fit_intercept, "max_iter": problem.max_iter}
     state = fista(data, lam, alpha, start, tol=first, **options)  # type: ignore[arg-type]
-    if state.kkt > tol and data.device.type != "mps":
+    if state.kkt > tol:
         step = state.step
         state = polish(data, lam, alpha, state, tol=tol, **options)  # type: ignore[arg-type]
         state.W, state.b = state.W.to(data.sum_dtype), state.b.to(data.sum_dtype)
