@@ -157,12 +157,6 @@ def _pair(
 ) -> tuple[FeatureStatistics, FeatureStatistics]:
     first = _statistics(X, "X", device)
     second = _statistics(Y, "Y", first.device if device == "auto" else device)
-    if first.n_features != second.n_features:
-        raise InputError(
-            f"X has {first.n_features} features, Y has {second.n_features}. Both must come from "
-            "one extractor.",
-            code="CL-INPUT-FEATURES",
-        )
     for statistics, name in ((first, "X"), (second, "Y")):
         if statistics.n < 2:
             raise InputError(
@@ -170,6 +164,12 @@ def _pair(
                 "images.",
                 code="CL-INPUT-FEW",
             )
+    if first.n_features != second.n_features:
+        raise InputError(
+            f"X has {first.n_features} features, Y has {second.n_features}. Both must come from "
+            "one extractor.",
+            code="CL-INPUT-FEATURES",
+        )
     return first, second.to(first.device)
 
 
