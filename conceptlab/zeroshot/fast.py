@@ -95,13 +95,13 @@ class RowPooler:
             return
         if self._room < R:
             size, self._room = self.C * R, R
-            self._numbers = np.empty((2, size), dtype=self.dtype)
+            self._numbers = np.empty(size, dtype=self.dtype)
             self._flags = np.empty(size, dtype=bool)
             self._lines = np.empty((3, R), dtype=self.dtype)
             self._counts = np.empty(R, dtype=np.uint8 if self.C < 256 else np.int64)
         self._rows = R
         shape = (self.C, R)
-        self._d, self._w = (part[: self.C * R].reshape(shape) for part in self._numbers)
+        self._d = self._numbers[: self.C * R].reshape(shape)
         self._far = self._flags[: self.C * R].reshape(shape)
         self._far[self.k] = False  # the median itself is no outlier
         self._mad, self._a, self._b = (line[:R] for line in self._lines)
@@ -129,10 +129,12 @@ class RowPooler:
     # -- location and scale by the sorted row -------------------------------------
     def _turn(self, S: np.ndarray) -> np.ndarray:
         """Sort rows, turn them to columns about their medians, find MAD; give the medians."""
-        d, reach = self._d, self._w[: self.C - self.k]
+        d = self._d
         self._sort(S)
         m = S[:, self.k].copy()
         torch.sub(torch.from_numpy(S).T, torch.from_numpy(m), out=torch.from_numpy(d))
+        self._w = S.reshape(d.shape)  # the rows are not needed any more, so their memory is
+        reach = self._w[: self.C - self.k]
         np.negative(d[: self.C - self.k], out=reach)
         np.maximum(reach, d[self.k :], out=reach)
         np.minimum.reduce(reach, axis=0, out=self._mad)
