@@ -82,7 +82,7 @@ def explain_craft(
             model=type(craft.split.model).__name__,
             fingerprint=craft.split.fingerprint,
             n_concepts=len(craft.components_),
-            patches=craft.patches,
+            patches=craft.patches if views.has_pictures else "none",
             patch_size=craft.patch_size,
             extractor=type(craft.extractor_).__name__,
             maps=maps,

@@ -69,7 +69,7 @@ class ImageViews:
         """Check images and note how they are to be cut."""
         if isinstance(images, Mapping):
             inputs: Any = dict(images)
-            n = len(next(iter(inputs.values())))
+            n = _samples(inputs)
             if patches != "none":
                 patches = "none"  # tokens are rows as they are; there is nothing to crop
         else:
@@ -334,3 +334,18 @@ class ImageViews:
     def _n_outputs(self) -> int:
         with torch.no_grad():
             return int(self.split.f(self._part(0, 1)).shape[1])
+
+
+def _samples(inputs: Mapping[str, Any]) -> int:
+    """Count the samples of a dict of tensors, which all must have as many."""
+    sizes = {name: len(value) for name, value in inputs.items() if np.ndim(value)}
+    if not sizes or 0 in sizes.values():
+        raise InputError(
+            f"Inputs are empty: {sizes or 'no tensor'}. Give at least one sample.",
+            code="CL-INPUT-EMPTY",
+        )
+    if len(set(sizes.values())) > 1:
+        raise InputError(
+            f"All inputs must have one entry for each sample, got {sizes}.", code="CL-INPUT-SHAPE"
+        )
+    return next(iter(sizes.values()))

@@ -41,12 +41,15 @@ def explanation_page(explanation: Explanation, title: str) -> str:
             "Lines are confidence intervals. The effect says in which direction the concept "
             "moves the target.",
         ),
-        section(
-            "What the concepts are",
-            picture(explanation.plot("patches", top=top), "best patches of each concept"),
-            text="The patches of the images in which each concept is strongest, best first.",
-        ),
     ]
+    if any(explanation.patches):
+        parts.append(
+            section(
+                "What the concepts are",
+                picture(explanation.plot("patches", top=top), "best patches of each concept"),
+                text="The patches of the images in which each concept is strongest, best first.",
+            )
+        )
     if explanation.maps is not None:
         chosen = spread(explanation)
         method = explanation.settings.get("maps", "")
@@ -88,9 +91,14 @@ def explanation_summary(explanation: Explanation) -> str:
     return (
         f"<div><p><b>Explanation</b> &middot; {escape(_lead(explanation))}</p>"
         + _table(explanation, top)
-        + picture(explanation.plot("patches", top=top), "best patches of each concept", dpi=80)
+        + (_small_patches(explanation, top) if any(explanation.patches) else "")
         + "</div>"
     )
+
+
+def _small_patches(explanation: Explanation, top: int) -> str:
+    figure = explanation.plot("patches", top=top)
+    return picture(figure, "best patches of each concept", dpi=80)
 
 
 def spread(explanation: Explanation, limit: int = 6) -> list[int]:

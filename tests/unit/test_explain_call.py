@@ -59,4 +59,27 @@ def test_text(images):
     found = explain(words, tokens, layer="body", output="logits", **{**QUICK, "maps": None})
     assert found.coefficients.shape == (16, 2)
     assert found.faithfulness is not None
-    assert "Which concepts matter" in found.to_html()
+    assert found.settings["patches"] == "none"
+    for page in (found.to_html(), found._repr_html_()):
+        assert "images in which" not in page
+        assert "best patches" not in page
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        ({}, r"empty.*\[CL-INPUT-EMPTY\]$"),
+        ({"input_ids": torch.zeros((0, 6), dtype=torch.long)}, r"empty.*\[CL-INPUT-EMPTY\]$"),
+        (
+            {
+                "input_ids": torch.zeros((4, 6), dtype=torch.long),
+                "attention_mask": torch.ones((3, 6), dtype=torch.long),
+            },
+            r"'attention_mask': 3.*\[CL-INPUT-SHAPE\]$",
+        ),
+    ],
+)
+def test_wrong_text(tokens, text):
+    split = SplitModel(Words(), at="body", output="logits")
+    with pytest.raises(InputError, match=text):
+        explain(split, tokens, **{**QUICK, "maps": None})
