@@ -165,14 +165,14 @@ def _count(concepts: str) -> Any:
 def _show(console: Console, explanation: Any, layer: str) -> None:
     table = Table(title=f"Concepts of {layer}", title_justify="left")
     table.add_column("concept")
-    for column in ("importance", "interval", "effect", "prevalence"):
+    for column in ("importance", "interval", "signed", "prevalence"):
         table.add_column(column, justify="right")
     for row in explanation.to_frame().head(10).to_dict(orient="records"):
         table.add_row(
             row["concept"],
             f"{row['importance']:.3f}",
             f"{row['low']:.3f} to {row['high']:.3f}",
-            f"{row['effect']:+.3f}",
+            f"{row['signed']:+.3f}",
             f"{row['prevalence']:.0%}",
         )
     console.print(table)

@@ -93,7 +93,7 @@ class Explanation:
         -------
         pandas.DataFrame
             Columns ``concept``, ``importance``, ``low``, ``high`` (confidence
-            interval), ``effect`` (signed companion: below zero the concept lowers
+            interval), ``signed`` (below zero the concept lowers
             the target), ``first_order`` (what the concept does alone),
             ``prevalence`` (share of images in which it is above a tenth of its
             maximum).
@@ -110,16 +110,16 @@ class Explanation:
                 "importance": np.asarray(self.importance.mean)[order],
                 "low": interval[order, 0],
                 "high": interval[order, 1],
-                "effect": np.asarray(self.importance.signed).mean(axis=0)[order],
+                "signed": np.asarray(self.importance.signed).mean(axis=0)[order],
                 "first_order": np.asarray(self.importance.first_order).mean(axis=0)[order],
                 "prevalence": prevalence[order],
             }
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give names, figures and settings as JSON values, without pictures."""
+        """Give names, figures and settings as JSON values, without pictures; None for unknown."""
         data: dict[str, Any] = {
-            "concepts": self.to_frame().to_dict(orient="records"),
+            "concepts": _records(self.to_frame()),
             "n_images": len(self.coefficients),
             "targets": {
                 self.class_name(int(t)): int((self.target == t).sum())
@@ -128,7 +128,7 @@ class Explanation:
             "settings": self.settings,
         }
         if self.tree is not None:
-            data["tree"] = self.tree.to_frame().replace({np.nan: None}).to_dict(orient="records")
+            data["tree"] = _records(self.tree.to_frame())
         if self.faithfulness is not None:
             data["faithfulness"] = self.faithfulness.to_dict()
         return data
@@ -218,3 +218,9 @@ class Explanation:
         )
         size = f"{len(self.coefficients)} images, {len(self.names)} concepts"
         return f"Explanation({size}: {strongest}, ...)"
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give rows as JSON values, which have no NaN."""
+    rows: list[dict[str, Any]] = frame.to_dict(orient="records")
+    return [{k: None if v != v else v for k, v in row.items()} for row in rows]

@@ -87,6 +87,13 @@ def mixing_test(A: np.ndarray, *, n_null: int = 40, random_state: RandomState = 
     InputError
         For fewer than 4 patches (``CL-INPUT-FEW``).
 
+    Notes
+    -----
+    The null is Gaussian. Measured on 60 rows that are one cluster, with activations drawn from
+    normal, gamma or exponential laws, the test at 0.05 rejects never; of products of four gamma
+    factors, 12 %. Rows that lie along one line with an exponential tail are rejected too often
+    (52 %, and 20 % at 0.005): they are a continuum, and the split is one of degree.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)

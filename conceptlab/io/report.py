@@ -38,8 +38,8 @@ def explanation_page(explanation: Explanation, title: str) -> str:
             + _table(explanation),
             text="The total Sobol index: the share of the output's variance, under random "
             "strengths of all concepts, that involves this one, alone or together with others. "
-            "Lines are confidence intervals. The effect says in which direction the concept "
-            "moves the target.",
+            "Lines are confidence intervals. The sign of the column 'signed' says in which "
+            "direction the concept moves the target.",
         ),
     ]
     if any(explanation.patches):

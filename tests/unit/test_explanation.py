@@ -99,6 +99,22 @@ def test_tree_text_and_frame(explanation):
         explanation.tree["nothing"]
 
 
+def test_unknown_figures_are_null_in_json(explanation):
+    unknown = dataclasses.replace(
+        explanation.importance, interval=np.full_like(explanation.importance.interval, np.nan)
+    )
+    data = dataclasses.replace(explanation, importance=unknown).to_dict()
+    assert json.loads(json.dumps(data, allow_nan=False, default=str))["concepts"][0]["low"] is None
+
+
+def test_one_name_means_one_thing(explanation):
+    """A column that both tables have holds the same numbers."""
+    ours = explanation.to_frame().set_index("concept")
+    theirs = explanation.importance.to_frame(explanation.names)
+    for column in set(ours) & set(theirs):
+        np.testing.assert_allclose(ours[column], theirs.loc[ours.index, column])
+
+
 def test_names_are_no_formulas(explanation):
     explanation = dataclasses.replace(
         explanation, names=[f"${name}_\\foo$" for name in explanation.names], tree=None
