@@ -87,5 +87,18 @@ concept, drawn from rows that are not used otherwise. Presence in the test rows 
 formulas as in the examples.
 """
 
+READING = """\
+- **Accuracy is no evidence for names.** With as many concepts a class, random directions are more
+  accurate than the strokes: 89 % against 86 % at NEC 5, 80 % against 75 % at NEC 2. Strokes were
+  chosen to be told in words, not to tell digits apart.
+- **Scores say more than their names.** A head on scores beats a head on the truth about the same
+  strokes, 86 % against 73 % at NEC 5. A score also holds how strong a stroke is, and what goes
+  with it: the one is what a yes or no leaves out, the other is leakage.
+- `SparseCBM` pays four points for activations of which half are exactly zero: half as many
+  concepts make a decision (NCC 2.3 instead of 4.2), and names keep an AUC of 0.92.
+- The residual brings the accuracy of the probe back, round the concepts.
+- With the losses as released, names are at chance.
+"""
+
 if __name__ == "__main__":
-    command(__file__, "Bottlenecks on digits", tasks, NOTES, __doc__)
+    command(__file__, "Bottlenecks on digits", tasks, NOTES, READING, __doc__)

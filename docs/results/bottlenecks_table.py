@@ -187,7 +187,7 @@ def concept_table(tasks):
     return "\n".join(lines)
 
 
-def command(script, title, tasks, notes, description):
+def command(script, title, tasks, notes, reading, description):
     """Measure and write the page beside `script`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seeds", type=int, default=5)
@@ -217,6 +217,9 @@ features.
 
 {as_table(runs)}
 
+## What it says
+
+{reading}
 ## The concepts
 
 {concept_table(drawn)}
