@@ -49,8 +49,8 @@ def occlusion_maps(
         concept.
     """
     height, width = x.shape[-2:]
-    side = window or max(min(height, width) // 4, 1)
-    step = stride or max(side // 2, 1)
+    side = max(min(height, width) // 4, 1) if window is None else window
+    step = max(side // 2, 1) if stride is None else stride
     if not 1 <= side <= min(height, width) or step < 1 or step > side:
         raise InputError(
             f"window must lie between 1 and {min(height, width)} and stride between 1 and the "

@@ -160,3 +160,10 @@ def test_hard_clusters_have_no_gradient(split, images):
     with pytest.raises(InputError, match=r"upsample.*\[CL-INPUT-OPTION\]$"):
         craft.maps(images[:2])
     assert craft.maps(images[:2], method="upsample").shape[:2] == (2, 3)
+
+
+@pytest.mark.parametrize("option", [{"window": 0}, {"stride": 0}])
+def test_a_window_of_nothing(split, images, option):
+    craft = craft_of(split).fit(images, target=None)
+    with pytest.raises(InputError, match=r"window.*\[CL-INPUT-RANGE\]$"):
+        craft.maps(images[:1], method="occlusion", **option)
