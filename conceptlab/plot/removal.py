@@ -204,7 +204,7 @@ def agreement_plot(
     taken: list[np.ndarray] = []
     for i in np.argsort(-score, kind="stable"):
         if all(
-            np.abs(box[i] - other)[1] > 14 or np.abs(box[i] - other)[0] > 110 for other in taken
+            np.abs(box[i] - other)[1] > 14 or np.abs(box[i] - other)[0] > 190 for other in taken
         ):
             right = box[i][0] > ax.get_window_extent().x0 + 0.72 * ax.get_window_extent().width
             ax.annotate(
