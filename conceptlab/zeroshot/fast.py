@@ -82,11 +82,12 @@ class RowPooler:
         out = np.empty(R, dtype=self.dtype) if out is None else out
         # Not kept: a bound method would hold the buffers until the garbage collector comes.
         kernel = getattr(self, f"_{self.rule}")
-        for start in range(0, R, self.step):
-            rows = S[start : start + self.step]
+        step = -(-R // max(1, -(-R // self.step)))  # chunks of one size, or nearly
+        for start in range(0, R, max(1, step)):
+            rows = S[start : start + step]
             if len(rows) != self._rows:
                 self._buffers(len(rows))
-            kernel(rows, out[start : start + self.step])
+            kernel(rows, out[start : start + step])
         return out
 
     def _buffers(self, R: int) -> None:
@@ -117,9 +118,9 @@ class RowPooler:
         if not self._signed:
             bits = S.view(f"i{S.itemsize}")
             bits.sort(axis=1)
-            wrong = np.flatnonzero(bits[:, 0] < 0)
-            if not len(wrong):
+            if bits[:, 0].min(initial=0) >= 0:
                 return
+            wrong = np.flatnonzero(bits[:, 0] < 0)
             self._signed = len(wrong) > len(S) // 8  # then the next chunks will have them too
             if not self._signed:
                 S[wrong] = np.sort(S[wrong], axis=1)
