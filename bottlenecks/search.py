@@ -16,6 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks import files
+from bottlenecks.search_use import SearchUse
 from conceptlab import ConceptBank
 from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
 from conceptlab.bank.core import SIMILARITIES, Similarity
@@ -28,7 +29,7 @@ _EPS = 1e-8  # of the published row and column division
 _CELLS = 1 << 22  # scores held at a time by the rules without a closed form: 32 MB
 
 
-class ConceptMatrixSearch(ClassifierMixin, BaseEstimator):
+class ConceptMatrixSearch(SearchUse, ClassifierMixin, BaseEstimator):
     """Give every image the class whose concept scores are most like its own.
 
     The rows of V are the concept scores of the images, the rows of T those of

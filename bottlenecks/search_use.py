@@ -1,0 +1,253 @@
+"""Reasons and interventions for Concept Matrix Search, whose decision is linear in the scores.
+
+The length of a row of V is the same for all classes, so the class of the largest cosine is
+that of the largest ``V_i · T_c / |T_c|``: a linear head with the unit rows of T as weights.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SearchUse"]
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from bottlenecks.explaining import Contributions
+from bottlenecks.intervention import Intervention, InterventionCurve, Subject
+from conceptlab.arrays import as_numpy
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.seeds import RandomState
+from conceptlab.zeroshot.labels import checked_labels, label_columns
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from conceptlab import ConceptBank
+
+_KINDS = ("weights", "waterfall", "intervention")
+
+
+class SearchUse:
+    """What :class:`bottlenecks.ConceptMatrixSearch` says beside its predictions."""
+
+    rule: str
+    bank: ConceptBank | None
+    classes_: np.ndarray
+    class_scores_: np.ndarray
+    concept_names_: tuple[str, ...]
+
+    def predict_concepts(self, X: Any) -> Any:
+        """Give V; see the subclass."""
+        raise NotImplementedError
+
+    def explain(self, X: Any) -> Contributions:
+        """Take the score of every class apart by concept.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        Contributions
+            They add up to the cosine, or for ``rule="max"`` to the class's score on the one
+            concept that decides. Activations are unit rows of V (of its cubes, for
+            ``rule="cubed"``); for ``"max"`` 1 at the strongest concept.
+        """
+        check_is_fitted(self)
+        V = as_numpy(self.predict_concepts(X)).astype(np.float64)
+        if self.rule == "max":
+            top = V.max(axis=1, keepdims=True)
+            ties = top - 1e-12 * np.abs(V).max(axis=1, keepdims=True) <= V
+            activations = np.zeros_like(V)
+            activations[np.arange(len(V)), ties.argmax(axis=1)] = 1.0
+            weights = self.class_scores_
+        else:
+            activations, weights = self._unit(V), self._unit(self.class_scores_)
+        return Contributions(
+            activations=activations,
+            coef=weights,
+            bias=np.zeros(len(weights)),
+            residual=None,
+            concept_names=list(self.concept_names_),
+            classes=self.classes_,
+        )
+
+    def intervene(
+        self,
+        X: Any,
+        values: Mapping[str, Any] | Any,
+        *,
+        policy: Any = "uncertainty",
+        budget: int | None = None,
+        y: Any = None,
+        random_state: RandomState = 0,
+    ) -> Intervention:
+        """Set concept scores by hand and see what the classes become.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        values : mapping of str to value, or array of shape (n, k)
+            In units of :meth:`predict_concepts`; True and False stand for the largest and the
+            smallest score that a class has on the concept.
+        policy, budget, y, random_state
+            See :meth:`bottlenecks.ConceptBottleneck.intervene`.
+
+        Returns
+        -------
+        Intervention
+            Its logits are cosines times the length of the row of V, which rank classes alike.
+            ``outside`` marks values beyond those of all classes.
+
+        Raises
+        ------
+        InputError
+            ``rule="max"``, where one concept decides and the rest cannot be set apart from it;
+            a concept that is not there, values of another shape, NaN, a budget out of range.
+        """
+        codes = None if y is None else self._codes(y, X)
+        found = self._subject(X, values, codes).intervene(policy, budget, random_state)
+        if self.rule != "cubed":
+            return found
+        return replace(
+            found,
+            activations=np.cbrt(found.activations),
+            activations_before=np.cbrt(found.activations_before),
+        )
+
+    def intervention_curve(
+        self,
+        X: Any,
+        C: Any,
+        y: Any,
+        *,
+        policy: Any = "uncertainty",
+        budget: int | None = None,
+        hindsight: bool = False,
+        random_state: RandomState = 0,
+    ) -> InterventionCurve:
+        """Measure accuracy and log-loss while concepts are set to the truth one by one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        C : array of shape (n, k), or mapping of str to array of shape (n,)
+            True concepts: booleans, integers 0 and 1, or scores as floats.
+        y : array-like of shape (n,)
+            True classes.
+        policy, budget, hindsight, random_state
+            See :meth:`bottlenecks.ConceptBottleneck.intervention_curve`.
+
+        Returns
+        -------
+        InterventionCurve
+        """
+        codes = self._codes(y, X)
+        subject = self._subject(X, C, codes if hindsight else None, presence=True)
+        return subject.curve(codes, policy, budget, random_state)
+
+    def plot(
+        self,
+        kind: str = "weights",
+        X: Any = None,
+        C: Any = None,
+        y: Any = None,
+        *,
+        sample: int = 0,
+        top: int = 12,
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Draw the classes' scores, one row's reasons, or an intervention curve.
+
+        Parameters
+        ----------
+        kind : {"weights", "waterfall", "intervention"}
+        X : array-like of shape (n, d), optional
+            For a waterfall and a curve.
+        C, y : optional
+            For a curve; see :meth:`intervention_curve`.
+        sample : int
+            Row of the waterfall.
+        top : int
+            So many concepts.
+        ax : matplotlib.axes.Axes, optional
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        check_is_fitted(self)
+        if kind not in _KINDS:
+            raise unknown_name("kind", kind, _KINDS)
+        if kind == "weights":
+            from conceptlab.plot.bottlenecks import weight_map
+
+            weights = self.explain_weights()
+            return weight_map(weights, self.concept_names_, list(map(str, self.classes_)), ax=ax)
+        if X is None or (kind == "intervention" and (C is None or y is None)):
+            needs = "X" if kind == "waterfall" else "X, C and y"
+            raise InputError(f"plot({kind!r}) needs {needs}.", code="CL-INPUT-EMPTY")
+        if kind == "waterfall":
+            return self.explain(X).plot(sample, top=top, ax=ax)
+        return self.intervention_curve(X, C, y).plot(ax=ax)
+
+    def explain_weights(self) -> np.ndarray:
+        """Give what a class's score weighs concepts with, (K, M): T, in unit rows but for "max"."""
+        check_is_fitted(self)
+        return self.class_scores_.copy() if self.rule == "max" else self._unit(self.class_scores_)
+
+    def _subject(
+        self, X: Any, values: Any, codes: np.ndarray | None, *, presence: bool = False
+    ) -> Subject:
+        check_is_fitted(self)
+        if self.rule == "max":
+            raise InputError(
+                "With rule='max' the strongest concept alone decides, so single concepts cannot "
+                "be set. Take rule='similarity' or 'cubed'.",
+                code="CL-INPUT-OPTION",
+            )
+        V = as_numpy(self.predict_concepts(X)).astype(np.float64)
+        T = self.class_scores_
+        levels = np.stack([T.min(axis=0), T.max(axis=0)], axis=1)
+        low, high = levels.T
+        width = np.where(high > low, high - low, 1.0)
+        subject = Subject.of(
+            values,
+            activations=V,
+            logits=self._powers(V) @ self._unit(T).T,
+            uncertainty=-np.abs(V - (low + high) / 2) / width,
+            coef=self._unit(T),
+            levels=levels,
+            limits=levels,
+            concept_names=self.concept_names_,
+            classes=self.classes_,
+            y=codes,
+            presence=presence,
+        )
+        # The head is linear in the cubes, which keep the order of values.
+        return replace(
+            subject,
+            activations=self._powers(V),
+            values=self._powers(subject.values),
+            levels=self._powers(levels),
+            limits=self._powers(levels),
+        )
+
+    def _powers(self, scores: np.ndarray) -> np.ndarray:
+        return scores**3 if self.rule == "cubed" else scores
+
+    def _unit(self, scores: np.ndarray) -> np.ndarray:
+        """Scale rows (or their cubes) to unit length; rows of zeros stay."""
+        largest = np.abs(scores).max(axis=1, keepdims=True)
+        rows = self._powers(scores / np.where(largest > 0, largest, 1.0))
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        unit: np.ndarray = rows / np.where(lengths > 0, lengths, 1.0)
+        return unit
+
+    def _codes(self, y: Any, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return label_columns(checked_labels(y, X), self.classes_)
