@@ -5,7 +5,7 @@ import pytest
 import torch
 from planted_concepts import planted
 
-from bottlenecks import PostHocCBM, SparseCBM
+from bottlenecks import LabelFreeCBM, PostHocCBM, SparseCBM
 from bottlenecks.explaining import Contributions
 from conceptlab.errors import InputError
 
@@ -89,6 +89,22 @@ def test_a_residual_stays_where_it_is(residual):
     levels = np.quantile(found.activations_before, (0.05, 0.95), axis=0)
     np.testing.assert_allclose(found.activations[:, 0], levels[1, 0])
     np.testing.assert_allclose(found.activations[:, 4], levels[0, 4])
+
+
+def test_a_concept_without_labels_can_be_put_right_and_drawn():
+    model = LabelFreeCBM(nec=3, random_state=0).fit(S, Y)
+    name = model.concept_names_[0]
+    found = model.intervene(S, {name: True}, policy="uncertainty", budget=1)
+    through = found.activations @ model.coef_.T + model.intercept_
+    np.testing.assert_allclose(found.logits, through, atol=1e-9)
+    top = np.quantile(found.activations_before[:, 0], 0.95)
+    np.testing.assert_allclose(found.activations[:, 0], top)
+    np.testing.assert_allclose(
+        model.explain(S).values.sum(axis=-1) + model.intercept_, model.decision_function(S)
+    )
+    curve = model.intervention_curve(S, TRUTH[:, : len(model.concept_names_)], Y, policy="random")
+    assert curve.accuracy[0] == model.score(S, Y)
+    assert model.plot("weights") is not None
 
 
 def test_no_intervention_is_the_prediction():
