@@ -1,0 +1,1 @@
+"""Methods that make a classifier forget classes, one a file; see :mod:`unlearning`."""

@@ -1,0 +1,332 @@
+"""The interface of all methods, and what they share: checks, copies, proofs."""
+
+from __future__ import annotations
+
+__all__ = ["Unlearner", "check_number", "check_option"]
+
+import copy
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from conceptlab.arrays import resolve_device
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.progress import Progress
+from conceptlab.provenance import fingerprint
+from conceptlab.seeds import draw_seed
+from unlearning.classes.certificate import describe_parameters, make_certificate
+from unlearning.classes.checkpoint import peek_seed
+from unlearning.classes.loop import Job, UnlearningWarning
+from unlearning.classes.result import UnlearnResult
+from unlearning.data import Samples, as_samples, check_disjoint_samples, quiet_randomness
+from unlearning.heads import frozen, run_model
+
+_NOT_IN_KEY = {"max_steps", "max_seconds", "random_state", "device"}
+
+
+class Unlearner(BaseEstimator):
+    """Base of the methods that make a classifier forget classes.
+
+    A method writes :meth:`_unlearn`, which changes ``job.model``, a copy. The
+    user's model is hashed before and after and never touched; parameters that
+    the user froze stay frozen, unless all are.
+    """
+
+    def unlearn(
+        self,
+        model: nn.Module,
+        *,
+        forget: Any,
+        retain: Any,
+        valid: Any = None,
+        inplace: bool = False,
+        progress: Progress = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> UnlearnResult:
+        """Make a copy of `model` forget the classes of `forget`.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            A classifier that returns logits (n, C), an object or mapping with
+            ``logits``, or a tuple that holds them.
+        forget, retain : object
+            Labelled training data of the classes to forget, and of all others:
+            ``(X, y)``, a ``Dataset``, a ``DataLoader``, or tokenised texts; see
+            :func:`unlearning.data.as_samples`.
+        valid : object, optional
+            Held-out data of all classes, for methods with a stop rule.
+        inplace : bool
+            At the very end, load the new weights into `model` itself.
+        progress : bool, callable or None
+            See ``conceptlab.progress``.
+        checkpoint : path-like, optional
+            A folder. The run's state is written there each minute, at an
+            interruption (Ctrl-C) and at a budget's end; the same call goes on
+            from it to the same bits. Removed when the run is done.
+
+        Returns
+        -------
+        UnlearnResult
+
+        Raises
+        ------
+        InputError
+            Data that overlap or do not fit the model, a class that is absent,
+            fewer than two classes left.
+        SplitError
+            The model does not return logits.
+        """
+        self._check_parameters()
+        samples = self._check_data(model, forget, retain, valid)
+        folder = None if checkpoint is None else Path(checkpoint)
+        seed = self._seed(folder)
+        before = fingerprint(model)
+        flags = [m.training for m in model.modules()]
+        copied = _copy(model)
+        device = resolve_device(getattr(self, "device", "auto"), like=_first(model))
+        if not any(p.requires_grad for p in copied.parameters()):
+            copied.requires_grad_(True)
+        copied.to(device)
+        parameters = describe_parameters(self.get_params(deep=False))
+        with quiet_randomness(seed):
+            n_classes = _count_classes(copied, samples[0], device)
+            for data in samples:
+                if data is not None:
+                    as_samples(data, name=data.name, n_classes=n_classes)
+            job = Job(
+                model=copied,
+                source=model,
+                forget=samples[0],
+                retain=samples[1],
+                valid=samples[2],
+                n_classes=n_classes,
+                device=device,
+                seed=seed,
+                settings=self.get_params(deep=False),
+                head=getattr(self, "head", None),
+                progress=progress,
+                checkpoint=folder,
+                key={
+                    "method": type(self).__name__,
+                    "parameters": {k: v for k, v in parameters.items() if k not in _NOT_IN_KEY},
+                    "seed": seed,
+                    "model": before,
+                    "forget": samples[0].digest,
+                    "retain": samples[1].digest,
+                },
+            )
+            details = self._unlearn(job) or {}
+        cpu_seconds = job.cpu_seconds
+        finished = job.model.to(_device(model))
+        _restore_flags(finished, model, flags)
+        if fingerprint(model) != before:
+            raise InputError(
+                "The model that was given changed while a copy was trained: something outside "
+                "writes to its weights, or the copy shares tensors with it. Give a model whose "
+                "tensors are its own.",
+                code="CL-INPUT-TYPE",
+            )
+        after = fingerprint(finished)
+        if inplace:
+            _load_into(model, finished)
+            finished = model
+        job.finish()
+        for message in job.warnings:
+            warnings.warn(message, UnlearningWarning, stacklevel=2)
+        certificate = make_certificate(
+            method=type(self).__name__,
+            parameters=parameters,
+            seed=seed,
+            before=before,
+            after=after,
+            forget=samples[0],
+            retain=samples[1],
+            steps=job.steps,
+            cpu_seconds=cpu_seconds,
+            stopped=job.stopped,
+            device=str(device),
+        )
+        return UnlearnResult(finished, job.history, certificate, details)
+
+    def _unlearn(self, job: Job) -> dict[str, Any] | None:
+        """Change ``job.model``; give facts for ``UnlearnResult.details``."""
+        raise NotImplementedError
+
+    def _seed(self, folder: Path | None) -> int:
+        state = getattr(self, "random_state", None)
+        if state is None and folder is not None:
+            interrupted = peek_seed(folder)
+            if interrupted is not None:
+                return interrupted
+        return draw_seed(state)
+
+    def _check_data(
+        self, model: nn.Module, forget: Any, retain: Any, valid: Any
+    ) -> tuple[Samples, Samples, Samples | None]:
+        if not isinstance(model, nn.Module):
+            raise InputError(
+                f"model must be a torch.nn.Module, got {type(model).__name__}.",
+                code="CL-INPUT-TYPE",
+            )
+        gone = as_samples(forget, name="forget")
+        kept = as_samples(retain, name="retain")
+        held = None if valid is None else as_samples(valid, name="valid")
+        still = sorted(set(gone.classes) & set(kept.classes))
+        check_disjoint_samples(gone, kept)
+        if still:
+            count = int(torch.isin(kept.y, torch.tensor(still)).sum())
+            raise InputError(
+                f"`retain` holds {count} samples of class {', '.join(map(str, still))}, which is "
+                "to be forgotten. Divide the data with split_classes(data, classes).",
+                code="CL-INPUT-LABELS",
+            )
+        if len(kept.classes) < 2:
+            raise InputError(
+                f"`retain` holds one class ({kept.classes[0]}); at least two must be left to tell "
+                "apart. Forget fewer classes, or give data of the other classes.",
+                code="CL-INPUT-FEW",
+            )
+        return gone, kept, held
+
+    def _check_parameters(self) -> None:
+        """Check the parameters that methods share, where a method has them."""
+        for name, low, whole, open_ in (
+            ("epochs", 1, True, False),
+            ("batch_size", 1, True, False),
+            ("max_steps", 1, True, False),
+            ("lr", 0, False, True),
+            ("max_seconds", 0, False, True),
+            ("momentum", 0, False, False),
+            ("weight_decay", 0, False, False),
+        ):
+            value = getattr(self, name, None)
+            if value is not None:
+                check_number(name, value, low=low, whole=whole, strict=open_)
+        augment = getattr(self, "augment", None)
+        if augment is not None and not callable(augment):
+            raise InputError(
+                "augment must be a callable (images, generator) -> images, got "
+                f"{type(augment).__name__}.",
+                code="CL-INPUT-TYPE",
+            )
+        norm = getattr(self, "norm", None)
+        if norm is not None:
+            check_option("norm", norm, ("frozen", "update"))
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    low: float = 0,
+    high: float | None = None,
+    whole: bool = False,
+    strict: bool = False,
+) -> None:
+    """Raise where a parameter is no number in its range.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter.
+    value : object
+        What the user gave.
+    low, high : float
+        The range; `high` belongs to it.
+    whole : bool
+        Whether it must be an integer.
+    strict : bool
+        Whether it must be above `low`.
+    """
+    kinds: Any = int | np.integer if whole else int | float | np.integer | np.floating
+    bad = not isinstance(value, kinds) or isinstance(value, bool) or not np.isfinite(value)
+    outside = bad or value < low or (strict and value == low) or (high is not None and value > high)
+    if outside:
+        kind = "an integer" if whole else "a number"
+        limits = f"{'>' if strict else '>='} {low:g}" + (f" and <= {high:g}" if high else "")
+        raise InputError(
+            f"{name} must be {kind} {limits}, got {value!r}.",
+            code="CL-INPUT-TYPE" if bad else "CL-INPUT-RANGE",
+        )
+
+
+def check_option(name: str, value: Any, options: tuple[str, ...]) -> None:
+    """Raise where a parameter is none of its options."""
+    if value not in options:
+        raise unknown_name(name, value, options)
+
+
+def _first(model: nn.Module) -> torch.Tensor:
+    return next(iter(model.parameters()), torch.zeros(0))
+
+
+def _device(model: nn.Module) -> torch.device:
+    return _first(model).device
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise InputError(
+            f"The model cannot be copied ({type(error).__name__}: {error}), and it must not be "
+            "changed. Remove what copy.deepcopy cannot copy, such as stored activations, open "
+            "files or old-style weight_norm hooks.",
+            code="CL-INPUT-TYPE",
+        ) from error
+
+
+def _count_classes(model: nn.Module, samples: Samples, device: torch.device) -> int:
+    inputs, _ = next(iter(samples.batches(2)))
+    dtype = _first(model).dtype
+
+    def move(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+
+    moved: Any = (
+        {key: move(value) for key, value in inputs.items()}
+        if isinstance(inputs, dict)
+        else move(inputs)
+    )
+    with frozen(model), torch.no_grad():
+        logits = run_model(model, moved)
+    if logits.shape[0] != len(samples.y[:2]):
+        raise InputError(
+            f"The model returned {logits.shape[0]} rows for {len(samples.y[:2])} inputs; expected "
+            "logits (n, C), one row for each input.",
+            code="CL-INPUT-SHAPE",
+        )
+    return int(logits.shape[1])
+
+
+def _restore_flags(finished: nn.Module, model: nn.Module, flags: list[bool]) -> None:
+    """Give the finished copy the modes and gradient flags of the user's model."""
+    modules = list(finished.modules())
+    if len(modules) == len(flags):
+        for module, flag in zip(modules, flags, strict=True):
+            module.training = flag
+    else:
+        finished.train(flags[0])
+    given = dict(model.named_parameters(remove_duplicate=False))
+    for name, parameter in finished.named_parameters(remove_duplicate=False):
+        parameter.grad = None
+        if name in given:
+            parameter.requires_grad_(given[name].requires_grad)
+
+
+def _load_into(model: nn.Module, finished: nn.Module) -> None:
+    old, new = model.state_dict(), finished.state_dict()
+    if {k: v.shape for k, v in old.items()} != {k: v.shape for k, v in new.items()}:
+        raise InputError(
+            "inplace=True needs a finished model with the same weights by name and shape, and this "
+            "method made another architecture. Use inplace=False and take result.model.",
+            code="CL-INPUT-SHAPE",
+        )
+    model.load_state_dict(new)

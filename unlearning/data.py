@@ -1,0 +1,439 @@
+"""Labelled samples, from tensors, arrays, data sets, loaders or tokenised texts."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Samples",
+    "as_samples",
+    "check_disjoint_samples",
+    "concat",
+    "quiet_randomness",
+    "split_classes",
+]
+
+import contextlib
+import functools
+import hashlib
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from conceptlab.errors import InputError
+
+Inputs = torch.Tensor | dict[str, torch.Tensor]
+_LABEL_KEYS = ("labels", "label", "y", "target")
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inputs with their labels, in memory on the CPU.
+
+    Attributes
+    ----------
+    inputs : torch.Tensor or dict of str to torch.Tensor
+        Images (n, ...), or tokenised texts with one tensor for each argument
+        of the model.
+    y : torch.Tensor of shape (n,), int64
+        Class indices.
+    name : str
+        For messages.
+    """
+
+    inputs: Inputs
+    y: torch.Tensor
+    name: str = "data"
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def classes(self) -> list[int]:
+        """The labels that occur, sorted."""
+        return [int(c) for c in torch.unique(self.y)]
+
+    def select(self, index: Any) -> Samples:
+        """Take the samples at `index` (integers or a boolean mask), in that order."""
+        rows = torch.as_tensor(index)
+        rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows.long()
+        return Samples(_rows(self.inputs, rows), self.y[rows], self.name)
+
+    def batches(
+        self,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        *,
+        shuffle: bool | None = None,
+        drop_last: bool = False,
+    ) -> Iterator[tuple[Inputs, torch.Tensor]]:
+        """Go through the samples once.
+
+        Parameters
+        ----------
+        batch_size : int
+            Samples in a batch; the last one may be smaller.
+        generator : torch.Generator, optional
+            For the order. With it the samples are shuffled unless `shuffle` is False.
+        shuffle : bool, optional
+            Whether to shuffle; needs `generator`.
+        drop_last : bool
+            Leave out a last batch that is not full.
+
+        Yields
+        ------
+        inputs : tensor or dict of tensors
+        y : torch.Tensor of shape (b,)
+        """
+        n = len(self)
+        mixed = generator is not None if shuffle is None else shuffle
+        if mixed and generator is None:
+            raise InputError(
+                "Shuffled batches need generator=torch.Generator().", code="CL-INPUT-OPTION"
+            )
+        order = torch.randperm(n, generator=generator) if mixed else None
+        for start in range(0, n, batch_size):
+            if drop_last and start + batch_size > n:
+                return
+            rows = slice(start, start + batch_size) if order is None else order[start:][:batch_size]
+            yield _rows(self.inputs, rows), self.y[rows]
+
+    def with_labels(self, y: torch.Tensor) -> Samples:
+        """Give the same inputs with other labels."""
+        return Samples(self.inputs, torch.as_tensor(y, dtype=torch.int64), self.name)
+
+    @functools.cached_property
+    def hashes(self) -> list[str]:
+        """The sha256 of each sample's input; equal inputs have equal hashes."""
+        inputs = self.inputs
+        parts = list(inputs.items()) if isinstance(inputs, dict) else [("", inputs)]
+        found = [hashlib.sha256() for _ in range(len(self))]
+        for key, tensor in sorted(parts, key=lambda part: part[0]):
+            flat = tensor.detach().contiguous()
+            kind = f"{key}:{flat.dtype}:{tuple(flat.shape[1:])}:".encode()
+            rows = flat.reshape(len(flat), -1).view(torch.uint8).numpy()
+            for digest, row in zip(found, rows, strict=True):
+                digest.update(kind)
+                digest.update(row.tobytes())
+        return [digest.hexdigest() for digest in found]
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """One sha256 for all inputs and labels in their order."""
+        digest = hashlib.sha256()
+        for line, label in zip(self.hashes, self.y.tolist(), strict=True):
+            digest.update(f"{line}:{label};".encode())
+        return digest.hexdigest()
+
+
+def as_samples(data: Any, *, name: str = "forget", n_classes: int | None = None) -> Samples:
+    """Read labelled data of any usual kind into memory.
+
+    Parameters
+    ----------
+    data : object
+        - ``(X, y)``: tensors or arrays; X may be a mapping of tensors;
+        - a mapping of tensors with the labels under ``labels`` (as
+          transformers' tokenised data sets);
+        - a ``Dataset`` of ``(x, y)`` or of mappings with ``labels``;
+        - a ``DataLoader`` of batches of those. It is read once, in its own
+          order: one that shuffles gives another order, so other weights;
+        - :class:`Samples`.
+    name : str
+        What the data are, for messages.
+    n_classes : int, optional
+        Number of outputs of the model; labels must be below it.
+
+    Returns
+    -------
+    Samples
+        Floats of 64 bits become 32 bits; other types stay.
+
+    Raises
+    ------
+    InputError
+        Nothing in it, lengths that differ, labels that are no class indices
+        or out of range, uint8 images, NaN.
+
+    Examples
+    --------
+    >>> samples = as_samples((torch.zeros(3, 2), [0, 1, 1]), name="retain")
+    >>> len(samples), samples.classes
+    (3, [0, 1])
+    """
+    if isinstance(data, Samples):
+        samples = Samples(data.inputs, data.y, name)
+        samples.__dict__.update({k: v for k, v in vars(data).items() if k in {"hashes", "digest"}})
+    else:
+        with quiet_randomness():
+            X, y = _read(data, name)
+        samples = Samples(_check_inputs(X, name), _check_labels(y, name), name)
+    n = _length(samples.inputs)
+    if n != len(samples.y):
+        raise InputError(
+            f"`{name}` holds {n} inputs and {len(samples.y)} labels; give one label for each.",
+            code="CL-INPUT-SHAPE",
+        )
+    if n == 0:
+        raise InputError(
+            f"`{name}` is empty: expected at least one labelled sample. If a class was selected, "
+            "check that its label occurs in the data.",
+            code="CL-INPUT-EMPTY",
+        )
+    low, high = int(samples.y.min()), int(samples.y.max())
+    if low < 0 or (n_classes is not None and high >= n_classes):
+        limit = f"0 to {n_classes - 1}" if n_classes is not None else "0 upwards"
+        raise InputError(
+            f"Labels of `{name}` must be class indices {limit}, got {low} to {high}. Count classes "
+            "from 0, and check that the model has an output for each.",
+            code="CL-INPUT-LABELS",
+        )
+    return samples
+
+
+def concat(*samples: Samples, name: str | None = None) -> Samples:
+    """Put several sets of samples behind each other."""
+    first = samples[0].inputs
+    if isinstance(first, dict):
+        inputs: Inputs = {
+            key: torch.cat([s.inputs[key] for s in samples if isinstance(s.inputs, dict)])
+            for key in first
+        }
+    else:
+        inputs = torch.cat([s.inputs for s in samples if isinstance(s.inputs, torch.Tensor)])
+    return Samples(inputs, torch.cat([s.y for s in samples]), name or samples[0].name)
+
+
+def split_classes(
+    data: Any, classes: int | Sequence[int], *, name: str = "data"
+) -> tuple[Samples, Samples]:
+    """Divide labelled data into the classes to forget and the rest.
+
+    Parameters
+    ----------
+    data : object
+        What :func:`as_samples` takes.
+    classes : int or sequence of int
+        The labels to forget.
+    name : str
+        What the data are, for messages.
+
+    Returns
+    -------
+    forget, retain : Samples
+
+    Raises
+    ------
+    InputError
+        ``CL-INPUT-LABELS``: a class is not in the data.
+
+    Examples
+    --------
+    >>> forget, retain = split_classes((torch.arange(4.0)[:, None], [0, 1, 2, 1]), 1)
+    >>> forget.inputs[:, 0].tolist(), retain.y.tolist()
+    ([1.0, 3.0], [0, 2])
+    """
+    samples = as_samples(data, name=name)
+    wanted = [classes] if isinstance(classes, int | np.integer) else list(classes)
+    absent = sorted({int(c) for c in wanted} - set(samples.classes))
+    if absent or not wanted:
+        shown = ", ".join(map(str, samples.classes[:20]))
+        raise InputError(
+            f"Class {', '.join(map(str, absent)) or '(none given)'} is not in `{name}`: it holds "
+            f"the labels {shown}. Name a class that the data hold.",
+            code="CL-INPUT-LABELS",
+        )
+    mask = torch.isin(samples.y, torch.tensor([int(c) for c in wanted]))
+    forget, retain = samples.select(mask), samples.select(~mask)
+    return Samples(forget.inputs, forget.y, "forget"), Samples(retain.inputs, retain.y, "retain")
+
+
+def check_disjoint_samples(forget: Samples, retain: Samples) -> None:
+    """Raise where the same input is in both sets.
+
+    Raises
+    ------
+    InputError
+        ``CL-INPUT-LABELS``, with the places of the first ones.
+    """
+    places = {line: i for i, line in reversed(list(enumerate(forget.hashes)))}
+    both = [(places[line], j) for j, line in enumerate(retain.hashes) if line in places]
+    if both:
+        shown = ", ".join(f"forget[{i}] = retain[{j}]" for i, j in both[:3])
+        raise InputError(
+            f"`{forget.name}` and `{retain.name}` overlap: {len(both)} samples are in both "
+            f"({shown}). Take them out of `{retain.name}`; split_classes(data, c) divides.",
+            code="CL-INPUT-LABELS",
+        )
+
+
+@contextlib.contextmanager
+def quiet_randomness(seed: int | None = None) -> Iterator[None]:
+    """Give Python's, NumPy's and torch's global generators back as they were.
+
+    Parameters
+    ----------
+    seed : int, optional
+        What the three start from inside; by default they go on from where
+        they are. Layers such as dropout draw from torch's.
+    """
+    state = random.getstate()
+    numpy_state = np.random.get_state()  # noqa: NPY002 - saved, so that it can be restored
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            if seed is not None:
+                random.seed(seed)
+                np.random.seed(seed % 2**32)  # noqa: NPY002 - inside the guard
+                torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)  # noqa: NPY002 - restored
+
+
+def _rows(inputs: Inputs, rows: Any) -> Inputs:
+    if isinstance(inputs, dict):
+        return {key: tensor[rows] for key, tensor in inputs.items()}
+    return inputs[rows]
+
+
+def _length(inputs: Inputs) -> int:
+    if not isinstance(inputs, dict):
+        return len(inputs)
+    lengths = {key: len(tensor) for key, tensor in inputs.items()}
+    if len(set(lengths.values())) != 1:
+        raise InputError(
+            f"The inputs differ in length: {lengths}. Give one row for each sample.",
+            code="CL-INPUT-SHAPE",
+        )
+    return next(iter(lengths.values()))
+
+
+def _read(data: Any, name: str) -> tuple[Any, Any]:
+    if isinstance(data, Mapping):
+        return _divide_mapping(data, name)
+    if isinstance(data, tuple | list) and len(data) == 2 and _is_array(data[0]):
+        return data[0], data[1]
+    if isinstance(data, DataLoader | IterableDataset):
+        parts: Iterable[Any] = iter(data)
+        batched = isinstance(data, DataLoader) and data.batch_size is not None
+        if isinstance(data, DataLoader) and data.batch_sampler is not None:
+            batched = True
+    elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        parts, batched = (data[i] for i in range(len(data))), False
+    else:
+        raise InputError(
+            f"`{name}` must be (X, y), a mapping with 'labels', a Dataset or a DataLoader, got "
+            f"{type(data).__name__}.",
+            code="CL-INPUT-TYPE",
+        )
+    rows = [_divide(part, name) for part in parts]
+    if not rows:
+        return torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    join = torch.cat if batched else torch.stack
+    try:
+        return _join([x for x, _ in rows], join), join([torch.as_tensor(y) for _, y in rows])
+    except RuntimeError as error:
+        raise InputError(
+            f"The samples of `{name}` differ in shape: {error}. Give images of one size, and texts "
+            "padded to one length (padding='max_length').",
+            code="CL-INPUT-SHAPE",
+        ) from error
+
+
+def _divide(part: Any, name: str) -> tuple[Any, Any]:
+    if isinstance(part, Mapping):
+        return _divide_mapping(part, name)
+    if isinstance(part, tuple | list) and len(part) >= 2:
+        return part[0], part[1]
+    raise InputError(
+        f"Items of `{name}` must be (x, y) or mappings with 'labels', got {type(part).__name__}.",
+        code="CL-INPUT-TYPE",
+    )
+
+
+def _divide_mapping(data: Mapping[str, Any], name: str) -> tuple[dict[str, Any], Any]:
+    key = next((key for key in _LABEL_KEYS if key in data), None)
+    if key is None:
+        raise InputError(
+            f"`{name}` is a mapping with {', '.join(map(str, data)) or 'no keys'}; expected the "
+            "labels under 'labels', or give ({'input_ids': ...}, y).",
+            code="CL-INPUT-LABELS",
+        )
+    return {k: v for k, v in data.items() if k != key}, data[key]
+
+
+def _is_array(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return True
+    return hasattr(value, "shape") and getattr(value, "ndim", 0) >= 1
+
+
+def _join(items: list[Any], join: Any) -> Any:
+    if isinstance(items[0], Mapping):
+        return {key: join([torch.as_tensor(item[key]) for item in items]) for key in items[0]}
+    return join([torch.as_tensor(np.asarray(x) if _is_image(x) else x) for x in items])
+
+
+def _is_image(value: Any) -> bool:
+    return type(value).__module__.startswith("PIL.")
+
+
+def _check_inputs(X: Any, name: str) -> Inputs:
+    if isinstance(X, Mapping):
+        if not X:
+            raise InputError(f"`{name}` holds no inputs.", code="CL-INPUT-EMPTY")
+        return {str(key): _check_tensor(value, f"{name}[{key!r}]") for key, value in X.items()}
+    return _check_tensor(X, name)
+
+
+def _check_tensor(value: Any, name: str) -> torch.Tensor:
+    try:
+        tensor = torch.as_tensor(value).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"`{name}` cannot become a tensor: {error}. Give numbers of one type.",
+            code="CL-INPUT-TYPE",
+        ) from error
+    if tensor.ndim >= 3 and tensor.dtype == torch.uint8:
+        raise InputError(
+            f"`{name}` holds uint8 images, and the model takes floats. Convert them as the model "
+            "expects, for example images.float() / 255.",
+            code="CL-INPUT-TYPE",
+        )
+    if tensor.is_floating_point():
+        tensor = tensor.float() if tensor.dtype == torch.float64 else tensor
+        bad = ~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None])
+        if bool(bad.any()):
+            rows = bad.any(dim=1).nonzero()[:, 0]
+            raise InputError(
+                f"`{name}` holds NaN or infinity in {len(rows)} samples, the first at index "
+                f"{int(rows[0])}. Remove those samples.",
+                code="CL-INPUT-NONFINITE",
+            )
+    return tensor
+
+
+def _check_labels(y: Any, name: str) -> torch.Tensor:
+    try:
+        labels = torch.as_tensor(y).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"Labels of `{name}` must be class indices, got {type(y).__name__}: {error}. "
+            "Map class names to indices first.",
+            code="CL-INPUT-LABELS",
+        ) from error
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    whole = not labels.is_floating_point() or bool((labels == labels.round()).all())
+    if labels.ndim != 1 or labels.is_complex() or not whole:
+        raise InputError(
+            f"Labels of `{name}` must be class indices of shape (n,), got {labels.dtype} of shape "
+            f"{tuple(labels.shape)}. For one-hot labels give y.argmax(1).",
+            code="CL-INPUT-LABELS",
+        )
+    return labels.to(torch.int64)

@@ -1,0 +1,313 @@
+"""The last linear layer of a classifier, what enters it, and the logits in its answer."""
+
+from __future__ import annotations
+
+__all__ = ["Head", "class_logits", "features_and_logits", "find_head", "frozen", "run_model"]
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from conceptlab.errors import InputError, SplitError, unknown_name
+
+Linear = nn.Linear | nn.Conv2d
+
+
+@dataclass(frozen=True)
+class Head:
+    """The layer whose outputs are the logits.
+
+    Attributes
+    ----------
+    name : str
+        Its name in ``model.named_modules()``.
+    linear : torch.nn.Linear or torch.nn.Conv2d
+        The layer; a convolution has 1x1 kernels.
+    n_classes : int
+        Number of logits.
+    """
+
+    name: str
+    linear: Linear
+    n_classes: int
+
+    @property
+    def n_features(self) -> int:
+        """Number of features that enter the layer."""
+        linear = self.linear
+        return linear.in_features if isinstance(linear, nn.Linear) else linear.in_channels
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """Weights (C, d), a view: writing to it changes the model."""
+        return self.linear.weight.view(self.n_classes, self.n_features)
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """Intercepts (C,), or None where the layer has none."""
+        return self.linear.bias
+
+    def of(self, model: nn.Module) -> Head:
+        """Find the same layer in a copy of the model."""
+        return find_head(model, head=self.name)
+
+
+def find_head(model: nn.Module, example: Any = None, *, head: str | Head | None = None) -> Head:
+    """Find the last linear layer of a classifier.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The classifier.
+    example : tensor or mapping of tensors, optional
+        A few inputs. With them the layer is the one whose answer *is* the
+        logits; without them it is the last linear layer in the order of
+        ``named_modules()`` (or the last 1x1 convolution where there is none).
+    head : str or Head, optional
+        The layer's name, where it is known.
+
+    Returns
+    -------
+    Head
+
+    Raises
+    ------
+    SplitError
+        ``CL-SPLIT-LAYER``: no such layer, or none gives the logits.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> find_head(model, torch.zeros(1, 4)).name
+    '3'
+    """
+    if head is not None:
+        return _named_head(model, head.name if isinstance(head, Head) else head)
+    layers = {name: module for name, module in model.named_modules() if _is_linear(module)}
+    if example is not None and layers:
+        return _head_by_answer(model, example, layers)
+    dense = [name for name, module in layers.items() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise SplitError(
+            f"{type(model).__name__} has no linear layer (nn.Linear or a 1x1 nn.Conv2d) that could "
+            f"give the logits. {_ADVICE}",
+            code="CL-SPLIT-LAYER",
+        )
+    return _head(model, dense[-1] if dense else list(layers)[-1])
+
+
+def features_and_logits(
+    model: nn.Module, inputs: Any, head: str | Head | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run a classifier and keep what enters its head.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The classifier, in the mode that the caller chose.
+    inputs : tensor or mapping of tensors
+        A batch; a mapping is passed as keyword arguments.
+    head : str or Head, optional
+        The head, or its name; by default :func:`find_head` looks for it, at
+        the price of one more pass.
+
+    Returns
+    -------
+    features : torch.Tensor of shape (n, d)
+        Penultimate features; in front of a 1x1 convolution, or of a linear
+        layer over tokens, the mean over positions. Differentiable.
+    logits : torch.Tensor of shape (n, C)
+        Differentiable.
+
+    Raises
+    ------
+    SplitError
+        ``CL-SPLIT-LAYER`` (no head) or ``CL-SPLIT-RUNS`` (it did not run).
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> features, logits = features_and_logits(model, torch.zeros(5, 4))
+    >>> features.shape, logits.shape
+    (torch.Size([5, 8]), torch.Size([5, 3]))
+    """
+    if head is None:
+        with frozen(model), torch.no_grad():
+            head = find_head(model, inputs)
+    found = find_head(model, head=head)
+    seen: list[torch.Tensor] = []
+    handle = found.linear.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
+    try:
+        logits = run_model(model, inputs)
+    finally:
+        handle.remove()
+    if not seen:
+        raise SplitError(
+            f"Layer {found.name!r} did not run in the forward pass, so nothing entered it. "
+            f"{_ADVICE}",
+            code="CL-SPLIT-RUNS",
+        )
+    features = seen[-1]
+    if isinstance(found.linear, nn.Conv2d):
+        features = features.mean(dim=(2, 3))
+    elif features.ndim > 2:
+        features = features.flatten(1, -2).mean(dim=1)
+    return features, logits
+
+
+def run_model(model: nn.Module, inputs: Any) -> torch.Tensor:
+    """Call a classifier on a batch and take the logits out of its answer.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The classifier.
+    inputs : tensor or mapping of tensors
+        A mapping is passed as keyword arguments.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, C)
+    """
+    if isinstance(inputs, Mapping):
+        return class_logits(model(**inputs))
+    return class_logits(model(inputs))
+
+
+def class_logits(value: Any) -> torch.Tensor:
+    """Take the logits out of what a classifier returned.
+
+    Parameters
+    ----------
+    value : tensor, tuple, mapping or object
+        A tensor; something with ``logits`` (attribute or key); or a tuple or
+        list, whose first (n, C) tensor of floats counts.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, C)
+
+    Raises
+    ------
+    SplitError
+        ``CL-SPLIT-OUTPUT``: nothing of the kind.
+
+    Examples
+    --------
+    >>> class_logits((torch.zeros(2, 3), "more")).shape
+    torch.Size([2, 3])
+    """
+    found = value
+    if not isinstance(value, torch.Tensor):
+        found = getattr(value, "logits", None)
+        if found is None and isinstance(value, Mapping):
+            found = value.get("logits")
+        if found is None and isinstance(value, tuple | list):
+            found = next((item for item in value if _is_logits(item)), None)
+    if isinstance(found, torch.Tensor) and found.ndim == 4 and found.shape[2:] == (1, 1):
+        found = found[:, :, 0, 0]
+    if not _is_logits(found):
+        shown = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else ""
+        raise SplitError(
+            "The model must return logits (n, C): a float tensor, an object or mapping with "
+            f"`logits`, or a tuple that holds them. It returned {shown or type(value).__name__}. "
+            "Wrap the model in a module whose forward returns the logits.",
+            code="CL-SPLIT-OUTPUT",
+        )
+    return found
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """Put a model in evaluation mode and every flag back afterwards."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield model
+    finally:
+        for module in training:
+            module.training = True
+
+
+_ADVICE = "Name the layer: head='name', one of `[n for n, _ in model.named_modules()]`."
+
+
+def _is_logits(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim == 2 and value.is_floating_point()
+
+
+def _is_linear(module: nn.Module) -> bool:
+    if isinstance(module, nn.Linear):
+        return True
+    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
+
+
+def _named_head(model: nn.Module, name: str) -> Head:
+    modules = dict(model.named_modules())
+    if name not in modules:
+        error = unknown_name("layer", name, [key for key in modules if key], code="CL-SPLIT-LAYER")
+        raise SplitError(str(error).rsplit(" [", 1)[0], code="CL-SPLIT-LAYER")
+    if not _is_linear(modules[name]):
+        raise SplitError(
+            f"Layer {name!r} is a {type(modules[name]).__name__}; the head must be an nn.Linear or "
+            f"a 1x1 nn.Conv2d. {_ADVICE}",
+            code="CL-SPLIT-LAYER",
+        )
+    return _head(model, name)
+
+
+def _head(model: nn.Module, name: str) -> Head:
+    layer = model.get_submodule(name)
+    if isinstance(layer, nn.Linear):
+        return Head(name, layer, layer.out_features)
+    if isinstance(layer, nn.Conv2d):
+        return Head(name, layer, layer.out_channels)
+    raise InputError(f"{name!r} is no linear layer.", code="CL-SPLIT-LAYER")
+
+
+def _head_by_answer(model: nn.Module, example: Any, layers: dict[str, nn.Module]) -> Head:
+    answers: dict[str, torch.Tensor] = {}
+    order: list[str] = []
+
+    def keep(name: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            # A copy, because a layer behind may work in place on this tensor.
+            answers[name] = value.detach().clone()
+            order.append(name)
+
+    handles = [
+        module.register_forward_hook(lambda _m, _a, value, name=name: keep(name, value))
+        for name, module in layers.items()
+    ]
+    try:
+        with torch.no_grad():
+            logits = run_model(model, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name in reversed(order):
+        if _same(answers[name], logits):
+            return _head(model, name)
+    raise SplitError(
+        f"None of the {len(layers)} linear layers of {type(model).__name__} gives the logits as "
+        f"they come out (something is computed behind the last one). {_ADVICE}",
+        code="CL-SPLIT-LAYER",
+    )
+
+
+def _same(answer: torch.Tensor, logits: torch.Tensor) -> bool:
+    n, n_classes = logits.shape
+    if answer.shape[0] != n:
+        return False
+    if answer.ndim == 4 and answer.shape[1] == n_classes:
+        answer = answer.mean(dim=(2, 3))  # a head before global pooling
+    elif answer.ndim == 3 and answer.shape[-1] == n_classes:
+        return bool((answer == logits[:, None]).all(dim=2).any(dim=1).all())  # one token's scores
+    if answer.shape != logits.shape:
+        return False
+    return bool(torch.allclose(answer.to(logits), logits, rtol=1e-4, atol=1e-5))
