@@ -218,6 +218,13 @@ class Job:
                 moved = self.to_device(function(moved, self.generator))
             yield moved, y.to(self.device)
 
+    def cycle(
+        self, samples: Samples, batch_size: int | None = None, *, augment: bool = True
+    ) -> Iterator[tuple[Inputs, torch.Tensor]]:
+        """Go through `samples` again and again, in a new order each time; never ends."""
+        while True:
+            yield from self.batches(samples, batch_size, augment=augment)
+
     def count(self, samples: Samples, batch_size: int | None = None) -> int:
         """Number of batches that :meth:`batches` makes."""
         return -(-len(samples) // (batch_size or self.batch_size))
@@ -538,12 +545,12 @@ class _Run:
             return False
         torch.autograd.backward(value)
         self.optimizer.step()
-        if self.after_step is not None:
-            self.after_step()
         self.batch += 1
         self.done += 1
         self.count += 1
         job.steps += 1
+        if self.after_step is not None:
+            self.after_step()
         for key, number in {"loss": float(value.detach()), **numbers}.items():
             self.sums[key] = self.sums.get(key, 0.0) + float(number)
         if self.batch % GOOD_EVERY == 0:
