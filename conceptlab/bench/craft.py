@@ -160,13 +160,24 @@ def prepare_fit(which: str, n: int, seed: int) -> Callable[[], Any]:
 
 
 def _craft(model: Any, precision: str, patches: str, seed: int) -> CRAFT:
-    split = SplitModel(model, _LAYER, precision=precision, channels_last=True, device="cpu")
+    split = _split(model, precision)
     return CRAFT(split, 10, patches=patches, patch_size=_PATCH, random_state=seed)
+
+
+def _split(model: Any, precision: str) -> SplitModel:
+    return SplitModel(
+        model,
+        _LAYER,
+        precision=precision,
+        channels_last=True,
+        fold_batch_norm=True,
+        device="cpu",
+    )
 
 
 def _bare(model: Any, images: torch.Tensor, precision: str) -> float:
     """Time g alone over as many inputs as there are crops, the way SplitModel runs it."""
-    split = SplitModel(model, _LAYER, precision=precision, channels_last=True, device="cpu")
+    split = _split(model, precision)
     per_image = len(range(0, images.shape[-1] - _PATCH + 1, int(0.8 * _PATCH))) ** 2
 
     def passes() -> None:

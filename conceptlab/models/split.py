@@ -22,6 +22,7 @@ from conceptlab.errors import InputError, SplitError, unknown_name
 from conceptlab.models.capture import capture
 from conceptlab.models.checks import changed, checked_images, to_inputs
 from conceptlab.models.faults import mismatch_error, runs_error
+from conceptlab.models.folding import Folded
 from conceptlab.models.identity import describe_callable, weights_fingerprint
 from conceptlab.models.layout import Layout, find_layout
 from conceptlab.models.outputs import Output, count_tensors, layer_tensor, select_logits
@@ -131,6 +132,7 @@ class SplitModel:
         device: str | torch.device = "auto",
         precision: str = "float32",
         channels_last: bool = False,
+        fold_batch_norm: bool = False,
         layout: str | None = None,
         n_prefix: int | None = None,
         grid: tuple[int, int] | None = None,
@@ -151,8 +153,10 @@ class SplitModel:
         self.device = plain.device if device == "auto" else resolve_device(device)
         self.precision = precision
         self.channels_last = channels_last
+        self.fold_batch_norm = fold_batch_norm
         self._asked = {"axes": layout, "n_prefix": n_prefix, "grid": grid}
         self._session = Session(self.model, self.device, precision, channels_last)
+        self._folded = Folded(self._session, self._layer, self.layer) if fold_batch_norm else None
         self._replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
         self._samples: OrderedDict[tuple[int, ...], Inputs] = OrderedDict()
         self._layouts: dict[tuple[int, ...], Layout] = {}
@@ -179,10 +183,7 @@ class SplitModel:
         inputs = self._inputs(x)
         with self._session.borrowed():
             self._probe(inputs)
-            value = capture(self._session, self._layer, inputs)
-            if value is None:
-                raise runs_error(self.model, self.layer, 0)
-            activations = layer_tensor(value, self.layer)
+            activations = layer_tensor(self._capture(inputs), self.layer)
             self._remember(tuple(activations.shape), inputs)
         return _answer(x, activations)
 
@@ -292,9 +293,7 @@ class SplitModel:
         with self._session.borrowed(), torch.no_grad():
             self._probe(inputs)
             for batch in (inputs, inputs.map(changed)):
-                value = capture(self._session, self._layer, batch)
-                if value is None:
-                    raise runs_error(self.model, self.layer, 0)
+                value = self._capture(batch)
                 activations = layer_tensor(value, self.layer)
                 self._remember(tuple(activations.shape), batch)
                 replay = self._replay(tuple(activations.shape), None)
@@ -388,6 +387,7 @@ class SplitModel:
             device=self.device,
             precision=self.precision,
             channels_last=self.channels_last,
+            fold_batch_norm=self.fold_batch_norm,
         )
 
     @staticmethod
@@ -443,6 +443,15 @@ class SplitModel:
                 x = checked_images(as_tensor(x))
             x = self.preprocess(x)
         return to_inputs(x, self.device, self._session.dtype)
+
+    def _capture(self, inputs: Inputs) -> Any:
+        if self._folded is not None:
+            value = self._folded.capture(inputs)
+        else:
+            value = capture(self._session, self._layer, inputs)
+        if value is None:
+            raise runs_error(self.model, self.layer, 0)
+        return value
 
     def _probe(self, inputs: Inputs) -> None:
         """At the first pass, learn layout, runs and the rest of the model."""
