@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from unlearning.classes.salun import SalUn as SalUn
     from unlearning.classes.scrub import SCRUB as SCRUB
     from unlearning.classes.sequence import unlearn_sequence as unlearn_sequence
+    from unlearning.classes.sharded import ShardedEnsemble as ShardedEnsemble
+    from unlearning.classes.shards import Deletion as Deletion
     from unlearning.classes.soft_relabel import SoftRelabel as SoftRelabel
     from unlearning.classes.sparse import L1Sparse as L1Sparse
     from unlearning.classes.ssd import SSD as SSD
@@ -40,6 +42,7 @@ _HOMES = {
     "BadTeacher": "unlearning.classes.bad_teacher",
     "BoundaryExpand": "unlearning.classes.boundary",
     "BoundaryShrink": "unlearning.classes.boundary",
+    "Deletion": "unlearning.classes.shards",
     "FineTune": "unlearning.classes.finetune",
     "FisherForgetting": "unlearning.classes.fisher",
     "GradientAscent": "unlearning.classes.ascent",
@@ -53,6 +56,7 @@ _HOMES = {
     "SSD": "unlearning.classes.ssd",
     "SalUn": "unlearning.classes.salun",
     "Samples": "unlearning.data",
+    "ShardedEnsemble": "unlearning.classes.sharded",
     "SoftRelabel": "unlearning.classes.soft_relabel",
     "UNSIR": "unlearning.classes.unsir",
     "UnlearnResult": "unlearning.classes.result",

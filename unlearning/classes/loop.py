@@ -6,8 +6,9 @@ __all__ = ["Job", "UnlearningWarning"]
 
 import copy
 import functools
+import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from conceptlab.errors import InputError
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import numpy_generator, torch_generator
-from unlearning.classes.checkpoint import read_checkpoint, write_checkpoint
+from unlearning.classes import checkpoint as checkpoints
+from unlearning.classes.run import Batch, Loss, Run, outside_tensors, set_mode
 from unlearning.classes.state import clone_state
 from unlearning.data import Inputs, Samples
 from unlearning.heads import Head, features_and_logits, find_head, frozen, run_model
-
-Batch = Any
-Loss = Callable[[Batch], "torch.Tensor | tuple[torch.Tensor, dict[str, float]]"]
-GOOD_EVERY = 100
-"""Steps between two states that a NaN can rewind to (there is one at each epoch, too)."""
 
 
 class UnlearningWarning(UserWarning):
@@ -138,7 +134,7 @@ class Job:
         self._base: dict[str, Any] | None = None
         self._resume: dict[str, Any] | None = None
         if self._checkpoint is not None:
-            self._resume = read_checkpoint(self._checkpoint, self._key)
+            self._resume = checkpoints.read_checkpoint(self._checkpoint, self._key)
         if self._resume is not None:
             self.extra_seconds = float(self._resume["cpu_seconds"])
 
@@ -318,7 +314,7 @@ class Job:
         if self._skip_finished(optimizer):
             return True
         set_mode(self.model, norm or self.settings.get("norm") or "frozen")
-        run = _Run(self, batches, loss, optimizer, epochs, steps, description)
+        run = Run(self, batches, loss, optimizer, epochs, steps, description)
         run.after_step, run.after_epoch = after_step, after_epoch
         position = self._restore_position(run)
         total = steps if steps is not None else per_epoch and per_epoch * epochs
@@ -341,7 +337,7 @@ class Job:
             self._write(run)
             return False
         if self._checkpoint is not None:
-            self._extras.append(_outside(self.model, optimizer))
+            self._extras.append(outside_tensors(self.model, optimizer))
             self._base = {"model": self.snapshot(), "generators": self._generators()}
         return True
 
@@ -350,8 +346,6 @@ class Job:
         if self._checkpoint is None or self.stopped in {"max_steps", "max_seconds"}:
             return
         if (self._checkpoint / "manifest.json").is_file():
-            import shutil
-
             shutil.rmtree(self._checkpoint, ignore_errors=True)
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -366,12 +360,14 @@ class Job:
                 return parameter.dtype
         return torch.float32
 
-    def _start_epoch(self, epoch: int) -> None:
+    def start_epoch(self, epoch: int) -> None:
+        """Set the epoch and start its order anew."""
         self.epoch = epoch
         seed = np.random.SeedSequence([self.seed, self._stage, epoch]).generate_state(1)[0]
         self.order.manual_seed(int(seed))
 
-    def _budget(self) -> str | None:
+    def budget(self) -> str | None:
+        """Name the budget that is spent, if any."""
         most_steps, most_seconds = (self.settings.get(k) for k in ("max_steps", "max_seconds"))
         if most_steps is not None and self.steps >= most_steps:
             return "max_steps"
@@ -379,7 +375,8 @@ class Job:
             return "max_seconds"
         return None
 
-    def _halt(self, reason: str) -> None:
+    def halt(self, reason: str) -> None:
+        """End this and all further training."""
         self.stopped, self._halted = reason, True
 
     def _generators(self) -> dict[str, Any]:
@@ -392,7 +389,8 @@ class Job:
             state["cuda"] = torch.cuda.get_rng_state(self.device)
         return state
 
-    def _set_generators(self, state: dict[str, Any]) -> None:
+    def set_generators(self, state: dict[str, Any]) -> None:
+        """Put all generators back."""
         self.generator.set_state(state["generator"])
         self.numpy.bit_generator.state = state["numpy"]
         torch.set_rng_state(state["torch"])
@@ -406,26 +404,26 @@ class Job:
             return False
         with torch.no_grad():
             kept = state["extras"][self._stage]
-            for tensor, value in zip(_outside(self.model, optimizer), kept, strict=True):
+            for tensor, value in zip(outside_tensors(self.model, optimizer), kept, strict=True):
                 tensor.copy_(value)
         self._extras.append(kept)
         if self._stage == state["stage"] - 1:
             self._base = state["base"]
             self.restore(state["base"]["model"])
-            self._set_generators(state["base"]["generators"])
+            self.set_generators(state["base"]["generators"])
             self.memory = dict(state["memory"])
             self.steps = int(state["steps"])
         return True
 
-    def _restore_position(self, run: _Run) -> tuple[int, int]:
+    def _restore_position(self, run: Run) -> tuple[int, int]:
         state = self._resume
         if state is None or self._stage != state["stage"]:
             return 0, 0
         self._resume = None
         self.restore(state["model"])
         with torch.no_grad():
-            outside = _outside(self.model, run.optimizer)
-            for tensor, value in zip(outside, state["outside"], strict=True):
+            beside = outside_tensors(self.model, run.optimizer)
+            for tensor, value in zip(beside, state["outside"], strict=True):
                 tensor.copy_(value)
         run.optimizer.load_state_dict(state["optimizer"])
         run.pending = state["generators"]
@@ -436,10 +434,10 @@ class Job:
         self.steps = int(state["steps"])
         return int(state["epoch"]), int(state["batch"])
 
-    def _write(self, run: _Run) -> None:
+    def _write(self, run: Run) -> None:
         if self._checkpoint is None or self.stopped.startswith("nan"):
             return
-        write_checkpoint(
+        checkpoints.write_checkpoint(
             self._checkpoint,
             self._key,
             {
@@ -454,7 +452,7 @@ class Job:
                 "extras": self._extras,
                 "base": self._base,
                 "model": dict(self.model.state_dict()),
-                "outside": _outside(self.model, run.optimizer),
+                "outside": outside_tensors(self.model, run.optimizer),
                 "optimizer": run.optimizer.state_dict(),
                 "generators": self._generators(),
                 "sums": run.sums,
@@ -464,160 +462,7 @@ class Job:
         )
         self._last_written = time.monotonic()
 
-    def _write_when_due(self, run: _Run) -> None:
-        from unlearning.classes import checkpoint
-
-        if time.monotonic() - self._last_written >= checkpoint.EVERY_SECONDS:
+    def write_when_due(self, run: Run) -> None:
+        """Write a checkpoint when the last one is old enough."""
+        if time.monotonic() - self._last_written >= checkpoints.EVERY_SECONDS:
             self._write(run)
-
-
-class _Run:
-    """One call of :meth:`Job.train`."""
-
-    def __init__(
-        self,
-        job: Job,
-        batches: Callable[[int], Iterable[Batch]],
-        loss: Loss,
-        optimizer: torch.optim.Optimizer,
-        epochs: int,
-        steps: int | None,
-        description: str,
-    ) -> None:
-        self.job, self.batches, self.loss, self.optimizer = job, batches, loss, optimizer
-        self.epochs, self.steps, self.description = epochs, steps, description
-        self.after_step: Callable[[], Any] | None = None
-        self.after_epoch: Callable[[int], bool | str | None] | None = None
-        self.pending: dict[str, Any] | None = None
-        self.epoch = self.batch = self.count = self.done = 0
-        self.sums: dict[str, float] = {}
-        self.clean = True
-        self.good: dict[str, torch.Tensor] = {}
-
-    def go(self, position: tuple[int, int]) -> Iterator[None]:
-        """Train, and stop after each step for the bar."""
-        job = self.job
-        self.good = job.snapshot()
-        epoch, skip = position
-        while epoch < self.epochs if self.steps is None else self.done < self.steps:
-            self.epoch, self.batch = epoch, 0
-            job._start_epoch(epoch)
-            if skip == 0:
-                self.sums, self.count = {}, 0
-            for batch in self.batches(epoch):
-                if self.batch < skip:
-                    self.batch += 1
-                    self.done += 1
-                    continue
-                self._catch_up()
-                reason = job._budget()
-                if reason is not None:
-                    job._halt(reason)
-                    return
-                if not self._step(batch):
-                    return
-                yield
-                if self.steps is not None and self.done >= self.steps:
-                    break
-            self._catch_up()
-            skip = 0
-            if self.batch == 0:
-                raise InputError("There are no batches to train on.", code="CL-INPUT-EMPTY")
-            if not self._end_epoch(epoch):
-                return
-            epoch += 1
-            if self.steps is not None and self.done >= self.steps:
-                return
-
-    def _catch_up(self) -> None:
-        if self.pending is not None:
-            self.job._set_generators(self.pending)
-            self.pending = None
-
-    def _step(self, batch: Batch) -> bool:
-        job = self.job
-        self.clean = False
-        self.optimizer.zero_grad(set_to_none=True)
-        answer = self.loss(batch)
-        value, numbers = answer if isinstance(answer, tuple) else (answer, {})
-        if not bool(torch.isfinite(value.detach())):
-            self._rewind()
-            return False
-        torch.autograd.backward(value)
-        self.optimizer.step()
-        self.batch += 1
-        self.done += 1
-        self.count += 1
-        job.steps += 1
-        if self.after_step is not None:
-            self.after_step()
-        for key, number in {"loss": float(value.detach()), **numbers}.items():
-            self.sums[key] = self.sums.get(key, 0.0) + float(number)
-        if self.batch % GOOD_EVERY == 0:
-            if not _finite(job.model):
-                self._rewind()
-                return False
-            self.good = job.snapshot()
-        self.clean = True
-        job._write_when_due(self)
-        return True
-
-    def _end_epoch(self, epoch: int) -> bool:
-        job = self.job
-        if not _finite(job.model):
-            self._rewind()
-            return False
-        means = {key: total / max(self.count, 1) for key, total in self.sums.items()}
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        job.history.append(
-            {
-                "stage": self.description,
-                "epoch": epoch + 1,
-                "steps": job.steps,
-                "lr": rate,
-                "seconds": round(job.cpu_seconds, 3),
-                **means,
-            }
-        )
-        self.good = job.snapshot()
-        if self.after_epoch is not None:
-            training = {module: module.training for module in job.model.modules()}
-            answer = self.after_epoch(epoch)
-            for module, flag in training.items():
-                module.training = flag
-            if answer:
-                job.stopped = f"early: {answer if isinstance(answer, str) else 'stop rule'}"
-                return False
-        return True
-
-    def _rewind(self) -> None:
-        job = self.job
-        job.restore(self.good)
-        job._halt("nan: rewound")
-        job.warnings.append(
-            f"The loss became NaN or infinite in epoch {self.epoch + 1}, batch {self.batch + 1} of "
-            f"{self.description!r}. The run stopped, and the weights are those of the last good "
-            f"state. Use a smaller lr (now {self.optimizer.param_groups[0]['lr']:g})."
-        )
-
-
-def set_mode(model: nn.Module, norm: str) -> None:
-    """Switch to training; normalisation layers keep their statistics when `norm` is "frozen"."""
-    model.train()
-    if norm == "update":
-        return
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats:
-            module.eval()
-
-
-def _finite(model: nn.Module) -> bool:
-    floats = (p for p in model.parameters() if p.is_floating_point())
-    return all(bool(torch.isfinite(p.detach()).all()) for p in floats)
-
-
-def _outside(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """Tensors of the optimiser that are not the model's, such as learnt noise."""
-    own = {id(p) for p in model.parameters()}
-    groups: Sequence[dict[str, Any]] = optimizer.param_groups
-    return [p for group in groups for p in group["params"] if id(p) not in own]

@@ -40,7 +40,8 @@ def pack(tree: Any) -> tuple[Any, dict[str, np.ndarray]]:
                 flat = node.detach().cpu().contiguous()
                 node = (flat.view(torch.int16) if kind == "bfloat16" else flat).numpy()
             arrays[name] = np.array(node)
-            return {_TENSOR: [name, kind]}
+            # Files have no arrays without axes, so the shape is kept beside them.
+            return {_TENSOR: [name, kind, list(arrays[name].shape)]}
         if isinstance(node, dict):
             return {_DICT: [[walk(key), walk(value)] for key, value in node.items()]}
         if isinstance(node, list):
@@ -69,10 +70,11 @@ def unpack(values: Any, arrays: dict[str, np.ndarray]) -> Any:
     if not isinstance(values, dict):
         return values
     if _TENSOR in values:
-        name, kind = values[_TENSOR]
+        name, kind, shape = values[_TENSOR]
+        array = arrays[name].reshape(shape)
         if kind == "numpy":
-            return arrays[name]
-        tensor = torch.from_numpy(arrays[name].copy())
+            return array
+        tensor = torch.from_numpy(array.copy())
         return tensor.view(torch.bfloat16) if kind == "bfloat16" else tensor
     if _TUPLE in values:
         return tuple(unpack(item, arrays) for item in values[_TUPLE])

@@ -1,0 +1,96 @@
+"""Parts of sharded training: what a deletion cost, the mean of models, numbers from hashes."""
+
+from __future__ import annotations
+
+__all__ = ["Deletion", "MeanOfProbabilities", "hashed_number", "move", "sample_ids"]
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from unlearning.data import Inputs, Samples
+from unlearning.heads import run_model
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What one deletion cost.
+
+    Attributes
+    ----------
+    n_deleted : int
+        Samples taken out.
+    shards : list of int
+        Shards that were trained again.
+    slices : int
+        Slices that were trained again, of ``n_slices`` in each of those shards.
+    passes : int
+        Samples that went through a model, counted once for each epoch.
+    passes_of_fit : int
+        The same number for training everything anew on what is left.
+    cpu_seconds : float
+        CPU time of the process.
+    """
+
+    n_deleted: int
+    shards: list[int]
+    slices: int
+    passes: int
+    passes_of_fit: int
+    cpu_seconds: float
+
+    @property
+    def cost(self) -> float:
+        """Share of the work of training everything anew."""
+        return self.passes / max(1, self.passes_of_fit)
+
+
+class MeanOfProbabilities(nn.Module):
+    """Several classifiers as one: the logarithm of the mean of their probabilities.
+
+    Parameters
+    ----------
+    members : sequence of torch.nn.Module
+        Classifiers of the same classes.
+
+    Examples
+    --------
+    >>> module = MeanOfProbabilities([nn.Linear(2, 3), nn.Linear(2, 3)])
+    >>> module(torch.zeros(1, 2)).exp().sum().item() > 0.999
+    True
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Give log-probabilities (n, C)."""
+        inputs: Any = kwargs if kwargs else args[0]
+        logs = torch.stack([run_model(m, inputs).log_softmax(dim=1) for m in self.members])
+        return logs.logsumexp(dim=0) - float(np.log(len(self.members)))
+
+
+def sample_ids(samples: Samples) -> list[str]:
+    """Name each sample by the sha256 of its input, and its label."""
+    return [
+        f"{line}:{label}" for line, label in zip(samples.hashes, samples.y.tolist(), strict=True)
+    ]
+
+
+def hashed_number(seed: int, what: str, line: str) -> int:
+    """Draw a number below 2**64 from a seed, a purpose and a sample's name."""
+    digest = hashlib.sha256(f"{seed}|{what}|{line}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def move(inputs: Inputs, device: torch.device) -> Inputs:
+    """Move inputs to a device."""
+    if isinstance(inputs, dict):
+        return {key: value.to(device) for key, value in inputs.items()}
+    return inputs.to(device)
