@@ -1,0 +1,110 @@
+"""Gradient descent on a copy of a model, as an attacker would do it."""
+
+from __future__ import annotations
+
+__all__ = ["Training", "mixed_batches", "train_copy"]
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from unlearning.audit.reading import borrowed_copy, device_of
+from unlearning.data import Samples
+from unlearning.heads import run_model
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the attacker trains: plain SGD with momentum, cross-entropy, norm layers frozen.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate.
+    momentum : float
+        Momentum of SGD.
+    batch_size : int
+        Samples in a step.
+    forget_share : float
+        Share of each mixed batch that comes from the forget samples.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.9
+    batch_size: int = 64
+    forget_share: float = 0.25
+
+
+def mixed_batches(
+    forget: Samples, retain: Samples, how: Training, generator: torch.Generator
+) -> Iterator[tuple[Any, torch.Tensor]]:
+    """Give batches of forget and retained samples without end."""
+    first = max(1, round(how.batch_size * how.forget_share))
+    streams = (_endless(forget, first, generator),
+               _endless(retain, max(1, how.batch_size - first), generator))  # fmt: skip
+    for (x, y), (other, labels) in zip(*streams, strict=False):
+        if isinstance(x, Mapping):
+            yield {key: torch.cat([x[key], other[key]]) for key in x}, torch.cat([y, labels])
+        else:
+            yield torch.cat([x, other]), torch.cat([y, labels])
+
+
+def _endless(
+    samples: Samples, size: int, generator: torch.Generator
+) -> Iterator[tuple[Any, torch.Tensor]]:
+    while True:
+        yield from samples.batches(
+            min(size, len(samples)), generator, drop_last=len(samples) >= size
+        )
+
+
+def train_copy(
+    model: nn.Module,
+    batches: Iterator[tuple[Any, torch.Tensor]],
+    how: Training,
+    after_step: Callable[[nn.Module, int], bool],
+) -> tuple[nn.Module, bool]:
+    """Train a copy of a model until a caller has seen enough.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It is not changed.
+    batches : iterator of (inputs, labels)
+        One for each step.
+    how : Training
+        Learning rate and momentum.
+    after_step : callable
+        Gets the copy and the number of steps done; True ends it.
+
+    Returns
+    -------
+    model : torch.nn.Module
+        The trained copy.
+    healthy : bool
+        False when the loss was no longer finite.
+    """
+    twin = borrowed_copy(model)
+    device = device_of(twin)
+    weights = [w for w in twin.parameters() if w.requires_grad]
+    optimizer = torch.optim.SGD(weights, lr=how.lr, momentum=how.momentum)
+    for step, (inputs, labels) in enumerate(batches, start=1):
+        moved = (
+            {key: value.to(device) for key, value in inputs.items()}
+            if isinstance(inputs, Mapping)
+            else inputs.to(device)
+        )
+        optimizer.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            loss = cross_entropy(run_model(twin, moved), labels.to(device))
+            if not torch.isfinite(loss):
+                return twin, False
+            loss.backward()
+        optimizer.step()
+        if after_step(twin, step):
+            break
+    return twin, True

@@ -1,0 +1,309 @@
+"""Membership attacks: do the model's answers give away what it was trained on?
+
+A model that never saw a class gives its samples answers like those of samples outside of
+the training set. Each attack's value is to be compared with that of a retrained model.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ATTACKED",
+    "confidence",
+    "entropy",
+    "loss_attack",
+    "member_share",
+    "modified_entropy",
+    "non_member_share",
+]
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.errors import InputError
+from conceptlab.seeds import RandomState, numpy_generator
+
+_TINY = 1e-30
+ATTACKED = 1000
+"""How many members and non-members an attack is trained on at most."""
+
+
+def confidence(p: Any, y: Any) -> np.ndarray:
+    """Take the probability of the true class.
+
+    Parameters
+    ----------
+    p : array-like of shape (n, C)
+        Probabilities.
+    y : array-like of shape (n,)
+        True classes.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+
+    Examples
+    --------
+    >>> confidence([[0.2, 0.8]], [1])
+    array([0.8])
+    """
+    values, labels = _checked(p, y)
+    return values[np.arange(len(labels)), labels]
+
+
+def entropy(p: Any) -> np.ndarray:
+    """Compute the entropy of each row, in nats.
+
+    Parameters
+    ----------
+    p : array-like of shape (n, C)
+        Probabilities.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+
+    Examples
+    --------
+    >>> entropy([[0.5, 0.5]]).round(4)
+    array([0.6931])
+    """
+    values = as_numpy(p).astype(np.float64)
+    return np.asarray(-(values * np.log(values.clip(_TINY))).sum(axis=1))
+
+
+def modified_entropy(p: Any, y: Any) -> np.ndarray:
+    """Compute the entropy that knows the true class: 0 when surely right, large when surely wrong.
+
+    Parameters
+    ----------
+    p : array-like of shape (n, C)
+        Probabilities.
+    y : array-like of shape (n,)
+        True classes.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+
+    Notes
+    -----
+    M(p, y) = -(1 - p_y) log p_y - Σ_{j≠y} p_j log(1 - p_j).
+
+    References
+    ----------
+    Song and Mittal, "Systematic evaluation of privacy risks of machine learning models",
+    USENIX Security 2021 (Mentr).
+
+    Examples
+    --------
+    >>> modified_entropy([[0.5, 0.5]], [0]).round(4)
+    array([0.6931])
+    """
+    values, labels = _checked(p, y)
+    rows = np.arange(len(labels))
+    terms = values * np.log((1 - values).clip(_TINY))
+    terms[rows, labels] = 0.0
+    own = values[rows, labels]
+    return np.asarray(-(1 - own) * np.log(own.clip(_TINY)) - terms.sum(axis=1)).clip(0)
+
+
+def non_member_share(
+    members: Any,
+    others: Any,
+    forget: Any,
+    *,
+    max_samples: int = ATTACKED,
+    random_state: RandomState = 0,
+) -> float:
+    """Train an attack on known members and non-members; share of forget samples called non-members.
+
+    With the confidence of the true class this is the "MIA-efficacy" of Unlearn-Sparse and
+    SalUn.
+
+    Parameters
+    ----------
+    members : array-like of shape (n,) or (n, m)
+        What the attack sees of retained training samples, such as :func:`confidence`.
+    others : array-like of shape (n,) or (n, m)
+        The same of retained test samples. Both sides are cut to equal size.
+    forget : array-like of shape (n,) or (n, m)
+        The same of the forget samples.
+    max_samples : int
+        At most so many of each side (the attack costs their square) are drawn.
+    random_state : int, RandomState, Generator or None
+        Of the draw.
+
+    Returns
+    -------
+    float
+        In [0, 1]. Compare with a retrained model's value, not with 1.
+
+    Notes
+    -----
+    Support vector machine with radial kernel, C = 3, gamma = 1/m.
+
+    References
+    ----------
+    Jia et al., "Model sparsity can simplify machine unlearning", NeurIPS 2023 (MIA-efficacy).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> non_member_share(rng.uniform(0.9, 1, 50), rng.uniform(0, 0.5, 50), rng.uniform(0, 0.5, 20))
+    1.0
+    """
+    from sklearn.svm import SVC
+
+    X, y, probe = _sides(members, others, forget, max_samples, random_state)
+    return float(np.mean(SVC(C=3.0, gamma="auto").fit(X, y).predict(probe) == 0))
+
+
+def member_share(
+    members: Any,
+    others: Any,
+    forget: Any,
+    *,
+    max_samples: int = ATTACKED,
+    random_state: RandomState = 0,
+) -> float:
+    """Train a logistic attack; share of forget samples called members.
+
+    With the entropy this is the attack of "bad teaching" and of SSD.
+
+    Parameters
+    ----------
+    members : array-like of shape (n,) or (n, m)
+        What the attack sees of retained training samples, such as :func:`entropy`.
+    others : array-like of shape (n,) or (n, m)
+        The same of test samples. Both sides are cut to equal size.
+    forget : array-like of shape (n,) or (n, m)
+        The same of the forget samples.
+    max_samples : int
+        At most so many of each side are drawn.
+    random_state : int, RandomState, Generator or None
+        Of the draw.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    References
+    ----------
+    Chundawat et al., "Can bad teaching induce forgetting?", AAAI 2023.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> member_share(rng.uniform(0, 0.1, 50), rng.uniform(1, 2, 50), rng.uniform(1, 2, 20))
+    0.0
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    X, y, probe = _sides(members, others, forget, max_samples, random_state)
+    attack = LogisticRegression(class_weight="balanced").fit(X, y)
+    return float(np.mean(attack.predict(probe) == 1))
+
+
+def loss_attack(
+    forget: Any, held_out: Any, *, n_splits: int = 10, random_state: RandomState = 0
+) -> float:
+    """Tell forget samples from unseen samples of the same class by their loss.
+
+    Parameters
+    ----------
+    forget : array-like of shape (n,)
+        Cross-entropy of the forget samples (they were trained on once).
+    held_out : array-like of shape (n,)
+        Cross-entropy of test samples of the same class. Both are cut to equal size.
+    n_splits : int
+        Stratified random splits, one fifth of the samples held out of each.
+    random_state : int, RandomState, Generator or None
+        Of splits and draws.
+
+    Returns
+    -------
+    float
+        |mean accuracy - 0.5|, in [0, 0.5]; 0 means that nothing can be told. NaN with
+        fewer than 5 samples on either side.
+
+    References
+    ----------
+    Kurmanji et al., "Towards unbounded machine unlearning" (SCRUB), NeurIPS 2023 (basic attack).
+
+    Examples
+    --------
+    >>> loss_attack(np.linspace(0, 0.1, 50), np.linspace(5, 6, 50))
+    0.5
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    first, second = _column(forget, "forget"), _column(held_out, "held_out")
+    size = min(len(first), len(second), ATTACKED)
+    if size < 5:
+        return float("nan")
+    rng = numpy_generator(random_state)
+    X = np.concatenate([_drawn(first, size, rng), _drawn(second, size, rng)])
+    X = (X - X.mean(axis=0)) / max(float(X.std()), 1e-12)
+    y = np.repeat([1, 0], size)
+    splits = StratifiedShuffleSplit(n_splits, test_size=0.2, random_state=int(rng.integers(2**31)))
+    found = []
+    for train, test in splits.split(X, y):
+        attack = LogisticRegression().fit(X[train], y[train])
+        found.append(float(np.mean(attack.predict(X[test]) == y[test])))
+    return abs(float(np.mean(found)) - 0.5)
+
+
+def _checked(p: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    values, labels = as_numpy(p).astype(np.float64), as_numpy(y).astype(np.int64)
+    if values.ndim != 2 or labels.shape != (len(values),):
+        raise InputError(
+            f"Expected probabilities (n, C) and labels (n,), got shapes {values.shape} and "
+            f"{labels.shape}.",
+            code="CL-INPUT-SHAPE",
+        )
+    if len(labels) and (labels.min() < 0 or labels.max() >= values.shape[1]):
+        raise InputError(
+            f"Labels must lie in 0..{values.shape[1] - 1}, got {labels.min()}..{labels.max()}.",
+            code="CL-INPUT-LABELS",
+        )
+    return values, labels
+
+
+def _column(values: Any, name: str) -> np.ndarray:
+    array = as_numpy(values).astype(np.float64)
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or not len(array):
+        raise InputError(
+            f"{name} must hold one row for each sample, got shape {np.shape(values)}.",
+            code="CL-INPUT-SHAPE",
+        )
+    check_finite(array, name)
+    return array
+
+
+def _drawn(rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    return rows if len(rows) <= size else rows[np.sort(rng.permutation(len(rows))[:size])]
+
+
+def _sides(
+    members: Any, others: Any, forget: Any, max_samples: int, random_state: RandomState
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    first, second = _column(members, "members"), _column(others, "others")
+    probe = _column(forget, "forget")
+    rng = numpy_generator(random_state)
+    size = min(len(first), len(second), max_samples)
+    X = np.concatenate([_drawn(first, size, rng), _drawn(second, size, rng)])
+    return X, np.repeat([1, 0], size), probe
+
+
+FEATURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "confidence": confidence,
+    "entropy": lambda p, y: entropy(p),
+    "modified_entropy": modified_entropy,
+}
+"""What an attack may see of probabilities (n, C) and labels (n,)."""

@@ -1,0 +1,182 @@
+"""What a model says and encodes: one pass over the samples, kept for every measure."""
+
+from __future__ import annotations
+
+__all__ = ["Reading", "accuracy_on", "borrowed_copy", "device_of", "read_model"]
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.errors import InputError
+from conceptlab.models.session import model_lock
+from conceptlab.progress import Progress, track
+from unlearning.audit.divergence import probabilities
+from unlearning.data import Samples
+from unlearning.heads import Head, features_and_logits, find_head, frozen, run_model
+
+
+@dataclass(eq=False)
+class Reading:
+    """Features and logits of one model on several sets of samples.
+
+    Attributes
+    ----------
+    head : str
+        Name of the layer that gives the logits.
+    features : dict of str to ndarray of shape (n, d), float32
+        Penultimate features by set.
+    logits : dict of str to ndarray of shape (n, C), float32
+        Logits by set.
+    """
+
+    head: str
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    logits: dict[str, np.ndarray] = field(default_factory=dict)
+    _p: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of logits."""
+        return int(next(iter(self.logits.values())).shape[1])
+
+    def p(self, name: str) -> np.ndarray:
+        """Give the probabilities on a set, float64 (n, C)."""
+        if name not in self._p:
+            self._p[name] = probabilities(self.logits[name])
+        return self._p[name]
+
+
+def read_model(
+    model: nn.Module,
+    sets: Mapping[str, Samples],
+    *,
+    head: str | None = None,
+    batch_size: int = 256,
+    label: str = "model",
+    progress: Progress = None,
+) -> Reading:
+    """Run a borrowed model once over sets of samples.
+
+    The model runs in evaluation mode without gradients; mode, hooks and gradients are as
+    before when this returns or fails.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The classifier, on its own device.
+    sets : mapping of str to Samples
+        What to run it on.
+    head : str, optional
+        Name of its last linear layer; found when left out.
+    batch_size : int
+        Samples in a pass.
+    label : str
+        What the model is, for messages.
+    progress : optional
+        See :data:`conceptlab.progress.Progress`.
+
+    Returns
+    -------
+    Reading
+
+    Raises
+    ------
+    SplitError
+        No logits, or no linear layer that gives them.
+    InputError
+        ``CL-INPUT-NONFINITE``: logits or features with NaN.
+
+    Examples
+    --------
+    >>> from unlearning.data import as_samples
+    >>> samples = as_samples((torch.zeros(3, 4), [0, 1, 1]))
+    >>> read_model(torch.nn.Linear(4, 2), {"test": samples}).logits["test"].shape
+    (3, 2)
+    """
+    device = device_of(model)
+    with borrowed(model), torch.no_grad():
+        example = next(iter(sets.values())).select(torch.arange(2) % len(next(iter(sets.values()))))
+        found = find_head(model, _to(example.inputs, device), head=head)
+        reading = Reading(found.name)
+        for name, samples in sets.items():
+            batches = track(
+                samples.batches(batch_size),
+                description=f"read {label} on {name}",
+                total=-(-len(samples) // batch_size),
+                progress=progress,
+                unit="batch",
+            )
+            rows = [_read(model, x, found, device) for x, _ in batches]
+            reading.features[name] = np.concatenate([f for f, _ in rows])
+            reading.logits[name] = np.concatenate([z for _, z in rows])
+            for what, values in (("features", reading.features), ("logits", reading.logits)):
+                check_finite(values[name], f"{what} of the model `{label}` on `{name}`")
+    return reading
+
+
+def _read(
+    model: nn.Module, inputs: Any, head: Head, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    features, logits = features_and_logits(model, _to(inputs, device), head)
+    return as_numpy(features.flatten(1).float()), as_numpy(logits.float())
+
+
+@contextlib.contextmanager
+def borrowed(model: nn.Module) -> Iterator[nn.Module]:
+    """Hold the model's lock and evaluation mode."""
+    with model_lock(model), frozen(model):
+        yield model
+
+
+def borrowed_copy(model: nn.Module) -> nn.Module:
+    """Copy a model for an attack: evaluation mode, every weight open to training.
+
+    Raises
+    ------
+    InputError
+        ``CL-INPUT-TYPE``: the model cannot be copied.
+    """
+    try:
+        with model_lock(model):
+            twin = copy.deepcopy(model)
+    except Exception as error:
+        raise InputError(
+            f"{type(model).__name__} cannot be copied ({error}); attacks train a copy. Detach "
+            "tensors that it keeps, or audit with relearn=False and bits=().",
+            code="CL-INPUT-TYPE",
+        ) from error
+    for module in twin.modules():
+        module.training = False
+    for weight in twin.parameters():
+        weight.requires_grad_(weight.is_floating_point())
+        weight.grad = None
+    return twin
+
+
+def accuracy_on(model: nn.Module, samples: Samples, batch_size: int = 512) -> float:
+    """Compute the accuracy of a model on samples, in its present mode."""
+    device, right = device_of(model), 0
+    with torch.no_grad():
+        for x, y in samples.batches(batch_size):
+            right += int((run_model(model, _to(x, device)).argmax(dim=1).cpu() == y).sum())
+    return right / len(samples)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Give the device of the model's first weight; the CPU for a model without any."""
+    weight = next(model.parameters(), None)
+    return torch.device("cpu") if weight is None else weight.device
+
+
+def _to(inputs: Any, device: torch.device) -> Any:
+    if isinstance(inputs, Mapping):
+        return {key: value.to(device) for key, value in inputs.items()}
+    return inputs.to(device)

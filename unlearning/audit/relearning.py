@@ -1,0 +1,192 @@
+"""How quickly a forgotten class is learned again."""
+
+from __future__ import annotations
+
+__all__ = ["RelearnCurve", "anamnesis_index", "relearn"]
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from conceptlab.errors import InputError
+from conceptlab.progress import Progress, track
+from conceptlab.seeds import RandomState, torch_generator
+from unlearning.audit.attacker import Training, mixed_batches, train_copy
+from unlearning.audit.reading import accuracy_on, borrowed
+from unlearning.data import Samples
+
+
+@dataclass(frozen=True, eq=False)
+class RelearnCurve:
+    """Accuracies while a model is taught the forgotten class again.
+
+    Attributes
+    ----------
+    steps : ndarray of shape (m,), int64
+        Mini-batches done, from 0.
+    forget : ndarray of shape (m,)
+        Accuracy on forget samples.
+    test : ndarray of shape (m,)
+        Accuracy on test samples of retained classes.
+    target : float
+        Forget accuracy to be reached.
+    reached : int or None
+        The first step at which it was, with `test` within the tolerance of its start.
+    max_steps : int
+        Where the attempt ended.
+    broken : bool
+        Whether relearning ruined the retained classes, so that nothing can be said.
+    """
+
+    steps: np.ndarray
+    forget: np.ndarray
+    test: np.ndarray
+    target: float
+    reached: int | None
+    max_steps: int
+    broken: bool = False
+
+    @property
+    def count(self) -> float:
+        """Steps that were needed; `max_steps` where they did not do; NaN when broken."""
+        if self.broken and self.reached is None:
+            return float("nan")
+        return float(self.max_steps if self.reached is None else self.reached)
+
+
+@dataclass
+class _Log:
+    steps: list[int] = field(default_factory=list)
+    forget: list[float] = field(default_factory=list)
+    test: list[float] = field(default_factory=list)
+
+
+def relearn(
+    model: nn.Module,
+    forget: Samples,
+    retain: Samples,
+    test: Samples,
+    *,
+    target: float,
+    tolerance: float = 0.05,
+    max_steps: int = 200,
+    how: Training | None = None,
+    max_samples: int = 300,
+    random_state: RandomState = 0,
+    label: str = "model",
+    progress: Progress = None,
+) -> RelearnCurve:
+    """Teach a copy of a model the forgotten class again, and count the steps.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It is not changed.
+    forget, retain : Samples
+        Training samples; each step takes a mixed batch of both.
+    test : Samples
+        Test samples of retained classes.
+    target : float
+        Forget accuracy to be reached, such as 0.9 of the original's.
+    tolerance : float
+        A step counts only while accuracy on `test` is within this of where it started: an
+        attack that ruins the model proves nothing.
+    max_steps : int
+        Give up after so many steps.
+    how : Training, optional
+        Learning rate, momentum, batches.
+    max_samples : int
+        Accuracies along the way are taken of at most so many samples.
+    random_state : int, RandomState, Generator or None
+        Order of batches; the same for models that are compared.
+    label : str
+        What the model is, for the progress bar.
+    progress : optional
+        See :data:`conceptlab.progress.Progress`.
+
+    Returns
+    -------
+    RelearnCurve
+
+    Notes
+    -----
+    Accuracy is looked at after every step up to 20, then at steps that grow by 5 %.
+    """
+    if max_steps < 1 or not 0 < target <= 1:
+        raise InputError(
+            f"max_steps must be >= 1 and target in (0, 1], got {max_steps} and {target}.",
+            code="CL-INPUT-RANGE",
+        )
+    how = how or Training()
+    generator = torch_generator(random_state)
+    seen = forget.select(torch.randperm(len(forget), generator=generator)[:max_samples])
+    kept = test.select(torch.randperm(len(test), generator=generator)[:max_samples])
+    log = _Log()
+    reached: list[int] = []
+
+    def look(twin: nn.Module, step: int) -> bool:
+        log.steps.append(step)
+        log.forget.append(accuracy_on(twin, seen))
+        log.test.append(accuracy_on(twin, kept))
+        if log.forget[-1] >= target and log.test[-1] >= log.test[0] - tolerance:
+            reached.append(step)
+        return bool(reached)
+
+    due = 20.0
+
+    def after(twin: nn.Module, step: int) -> bool:
+        nonlocal due
+        if 20 < step < due and step < max_steps:
+            return False
+        due = max(due, 1.05 * step)
+        return look(twin, step) or step >= max_steps
+
+    with borrowed(model):
+        done = look(model, 0)
+    healthy = True
+    if not done:
+        batches = mixed_batches(forget, retain, how, generator)
+        limited = (batch for batch, _ in zip(batches, range(max_steps), strict=False))
+        shown = track(
+            limited, description=f"relearn {label}", total=max_steps, progress=progress,
+            unit="step",
+        )  # fmt: skip
+        _, healthy = train_copy(model, shown, how, after)
+    # Ruined: what was lost at the end is beyond the tolerance, or the loss was NaN.
+    broken = not healthy or log.test[-1] < log.test[0] - tolerance
+    return RelearnCurve(
+        np.array(log.steps), np.array(log.forget), np.array(log.test), target,
+        reached[0] if reached else None, max_steps, broken,
+    )  # fmt: skip
+
+
+def anamnesis_index(unlearned: RelearnCurve, reference: RelearnCurve) -> float:
+    """Compute AIN: relearn steps of the unlearned model over those of a retrained one.
+
+    Parameters
+    ----------
+    unlearned, reference : RelearnCurve
+        By :func:`relearn` with the same settings.
+
+    Returns
+    -------
+    float
+        1 is ideal, 0 means that the class is still known. Where the unlearned model did
+        not get there in `max_steps` it is a lower bound, where the reference did not, an
+        upper one. NaN when relearning broke either model.
+
+    References
+    ----------
+    Chundawat et al., "Zero-shot machine unlearning", IEEE TIFS 2023 (Anamnesis index).
+
+    Examples
+    --------
+    >>> def curve(steps):
+    ...     return RelearnCurve(np.arange(2), np.zeros(2), np.zeros(2), 0.9, steps, 100)
+    >>> anamnesis_index(curve(10), curve(40))
+    0.25
+    """
+    below = reference.count
+    return unlearned.count / below if below > 0 else float("nan")
