@@ -19,7 +19,7 @@ from torch import nn
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import numpy_generator, torch_generator
 from unlearning.classes import checkpoint as checkpoints
-from unlearning.classes.run import Batch, Loss, Run, outside_tensors, set_mode
+from unlearning.classes.run import Batch, DeferredInterrupt, Loss, Run, outside_tensors, set_mode
 from unlearning.classes.state import clone_state
 from unlearning.data import Inputs, Samples
 from unlearning.heads import Head, features_and_logits, find_head, frozen, run_model
@@ -319,14 +319,15 @@ class Job:
         position = self._restore_position(run)
         total = steps if steps is not None else per_epoch and per_epoch * epochs
         try:
-            for _ in track(
-                run.go(position),
-                description=description,
-                total=total,
-                progress=self.progress,
-                unit="step",
-            ):
-                pass
+            with DeferredInterrupt(self._checkpoint is not None) as interrupt:
+                for _ in track(
+                    run.go(position, interrupt),
+                    description=description,
+                    total=total,
+                    progress=self.progress,
+                    unit="step",
+                ):
+                    pass
         except KeyboardInterrupt:
             if run.clean:  # else the last checkpoint stands: half a step cannot be gone on with
                 self._write(run)
@@ -338,7 +339,7 @@ class Job:
             return False
         if self._checkpoint is not None:
             self._extras.append(outside_tensors(self.model, optimizer))
-            self._base = {"model": self.snapshot(), "generators": self._generators()}
+            self._base = {"model": self.snapshot(), "generators": self.generators()}
         return True
 
     def finish(self) -> None:
@@ -379,9 +380,21 @@ class Job:
         """End this and all further training."""
         self.stopped, self._halted = reason, True
 
-    def _generators(self) -> dict[str, Any]:
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether there is a folder to write to."""
+        return self._checkpoint is not None
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether the run may end before it is done."""
+        return any(self.settings.get(k) is not None for k in ("max_steps", "max_seconds"))
+
+    def generators(self) -> dict[str, Any]:
+        """Note the state of all generators."""
         state: dict[str, Any] = {
             "generator": self.generator.get_state(),
+            "order": self.order.get_state(),
             "numpy": self.numpy.bit_generator.state,
             "torch": torch.get_rng_state(),
         }
@@ -392,6 +405,7 @@ class Job:
     def set_generators(self, state: dict[str, Any]) -> None:
         """Put all generators back."""
         self.generator.set_state(state["generator"])
+        self.order.set_state(state["order"])
         self.numpy.bit_generator.state = state["numpy"]
         torch.set_rng_state(state["torch"])
         if "cuda" in state:
@@ -454,7 +468,7 @@ class Job:
                 "model": dict(self.model.state_dict()),
                 "outside": outside_tensors(self.model, run.optimizer),
                 "optimizer": run.optimizer.state_dict(),
-                "generators": self._generators(),
+                "generators": self.generators(),
                 "sums": run.sums,
                 "count": run.count,
                 "done": run.done,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Batch", "Loss", "Run", "all_finite", "outside_tensors", "set_mode"]
+__all__ = ["Batch", "DeferredInterrupt", "Loss", "Run", "all_finite", "outside_tensors", "set_mode"]
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,42 +52,63 @@ class Run:
         self.epoch = self.batch = self.count = self.done = 0
         self.sums: dict[str, float] = {}
         self.clean = True
+        self.drawn_from: dict[str, Any] | None = None
         self.good: dict[str, torch.Tensor] = {}
 
-    def go(self, position: tuple[int, int]) -> Iterator[None]:
+    def go(self, position: tuple[int, int], interrupt: DeferredInterrupt) -> Iterator[None]:
         """Train, and stop after each step for the bar."""
         job = self.job
         self.good = job.snapshot()
         epoch, skip = position
         while epoch < self.epochs if self.steps is None else self.done < self.steps:
             self.epoch, self.batch = epoch, 0
-            job.start_epoch(epoch)
             if skip == 0:
-                self.sums, self.count = {}, 0
-            for batch in self.batches(epoch):
+                self._catch_up()
+            job.start_epoch(epoch)
+            for batch in self._drawn(epoch):
                 if self.batch < skip:
                     self.batch += 1
                     self.done += 1
+                    if self.batch == skip:  # before the next batch is drawn
+                        self._catch_up()
                     continue
-                self._catch_up()
                 reason = job.budget()
                 if reason is not None:
                     job.halt(reason)
+                    if self.drawn_from is not None:  # as if this batch had not been drawn
+                        job.set_generators(self.drawn_from)
                     return
                 if not self._step(batch):
                     return
                 yield
+                if interrupt.came:
+                    raise KeyboardInterrupt
                 if self.steps is not None and self.done >= self.steps:
                     break
-            self._catch_up()
             skip = 0
             if self.batch == 0:
                 raise InputError("There are no batches to train on.", code="CL-INPUT-EMPTY")
+            self.clean = False
             if not self._end_epoch(epoch):
                 return
             epoch += 1
+            self.epoch, self.batch, self.sums, self.count = epoch, 0, {}, 0
+            self.clean = True
             if self.steps is not None and self.done >= self.steps:
                 return
+
+    def _drawn(self, epoch: int) -> Iterator[Batch]:
+        """Give the batches of an epoch; note the generators before each where it may be undone."""
+        job = self.job
+        noted = job.keeps_checkpoints and job.has_budget
+        batches = iter(self.batches(epoch))
+        while True:
+            self.drawn_from = job.generators() if noted else None
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch
 
     def _catch_up(self) -> None:
         if self.pending is not None:
@@ -157,6 +180,41 @@ class Run:
             f"{self.description!r}. The run stopped, and the weights are those of the last good "
             f"state. Use a smaller lr (now {self.optimizer.param_groups[0]['lr']:g})."
         )
+
+
+class DeferredInterrupt:
+    """Let a step come to its end before Ctrl-C ends the run; a second Ctrl-C does at once.
+
+    Parameters
+    ----------
+    active : bool
+        Whether to do anything; signals belong to the main thread.
+
+    Attributes
+    ----------
+    came : bool
+        Whether Ctrl-C was pressed.
+    """
+
+    def __init__(self, active: bool) -> None:
+        self.active = active and threading.current_thread() is threading.main_thread()
+        self.came = False
+        self._before: Any = None
+
+    def __enter__(self) -> DeferredInterrupt:
+        if self.active:
+            self._before = signal.getsignal(signal.SIGINT)
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.active:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, *_: object) -> None:
+        if self.came:
+            raise KeyboardInterrupt
+        self.came = True
 
 
 def set_mode(model: nn.Module, norm: str) -> None:
