@@ -152,7 +152,7 @@ class BadTeacher(Unlearner):
 
         job.train(
             lambda _epoch: job.batches(numbered), loss, job.adam(), epochs=self.epochs,
-            description="two teachers",
+            per_epoch=job.count(numbered), description="two teachers",
         )  # fmt: skip
         return {"retained_samples_used": n}
 

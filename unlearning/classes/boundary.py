@@ -231,7 +231,7 @@ class BoundaryShrink(Unlearner):
 
         job.train(
             lambda epoch: job.batches(samples), loss, job.sgd(), epochs=self.epochs,
-            description="labels of the neighbours",
+            per_epoch=job.count(samples), description="labels of the neighbours",
         )  # fmt: skip
         found, number = torch.unique(new, return_counts=True)
         return {"labels": {str(int(c)): int(n) for c, n in zip(found, number, strict=True)}}
@@ -341,6 +341,6 @@ class BoundaryExpand(Unlearner):
         job.train(
             lambda epoch: job.batches(job.forget), loss,
             job.sgd([*job.trainable(), row, constant]),
-            epochs=self.epochs, description="a further output",
+            epochs=self.epochs, per_epoch=job.count(job.forget), description="a further output",
         )  # fmt: skip
         return {}

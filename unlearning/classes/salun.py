@@ -204,6 +204,7 @@ class SalUn(Unlearner):
 
         job.train(
             batches, loss, optimizer, epochs=self.epochs,
+            per_epoch=job.count(job.forget) + job.count(job.retain),
             description="random labels, salient weights", after_step=hold,
         )  # fmt: skip
         marked = {name: int(value.sum()) for name, value in mask.items()}

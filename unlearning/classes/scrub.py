@@ -148,7 +148,7 @@ class SCRUB(Unlearner):
         optimizer = job.adam() if self.optimizer == "adam" else job.sgd()
         teacher = _Teacher(job, self.augment is None)
         T = float(self.temperature)
-        record: list[dict[str, Any]] = job.memory.setdefault("epochs", [])
+        job.memory.setdefault("epochs", [])
         decay = {int(e) for e in self.decay_epochs}
 
         def batches(epoch: int) -> Iterator[tuple[str, Any]]:
@@ -173,15 +173,14 @@ class SCRUB(Unlearner):
                     group["lr"] *= 0.1
             if held is not None:
                 error = 1.0 - job.accuracy(job.model, job.forget)
-                record.append({"error": error, "state": job.snapshot()})
+                job.memory["epochs"].append({"error": error, "state": job.snapshot()})
                 job.history[-1]["forget_error"] = error
 
         job.train(
             batches, loss, optimizer, epochs=self.epochs,
             description="disobey, obey", after_epoch=end,
         )  # fmt: skip
-        # A resumed run brings its own memory.
-        record = job.memory["epochs"]
+        record: list[dict[str, Any]] = job.memory["epochs"]
         if held is None or not record:
             return {}
         reference = 1.0 - job.accuracy(job.model, held)

@@ -112,7 +112,7 @@ class L1Sparse(Unlearner):
 
         job.train(
             lambda _epoch: job.batches(job.retain), loss, job.sgd(), epochs=self.epochs,
-            description="fine-tune, l1",
+            per_epoch=job.count(job.retain), description="fine-tune, l1",
         )  # fmt: skip
         with torch.no_grad():
             small = sum(int((p.abs() < 1e-3).sum()) for p in weights)

@@ -155,10 +155,14 @@ class UNSIR(Unlearner):
             inputs, labels = batch
             return functional.cross_entropy(run_model(job.model, inputs), labels)
 
-        job.train(impair, loss, job.adam(), epochs=self.epochs, description="impair")
+        shown = len(noise) * self.repeats + len(part)
+        job.train(
+            impair, loss, job.adam(), epochs=self.epochs,
+            per_epoch=-(-shown // job.batch_size), description="impair",
+        )  # fmt: skip
         job.train(
             lambda _epoch: job.batches(job.retain), loss, job.adam(lr=float(self.repair_lr)),
-            epochs=self.epochs, description="repair",
+            epochs=self.epochs, per_epoch=job.count(job.retain), description="repair",
         )  # fmt: skip
         return {"noise_loss": float(final)}
 
@@ -177,8 +181,9 @@ class UNSIR(Unlearner):
 
         optimizer = torch.optim.Adam([noise], lr=float(self.noise_lr))
         job.train(
-            lambda _epoch: range(self.noise_steps), loss, optimizer, description="learn noise"
-        )
+            lambda _epoch: range(self.noise_steps), loss, optimizer,
+            per_epoch=self.noise_steps, description="learn noise",
+        )  # fmt: skip
         return noise.detach(), y
 
     def _part(self, job: Job) -> Any:
