@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["fingerprint", "provenance"]
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -30,19 +31,25 @@ def provenance(**facts: Any) -> dict[str, Any]:
     dict
         ``{"versions": {...}, "python": ..., "machine": ..., "threads": ..., **facts}``
     """
+    return {
+        "versions": dict(_versions()),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        **facts,
+    }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Read the metadata of the packages once; that takes milliseconds each time."""
     versions = {}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "threads": torch.get_num_threads(),
-        **facts,
-    }
+    return versions
 
 
 def fingerprint(*parts: Any) -> str:

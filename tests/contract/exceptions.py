@@ -3,6 +3,7 @@
 ABSTRACT = {
     "ConceptBottleneck": "base class; the fit of the head belongs to the subclasses",
     "ConceptExtractor": "base class; fit and as_module belong to the subclasses",
+    "Unlearner": "base class; the methods are its subclasses",
 }
 """Estimators that cannot be made."""
 
@@ -23,7 +24,14 @@ NO_ALL = {
     "conceptlab/__main__.py": "runs the command line; nothing to import",
     "attribution/bench/__init__.py": "a folder of benchmarks, found by name",
     "bottlenecks/bench/__init__.py": "a folder of benchmarks, found by name",
-    "unlearning/__init__.py": "empty until the package is built",
     "conceptlab/bench/__main__.py": "runs a benchmark; nothing to import",
 }
 """Files without ``__all__``."""
+
+UNLEARNERS: dict[str, dict[str, str]] = {
+    "images only": {
+        "BoundaryShrink": "moves inputs along a gradient",
+        "UNSIR": "learns noise images",
+    },
+}
+"""Methods of forgetting that do not take every kind of input: {kind: {method: reason}}."""

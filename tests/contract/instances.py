@@ -33,13 +33,36 @@ FEATURE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
 }
 """Estimators that take a feature matrix, and the parameters to test them with."""
 
+UNLEARNERS = (
+    "BadTeacher",
+    "BoundaryExpand",
+    "BoundaryShrink",
+    "ConceptPoisoning",
+    "FineTune",
+    "FisherForgetting",
+    "GradientAscent",
+    "L1Sparse",
+    "LogitMask",
+    "NegGradPlus",
+    "RandomLabel",
+    "Retrain",
+    "SCRUB",
+    "SSD",
+    "SalUn",
+    "SoftRelabel",
+    "UNSIR",
+)
+"""Methods of forgetting; test_unlearners.py checks what they do."""
+
 OTHER_ESTIMATORS: dict[str, Callable[[type], Any]] = {
     "BankScorer": lambda cls: cls(small_bank(), similarity="cosine"),
     "CRAFT": lambda cls: cls(small_split(), 2, patch_size=8, random_state=0),
     "DPPSelector": lambda cls: cls(n_select=3),
     "EncodeImages": lambda cls: cls(small_encoder()),
     "SubmodularSelector": lambda cls: cls(n_select=3),
+    "ShardedEnsemble": lambda cls: cls(small_model, n_shards=2),
     "SobolImportance": lambda cls: cls(n_design=8, n_bootstrap=0, random_state=0),
+    **{name: lambda cls: cls(random_state=0) for name in UNLEARNERS},
 }
 """Estimators that take images, are called, or choose rows: how to make a small one."""
 
