@@ -346,7 +346,7 @@ def test_expand_cuts_its_output_off():
 
 def test_expand_takes_one_step_as_by_hand():
     net, forget, retain = problem()
-    method = BoundaryExpand(1, 0.1, batch_size=1000, momentum=0.0, random_state=7)
+    method = BoundaryExpand(1, 0.1, batch_size=1000, momentum=0.0, norm="frozen", random_state=7)
     result = method.unlearn(net, forget=forget, retain=retain, progress=False)
     generator = torch.Generator().manual_seed(7)
     drawn = (2 * torch.rand(17, generator=generator) - 1) * 16**-0.5

@@ -135,8 +135,9 @@ class BoundaryShrink(Unlearner):
     momentum, weight_decay : float
         Of SGD.
     norm : {"frozen", "update"}
-        Whether batch norm keeps its running statistics, and uses them; the
-        released code updates them, with forget samples alone.
+        Whether batch norm keeps its running statistics, and uses them, or
+        updates them, as released, with forget samples alone. Small networks
+        were damaged far more with "frozen".
     augment : callable, optional
         From (images, generator) to images, as in the model's own training.
         Labels are those of the plain images.
@@ -185,7 +186,7 @@ class BoundaryShrink(Unlearner):
         batch_size: int = 64,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
-        norm: str = "frozen",
+        norm: str = "update",
         augment: Callable[..., Any] | None = None,
         max_steps: int | None = None,
         max_seconds: float | None = None,
@@ -259,8 +260,9 @@ class BoundaryExpand(Unlearner):
     momentum, weight_decay : float
         Of SGD.
     norm : {"frozen", "update"}
-        Whether batch norm keeps its running statistics, and uses them; the
-        released code updates them, with forget samples alone.
+        Whether batch norm keeps its running statistics, and uses them, or
+        updates them, as released, with forget samples alone. Small networks
+        were damaged far more with "frozen".
     augment : callable, optional
         From (images, generator) to images, as in the model's own training.
     max_steps : int, optional
@@ -305,7 +307,7 @@ class BoundaryExpand(Unlearner):
         batch_size: int = 64,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
-        norm: str = "frozen",
+        norm: str = "update",
         augment: Callable[..., Any] | None = None,
         max_steps: int | None = None,
         max_seconds: float | None = None,
