@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from conceptlab.plot.style import new_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -21,9 +23,7 @@ _OBJECT_COLOURS = np.array(
 
 
 def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    figure = new_figure(columns * width, rows * height)
     axes = np.asarray(figure.subplots(rows, columns, squeeze=False))
     for ax in axes.flat:
         ax.axis("off")

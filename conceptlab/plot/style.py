@@ -27,16 +27,21 @@ def concept_color(index: int) -> str:
 def new_figure(width: float, height: float) -> Figure:
     """Make a figure outside pyplot's global list, so that nothing leaks."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    from conceptlab.plot.figures import ShownFigure
+
+    figure = ShownFigure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def new_axes(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> Axes:
     """Give `ax` back, or the one Axes of a new figure."""
-    return ax if ax is not None else new_figure(width, height).add_subplot()
+    from conceptlab.plot.figures import ShownAxes
+
+    if ax is not None:
+        return ax
+    return new_figure(width, height).add_subplot(axes_class=ShownAxes)
 
 
 def bare(ax: Axes) -> None:
