@@ -33,7 +33,7 @@ def read_checkpoint(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     bundle = read_bundle(path, _KIND)
-    found = bundle.data["key"]
+    found, key = _flat(bundle.data["key"]), _flat(key)
     differs = sorted(k for k in {*found, *key} if found.get(k) != key.get(k))
     if differs:
         shown = "; ".join(f"{k}: {_short(found.get(k))} != {_short(key.get(k))}" for k in differs)
@@ -51,6 +51,11 @@ def peek_seed(path: Path) -> int | None:
         return None
     bundle = read_bundle(path, _KIND)
     return int(unpack(bundle.data["state"], bundle.tensors)["seed"])
+
+
+def _flat(key: dict[str, Any]) -> dict[str, Any]:
+    """Lift the parameters to the level of the other facts, so that a message names one."""
+    return {**{k: v for k, v in key.items() if k != "parameters"}, **dict(key["parameters"])}
 
 
 def _short(value: Any) -> str:
