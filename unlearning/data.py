@@ -7,6 +7,7 @@ __all__ = [
     "as_samples",
     "check_disjoint_samples",
     "concat",
+    "n_batches",
     "quiet_randomness",
     "split_classes",
 ]
@@ -75,7 +76,9 @@ class Samples:
         Parameters
         ----------
         batch_size : int
-            Samples in a batch; the last one may be smaller.
+            Samples in a batch; the last one may be smaller, and a single
+            sample that would be left over joins the batch before it, because
+            batch norm cannot train on one sample.
         generator : torch.Generator, optional
             For the order. With it the samples are shuffled unless `shuffle` is False.
         shuffle : bool, optional
@@ -95,10 +98,12 @@ class Samples:
                 "Shuffled batches need generator=torch.Generator().", code="CL-INPUT-OPTION"
             )
         order = torch.randperm(n, generator=generator) if mixed else None
-        for start in range(0, n, batch_size):
-            if drop_last and start + batch_size > n:
-                return
-            rows = slice(start, start + batch_size) if order is None else order[start:][:batch_size]
+        starts = list(range(0, n, batch_size))
+        if (drop_last and n % batch_size) or n_batches(n, batch_size) < len(starts):
+            starts.pop()
+        for i, start in enumerate(starts):
+            stop = start + batch_size if i + 1 < len(starts) or drop_last else n
+            rows = slice(start, stop) if order is None else order[start:stop]
             yield _rows(self.inputs, rows), self.y[rows]
 
     def with_labels(self, y: torch.Tensor) -> Samples:
@@ -127,6 +132,12 @@ class Samples:
         for line, label in zip(self.hashes, self.y.tolist(), strict=True):
             digest.update(f"{line}:{label};".encode())
         return digest.hexdigest()
+
+
+def n_batches(n: int, batch_size: int) -> int:
+    """Count the batches that :meth:`Samples.batches` makes of `n` samples."""
+    whole, rest = divmod(n, batch_size)
+    return whole if whole and (rest == 0 or (rest == 1 and batch_size > 1)) else whole + 1
 
 
 def as_samples(data: Any, *, name: str = "forget", n_classes: int | None = None) -> Samples:

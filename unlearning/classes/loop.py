@@ -21,7 +21,7 @@ from conceptlab.seeds import numpy_generator, torch_generator
 from unlearning.classes import checkpoint as checkpoints
 from unlearning.classes.run import Batch, DeferredInterrupt, Loss, Run, outside_tensors, set_mode
 from unlearning.classes.state import clone_state
-from unlearning.data import Inputs, Samples
+from unlearning.data import Inputs, Samples, n_batches
 from unlearning.heads import Head, features_and_logits, find_head, frozen, run_model
 
 
@@ -223,7 +223,7 @@ class Job:
 
     def count(self, samples: Samples, batch_size: int | None = None) -> int:
         """Number of batches that :meth:`batches` makes."""
-        return -(-len(samples) // (batch_size or self.batch_size))
+        return n_batches(len(samples), batch_size or self.batch_size)
 
     def trainable(self) -> list[nn.Parameter]:
         """Give the parameters that learn."""

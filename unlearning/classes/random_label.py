@@ -14,7 +14,7 @@ from torch.nn import functional
 from conceptlab.seeds import RandomState
 from unlearning.classes.base import Unlearner
 from unlearning.classes.loop import Job
-from unlearning.data import concat
+from unlearning.data import concat, n_batches
 
 
 class RandomLabel(Unlearner):
@@ -110,7 +110,7 @@ class RandomLabel(Unlearner):
             loss,
             job.sgd(),
             epochs=self.epochs,
-            per_epoch=-(-(len(job.forget) + len(job.retain)) // self.batch_size),
+            per_epoch=n_batches(len(job.forget) + len(job.retain), self.batch_size),
             description="relabel",
         )
         return {"labels": [] if self.redraw else first.tolist()}

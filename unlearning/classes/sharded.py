@@ -501,7 +501,6 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
             momentum=float(self.momentum),
             weight_decay=float(self.weight_decay),
         )
-        set_mode(model, self.norm)
         for epoch in range(self._epochs_of_slice()):
             place = {
                 row: hashed_number(self.seed_, f"order {shard} {piece} {epoch}", self.ids_[row])
@@ -511,6 +510,8 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
             ordered = self.data_.select(np.array(order))
             for inputs, y in ordered.batches(self.batch_size):
                 moved = move(inputs, device)
+                # Batch norm cannot update its statistics by one sample.
+                set_mode(model, self.norm if len(y) > 1 else "frozen")
                 if self.augment is not None:
                     moved = move(self.augment(moved, generator), device)
                 loss = functional.cross_entropy(run_model(model, moved), y.to(device))
