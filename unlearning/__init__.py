@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unlearning.classes.boundary import BoundaryExpand as BoundaryExpand
     from unlearning.classes.boundary import BoundaryShrink as BoundaryShrink
     from unlearning.classes.certificate import verify_certificate as verify_certificate
+    from unlearning.classes.concept_poisoning import ConceptPoisoning as ConceptPoisoning
     from unlearning.classes.finetune import FineTune as FineTune
     from unlearning.classes.fisher import FisherForgetting as FisherForgetting
     from unlearning.classes.logit_mask import LogitMask as LogitMask
@@ -42,6 +43,7 @@ _HOMES = {
     "BadTeacher": "unlearning.classes.bad_teacher",
     "BoundaryExpand": "unlearning.classes.boundary",
     "BoundaryShrink": "unlearning.classes.boundary",
+    "ConceptPoisoning": "unlearning.classes.concept_poisoning",
     "Deletion": "unlearning.classes.shards",
     "FineTune": "unlearning.classes.finetune",
     "FisherForgetting": "unlearning.classes.fisher",
