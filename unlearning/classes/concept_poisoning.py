@@ -21,7 +21,13 @@ from unlearning.classes.class_concepts import HEADS, ClassConcepts, find_class_c
 from unlearning.classes.loop import Job
 from unlearning.classes.poisoning import Poisoned, poison_images, poison_texts
 from unlearning.classes.poisons import FILLS, PLACES, POISONS
-from unlearning.classes.retained_head import Readings, choose_layer, read_layers, retained_targets
+from unlearning.classes.retained_head import (
+    Readings,
+    choose_layer,
+    parameters_behind,
+    read_layers,
+    retained_targets,
+)
 from unlearning.classes.stop_rule import StopRule
 from unlearning.data import Inputs, Samples, concat
 from unlearning.heads import features_and_logits
@@ -81,9 +87,11 @@ class ConceptPoisoning(Unlearner):
     temperature : float
         Of the soft labels.
     layer : str
-        The layer of ``"retained_head"``; "auto" chooses one.
-    scope : {"all", "head"} or int
-        What is trained; a number is the last so many layers with weights.
+        The layer that ``"retained_head"`` reads, and behind which
+        ``scope="late"`` trains; "auto" chooses one in the middle.
+    scope : {"late", "all", "head"} or int
+        What is trained: the layers that run after `layer`, all, the last one,
+        or the last so many layers with weights.
     beta : float
         Weight of the feature pull; 0 without.
     distil : float
@@ -177,12 +185,12 @@ class ConceptPoisoning(Unlearner):
         donor_rule: str = "confusion",
         temperature: float = 1.0,
         layer: str = "auto",
-        scope: str | int = "all",
+        scope: str | int = "late",
         beta: float = 1.0,
         distil: float = 1.0,
         forget_weight: float | str = 1.0,
         epochs: int = 3,
-        lr: float = 1e-3,
+        lr: float = 2e-3,
         optimizer: str = "adam",
         schedule: str = "cosine",
         stop: bool = True,
@@ -313,7 +321,7 @@ class ConceptPoisoning(Unlearner):
         if self.n_concepts != "auto":
             check_number("n_concepts", self.n_concepts, low=1, whole=True)
         if isinstance(self.scope, str):
-            check_option("scope", self.scope, ("all", "head"))
+            check_option("scope", self.scope, ("late", "all", "head"))
         else:
             check_number("scope", self.scope, low=1, whole=True)
         if isinstance(self.forget_weight, str):
@@ -335,14 +343,16 @@ class ConceptPoisoning(Unlearner):
     def _unlearn(self, job: Job) -> dict[str, Any]:
         text = isinstance(job.forget.inputs, dict)
         example = job.to_device(job.forget.select(range(min(2, len(job.forget)))).inputs)
-        wants_layer = self.labels == "retained_head"
+        wants_layer = self.labels == "retained_head" or self.scope == "late"
         layer = choose_layer(job.original, example, self.layer) if wants_layer else None
-        retain, forget = (read_layers(job, job.original, s, layer) for s in (job.retain, job.forget))
+        retain, forget = (
+            read_layers(job, job.original, s, layer) for s in (job.retain, job.forget)
+        )
         concepts = self._concepts(job, retain, forget, text)
         donors = self._donors(job, forget, concepts, text)
         targets = self._targets(job, layer, retain, forget, donors)
         poisoned = self._poison(job, concepts, donors, text)
-        self._restrict(job)
+        self._restrict(job, example, layer)
         self._train(job, retain, targets, poisoned.samples)
         return {
             "concepts": concepts,
@@ -354,9 +364,7 @@ class ConceptPoisoning(Unlearner):
             "scope": str(self.scope),
         }
 
-    def _concepts(
-        self, job: Job, retain: Readings, forget: Readings, text: bool
-    ) -> ClassConcepts:
+    def _concepts(self, job: Job, retain: Readings, forget: Readings, text: bool) -> ClassConcepts:
         if text and self.tokenizer is not None:
             from unlearning.classes.words import find_word_concepts
 
@@ -454,13 +462,18 @@ class ConceptPoisoning(Unlearner):
             patch_size=self.patch_size, select=self.select,
         )  # fmt: skip
 
-    def _restrict(self, job: Job) -> None:
+    def _restrict(self, job: Job, example: Inputs, layer: str | None) -> None:
         """Let only the parameters in scope learn."""
         if self.scope == "all":
             return
         wanted: set[int]
         if self.scope == "head":
             wanted = {id(p) for p in job.head.linear.parameters()}
+        elif self.scope == "late" and layer is not None:
+            behind = parameters_behind(job.model, example, layer)
+            wanted = {
+                id(p) for name in behind for p in job.model.get_submodule(name).parameters(False)
+            }
         else:
             layers = [m for m in job.model.modules() if any(True for _ in m.parameters(False))]
             wanted = {id(p) for m in layers[-int(self.scope) :] for p in m.parameters(False)}
@@ -474,9 +487,7 @@ class ConceptPoisoning(Unlearner):
             )
 
     # -- training ----------------------------------------------------------------------
-    def _train(
-        self, job: Job, retain: Readings, targets: torch.Tensor, poisoned: Samples
-    ) -> None:
+    def _train(self, job: Job, retain: Readings, targets: torch.Tensor, poisoned: Samples) -> None:
         rule = StopRule(job, targets, self.holdout) if self.stop else None
         kept, gone = (
             (rule.train_retain, rule.train_forget)
@@ -500,7 +511,7 @@ class ConceptPoisoning(Unlearner):
         spread = float(retain.features.var(dim=0, correction=0).sum())
         weight, head = float(self.forget_weight), job.head.name
         per_epoch = job.count(numbered)
-        size = max(self.batch_size // 4, -(-len(hidden) // per_epoch))
+        size = max(self.batch_size // 8, -(-len(hidden) // per_epoch))
 
         def batches(epoch: int) -> Iterator[Any]:
             pairs = zip(job.batches(numbered), job.cycle(hidden, size), strict=False)
@@ -596,5 +607,3 @@ def _stack(first: Inputs, second: Inputs) -> Inputs:
 def _one_of_each(y: torch.Tensor) -> torch.Tensor:
     """Places of all samples of classes that are rare, at most 20 of each class."""
     return torch.cat([(y == label).nonzero()[:20, 0] for label in torch.unique(y)])
-
-

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Readings", "choose_layer", "pool_layer", "read_layers", "retained_probabilities", "retained_targets"]
+__all__ = [
+    "Readings",
+    "choose_layer",
+    "parameters_behind",
+    "pool_layer",
+    "read_layers",
+    "retained_probabilities",
+    "retained_targets",
+]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,9 +54,7 @@ class Readings:
     early: torch.Tensor | None = None
 
 
-def read_layers(
-    job: Job, model: nn.Module, samples: Samples, layer: str | None = None
-) -> Readings:
+def read_layers(job: Job, model: nn.Module, samples: Samples, layer: str | None = None) -> Readings:
     """Run `model` in evaluation mode and keep features, logits and a layer's activations.
 
     Parameters
@@ -172,6 +178,57 @@ def choose_layer(model: nn.Module, inputs: Any, layer: str = "auto") -> str:
         return abs(before / total - DEPTH) + (0.0 if block else 0.2), -place
 
     return min(enumerate(ended), key=badness)[1][0]
+
+
+def parameters_behind(model: nn.Module, inputs: Any, layer: str) -> list[str]:
+    """List the modules with weights that run after a layer has run.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The classifier.
+    inputs : tensor or mapping of tensors
+        A few inputs on the model's device.
+    layer : str
+        Its name.
+
+    Returns
+    -------
+    list of str
+        Names of modules that own weights, in the order of ``named_modules()``.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> parameters_behind(net, torch.zeros(2, 4), "1")
+    ['2', '4']
+    """
+    ran, behind = [False], set()
+
+    def start(name: str) -> None:
+        if ran[0]:
+            behind.add(name)
+
+    def end(*_: Any) -> None:
+        ran[0] = True
+
+    owners = {
+        name: module
+        for name, module in model.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    }
+    handles = [model.get_submodule(layer).register_forward_hook(end)]
+    handles += [
+        module.register_forward_pre_hook(lambda _m, _a, name=name: start(name))
+        for name, module in owners.items()
+    ]
+    try:
+        with frozen(model), torch.no_grad():
+            model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [name for name in owners if name in behind]
 
 
 def pool_layer(activations: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
