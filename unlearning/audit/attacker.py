@@ -12,14 +12,17 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from unlearning.audit.reading import borrowed_copy, device_of
+from unlearning.audit.reading import borrowed_copy, device_of, moved
 from unlearning.data import Samples
 from unlearning.heads import run_model
 
 
 @dataclass(frozen=True)
 class Training:
-    """How the attacker trains: plain SGD with momentum, cross-entropy, norm layers frozen.
+    """How the attacker trains: SGD with momentum, cross-entropy, norm layers frozen.
+
+    Gradients are clipped: the loss of a class that was pushed far down is so large that plain
+    steps would ruin the model, and a margin alone would make relearning look hard.
 
     Attributes
     ----------
@@ -31,12 +34,15 @@ class Training:
         Samples in a step.
     forget_share : float
         Share of each mixed batch that comes from the forget samples.
+    clip : float or None
+        Largest norm of the gradient.
     """
 
     lr: float = 0.01
     momentum: float = 0.9
     batch_size: int = 64
     forget_share: float = 0.25
+    clip: float | None = 1.0
 
 
 def mixed_batches(
@@ -93,17 +99,14 @@ def train_copy(
     weights = [w for w in twin.parameters() if w.requires_grad]
     optimizer = torch.optim.SGD(weights, lr=how.lr, momentum=how.momentum)
     for step, (inputs, labels) in enumerate(batches, start=1):
-        moved = (
-            {key: value.to(device) for key, value in inputs.items()}
-            if isinstance(inputs, Mapping)
-            else inputs.to(device)
-        )
         optimizer.zero_grad(set_to_none=True)
         with torch.enable_grad():
-            loss = cross_entropy(run_model(twin, moved), labels.to(device))
+            loss = cross_entropy(run_model(twin, moved(inputs, device)), labels.to(device))
             if not torch.isfinite(loss):
                 return twin, False
             loss.backward()
+        if how.clip is not None:
+            nn.utils.clip_grad_norm_(weights, how.clip)
         optimizer.step()
         if after_step(twin, step):
             break

@@ -128,8 +128,10 @@ def _attacks(
         -np.log(membership.confidence(p[name][rows], y[name][rows]).clip(1e-30))
         for name, rows in (("forget", slice(None)), ("test", mine))
     ]
+    share, told = membership.machine_attack(*seen["confidence"], **options)
     return {
-        "mia_confidence": membership.non_member_share(*seen["confidence"], **options),
+        "mia_confidence": share,
+        "mia_accuracy": told,
         "mia_entropy": membership.member_share(*seen["entropy"], **options),
         "mia_modified": membership.non_member_share(*seen["modified_entropy"], **options),
         "mia_loss": membership.loss_attack(*losses, random_state=seed),

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Reading", "accuracy_on", "borrowed_copy", "device_of", "read_model"]
+__all__ = [
+    "Reading",
+    "accuracy_on",
+    "borrowed",
+    "borrowed_copy",
+    "device_of",
+    "moved",
+    "read_model",
+]
 
 import contextlib
 import copy
@@ -103,8 +111,10 @@ def read_model(
     """
     device = device_of(model)
     with borrowed(model), torch.no_grad():
-        example = next(iter(sets.values())).select(torch.arange(2) % len(next(iter(sets.values()))))
-        found = find_head(model, _to(example.inputs, device), head=head)
+        first = next(iter(sets.values()))
+        example = moved(first.select(torch.arange(min(2, len(first)))).inputs, device)
+        check_finite(run_model(model, example), f"logits of the model `{label}`")
+        found = find_head(model, example, head=head)
         reading = Reading(found.name)
         for name, samples in sets.items():
             batches = track(
@@ -125,7 +135,7 @@ def read_model(
 def _read(
     model: nn.Module, inputs: Any, head: Head, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
-    features, logits = features_and_logits(model, _to(inputs, device), head)
+    features, logits = features_and_logits(model, moved(inputs, device), head)
     return as_numpy(features.flatten(1).float()), as_numpy(logits.float())
 
 
@@ -166,7 +176,7 @@ def accuracy_on(model: nn.Module, samples: Samples, batch_size: int = 512) -> fl
     device, right = device_of(model), 0
     with torch.no_grad():
         for x, y in samples.batches(batch_size):
-            right += int((run_model(model, _to(x, device)).argmax(dim=1).cpu() == y).sum())
+            right += int((run_model(model, moved(x, device)).argmax(dim=1).cpu() == y).sum())
     return right / len(samples)
 
 
@@ -176,7 +186,8 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if weight is None else weight.device
 
 
-def _to(inputs: Any, device: torch.device) -> Any:
+def moved(inputs: Any, device: torch.device) -> Any:
+    """Bring a batch to a device."""
     if isinstance(inputs, Mapping):
         return {key: value.to(device) for key, value in inputs.items()}
     return inputs.to(device)

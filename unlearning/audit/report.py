@@ -355,7 +355,7 @@ class Report:
                 tensors[f"curves/{name}/{part}"] = getattr(curve, part)
             curves[name] = {
                 "target": curve.target, "reached": curve.reached,
-                "max_steps": curve.max_steps, "broken": curve.broken,
+                "max_steps": curve.max_steps, "broken": curve.broken, "start": curve.start,
             }  # fmt: skip
         data = self.to_dict() | {
             "curves": curves, "concept_names": self.concept_names,

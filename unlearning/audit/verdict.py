@@ -11,17 +11,19 @@ The rules, in their order:
    (``features_kept`` of ``unchanged`` or more, and of a retrained model not so); a linear
    probe reads the class better than from a retrained model (``probe``); the class's own
    concept is encoded better (``concept``); it is learned again in less than a share
-   ``relearn`` of the steps; it comes back at few bits (``quantised``) or by training on
-   retained samples only (``recovered``).
+   ``relearn`` of the steps of the quickest retrained model; it comes back at few bits
+   (``quantised``) or by training on retained samples only (``recovered``).
 5. With a retrained model: answers that give the unlearning away (``js`` above the noise
-   floor, ``donor``, ``membership``) make it *undecided*, else it is *removed*.
+   floor, ``donor``, ``membership`` where that attack works at all) make it *undecided*, else
+   it is *removed*.
 6. Without one: *removed* only when the features moved, probe or concept fell below the
    original's, and relearning (where it was tried) takes longer than of a logit mask; else
    *undecided*. A retrained model is never called suppressed by a figure that it shares with
    the original, such as a high probe recall.
 
-A difference counts when it exceeds its threshold, the noise floor (two retrained models)
-and ``significance`` standard errors of its two shares.
+A difference counts when it exceeds its threshold, half of the noise floor and
+``significance`` standard errors of its two shares. With two retrained models it is taken from
+the one that comes nearer to being found guilty.
 """
 
 from __future__ import annotations
@@ -72,6 +74,8 @@ class Thresholds:
         Excess of the mean donor probability.
     membership : float
         Distance of the confidence attack.
+    attack : float
+        Accuracy below which a membership attack says nothing.
     fidelity : float
         R² of the concept surrogate below which attributions are not spoken of.
     significance : float
@@ -84,12 +88,13 @@ class Thresholds:
     unchanged: float = 0.9
     probe: float = 0.05
     concept: float = 0.06
-    relearn: float = 0.5
+    relearn: float = 0.6
     quantised: float = 0.05
     recovered: float = 0.1
     js: float = 0.1
     donor: float = 0.2
     membership: float = 0.2
+    attack: float = 0.55
     fidelity: float = 0.5
     significance: float = 2.0
 
@@ -165,6 +170,17 @@ class _Case:
         sides = [self.own] if self.reference is None else [self.own, self.reference]
         return all(np.isfinite(side.get(key, np.nan)) for side in sides)
 
+    def base(self, key: str, *, best: str = "high") -> float:
+        """Give the retrained model's figure; of two, the one nearer to where guilt begins."""
+        if self.reference is None:
+            return float("nan")
+        both = [self.reference.get(key, np.nan)]
+        if self.second is not None:
+            both.append(self.second.get(key, np.nan))
+        if best == "near":
+            return float(min(both, key=lambda v: abs(v - self.own[key]) if v == v else np.inf))
+        return float(np.fmax.reduce(both) if best == "high" else np.fmin.reduce(both))
+
     def floor(self, key: str) -> float:
         """Give the distance of the two retrained models."""
         if self.reference is None or self.second is None:
@@ -173,10 +189,10 @@ class _Case:
         return abs(float(gap)) if np.isfinite(gap) else 0.0
 
     def tolerance(self, key: str, limit: float, other: float, size: str) -> float:
-        """Give what a difference has to exceed."""
+        """Give what a difference from the nearer retrained model has to exceed."""
         error = _error(self.own[key], self.sizes.get(size, 0))
         noise = np.hypot(error, _error(other, self.sizes.get(size, 0)))
-        return float(max(limit, self.floor(key), self.limits.significance * noise))
+        return float(max(limit, self.floor(key) / 2, self.limits.significance * noise))
 
     def add(
         self, side: str, text: str, key: str, reference: float | None, tolerance: float
@@ -241,6 +257,8 @@ def judge(
         )  # fmt: skip
     _forgotten(case)
     _damaged(case)
+    if case.sides("not forgotten"):  # what is still said need not be looked for inside
+        return _decide(case)
     _features(case)
     _probe(case)
     _concepts(case)
@@ -266,11 +284,13 @@ def _decide(case: _Case) -> Verdict:
                 "undecided", "Nothing more of the class can be read than from a retrained model, "
                 f"but the unlearning left a trace. {traces[0].text}", found,
             )  # fmt: skip
-        checks = len(case.sides("removed"))
+        checks = sum(e.figure not in ("fa_train", "fa_test", "ta") for e in case.sides("removed"))
         return Verdict(
-            "removed", f"Beside a retrained model, {checks} checks find nothing more of the class.",
+            "removed",
+            f"{checks} checks beside the answers find nothing more of the class than in a "
+            "retrained model.",
             found,
-        )  # fmt: skip
+        )
     moved = {e.figure for e in case.sides("removed")}
     fallen = {"probe_recall", "concept_auc"} & moved
     tried = "relearn_steps" in case.own
@@ -290,7 +310,7 @@ def _forgotten(case: _Case) -> None:
     for key, what in (("fa_train", "training"), ("fa_test", "test")):
         if not case.has(key):
             continue
-        base = 0.0 if case.reference is None else case.reference[key]
+        base = 0.0 if case.reference is None else case.base(key)
         value, limit = case.own[key], case.limits.forget
         if value - base > limit:
             beside = "" if case.reference is None else f" (retrained: {base:.1%})"
@@ -309,7 +329,7 @@ def _forgotten(case: _Case) -> None:
 def _damaged(case: _Case) -> None:
     if not case.has("ta"):
         return
-    base = case.before["ta"] if case.reference is None else case.reference["ta"]
+    base = case.before["ta"] if case.reference is None else case.base("ta", best="low")
     who = "the original" if case.reference is None else "a retrained model"
     limit = case.tolerance("ta", case.limits.damage, base, "test")
     loss = base - case.own["ta"]
@@ -328,7 +348,7 @@ def _features(case: _Case) -> None:
     if not case.has("features_kept"):
         return
     kept, line = case.own["features_kept"], case.limits.unchanged
-    base = None if case.reference is None else case.reference["features_kept"]
+    base = None if case.reference is None else case.base("features_kept")
     if kept >= line and (base is None or base < line):
         beside = "" if base is None else f" (a retrained model: {base:.0%})"
         case.add(
@@ -366,7 +386,7 @@ def _probe(case: _Case) -> None:
             )
             case.add("note", text, key, base, limit)
         return
-    base = case.reference[key]
+    base = case.base(key)
     limit = case.tolerance(key, case.limits.probe, base, "forget_test")
     over = value - base
     if over > limit:
@@ -389,8 +409,9 @@ def _concepts(case: _Case) -> None:
         value = case.own[key]
         base = case.before.get(key, np.nan)
         if case.reference is not None:
-            base = case.reference[key]
-            limit = max(case.limits.concept, case.floor(key), _auc_error(value, base, case))
+            base = case.base(key)
+            error = _auc_error(value, base, case)
+            limit = max(case.limits.concept, case.floor(key) / 2, error)
             sure = value - base > limit
             text = (
                 f"The class's own concept is read with AUC {value:.2f}; from a retrained model "
@@ -425,7 +446,8 @@ def _relearned(case: _Case) -> None:
     if case.reference is not None:
         if not case.has("ain"):
             return
-        value, line = case.own["ain"], case.limits.relearn
+        again = np.nan if case.second is None else case.second.get("ain", np.nan)
+        value, line = case.own["ain"], case.limits.relearn * float(np.fmin(1.0, again))
         steps, base = case.own["relearn_steps"], case.reference["relearn_steps"]
         text = f"It learns the class again in {steps:.0f} steps; a retrained model needs {base:.0f}"
         side = "suppressed" if value < line else "removed"
@@ -451,7 +473,7 @@ def _comes_back(case: _Case) -> None:
         rise = case.own[key] - start
         base = None
         if case.reference is not None:
-            base = case.reference[key]
+            base = case.base(key)
             rise -= max(0.0, base - case.reference["fa_train"])
         limit = case.tolerance(key, line, start, "forget")
         if rise > limit:
@@ -488,7 +510,16 @@ def _traces(case: _Case) -> None:
     ):  # fmt: skip
         if not case.has(key):
             continue
-        base = case.reference[key]
+        base = case.base(key, best="high" if key == "donor" else "near")
+        told = min(side.get("mia_accuracy", 1.0) for side in (case.own, case.reference))
+        if key == "mia_confidence" and told < limits.attack:
+            case.add(
+                "note",
+                f"The membership attack tells members from others no better than a coin "
+                f"(accuracy {told:.2f}), so it says nothing here.",
+                key, base, limits.attack,
+            )  # fmt: skip
+            continue
         limit = case.tolerance(key, line, base, size)
         gap = case.own[key] - base
         far = gap > limit if key == "donor" else abs(gap) > limit
