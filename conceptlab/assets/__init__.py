@@ -6,13 +6,20 @@ part) and are checked when they are read.
 
 from __future__ import annotations
 
-__all__ = ["embedded_card", "embedded_open_clip", "load_embedded_classifier"]
+__all__ = [
+    "embedded_card",
+    "embedded_open_clip",
+    "load_embedded_classifier",
+    "load_embedded_gan",
+    "load_embedded_judge",
+]
 
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from conceptlab.assets.gan import SceneGenerator, SceneJudge
 from conceptlab.assets.resnet import SceneResNet
 from conceptlab.io.files import read_bundle
 
@@ -20,6 +27,10 @@ CLASSIFIER = Path(__file__).parent / "classifier"
 ENCODER = Path(__file__).parent / "encoder"
 CLASSIFIER_KIND = "EmbeddedClassifier"
 ENCODER_KIND = "EmbeddedOpenCLIP"
+GAN = Path(__file__).parent / "generator"
+GAN_KIND = "EmbeddedGenerator"
+JUDGE = Path(__file__).parent / "judge"
+JUDGE_KIND = "EmbeddedJudge"
 
 
 def load_embedded_classifier(path: str | Path | None = None) -> SceneResNet:
@@ -58,12 +69,78 @@ def load_embedded_classifier(path: str | Path | None = None) -> SceneResNet:
     return model.eval()
 
 
+def load_embedded_gan(path: str | Path | None = None) -> SceneGenerator:
+    """Load the generator of 32x32 scenes of one object.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        Another folder that ``python -m conceptlab.assets.train_gan`` wrote.
+
+    Returns
+    -------
+    SceneGenerator
+        In eval mode on the CPU; takes latents of its ``draw_latents`` and gives
+        images (n, 3, 32, 32) in [0, 1].
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing or was changed.
+
+    Examples
+    --------
+    >>> generator = load_embedded_gan()
+    >>> with torch.no_grad():
+    ...     images = generator(generator.draw_latents(4, torch.Generator().manual_seed(0)))
+    >>> images.shape
+    torch.Size([4, 3, 32, 32])
+    """
+    bundle = read_bundle(path or GAN, GAN_KIND)
+    with torch.random.fork_rng(devices=[]):
+        model = SceneGenerator(**bundle.data["config"])
+    state = {name: torch.from_numpy(value) for name, value in bundle.tensors.items()}
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def load_embedded_judge(path: str | Path | None = None) -> SceneJudge:
+    """Load the judge of generated scenes: colour, shape, texture, size, accessory.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        Another folder that ``python -m conceptlab.assets.train_judge`` wrote.
+
+    Returns
+    -------
+    SceneJudge
+        In eval mode on the CPU; takes (n, 3, 32, 32) floats in [0, 1].
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing or was changed.
+
+    Examples
+    --------
+    >>> load_embedded_judge().families["size"]
+    ('small', 'large')
+    """
+    bundle = read_bundle(path or JUDGE, JUDGE_KIND)
+    with torch.random.fork_rng(devices=[]):
+        model = SceneJudge(**bundle.data["config"])
+    state = {name: torch.from_numpy(value) for name, value in bundle.tensors.items()}
+    model.load_state_dict(state)
+    return model.eval()
+
+
 def embedded_card(name: str) -> dict[str, Any]:
     """Give the card of an embedded model: what it is, and what was measured.
 
     Parameters
     ----------
-    name : {"classifier", "encoder"}
+    name : {"classifier", "encoder", "generator", "judge"}
 
     Returns
     -------
@@ -76,6 +153,8 @@ def embedded_card(name: str) -> dict[str, Any]:
     kinds = {
         "classifier": (CLASSIFIER, CLASSIFIER_KIND),
         "encoder": (ENCODER, ENCODER_KIND),
+        "generator": (GAN, GAN_KIND),
+        "judge": (JUDGE, JUDGE_KIND),
     }
     if name not in kinds:
         raise unknown_name("embedded model", name, kinds)

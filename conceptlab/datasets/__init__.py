@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conceptlab.assets import load_embedded_classifier as load_embedded_classifier
+    from conceptlab.assets import load_embedded_gan as load_embedded_gan
+    from conceptlab.assets import load_embedded_judge as load_embedded_judge
     from conceptlab.datasets.folder import FolderDataset as FolderDataset
     from conceptlab.datasets.folder import load_image_folder as load_image_folder
     from conceptlab.datasets.images import as_image_batch as as_image_batch
@@ -28,6 +30,8 @@ _HOMES = {
     "Species": "conceptlab.datasets.world",
     "as_image_batch": "conceptlab.datasets.images",
     "load_embedded_classifier": "conceptlab.assets",
+    "load_embedded_gan": "conceptlab.assets",
+    "load_embedded_judge": "conceptlab.assets",
     "load_image_folder": "conceptlab.datasets.folder",
     "load_scenes": "conceptlab.datasets.scenes",
 }
@@ -42,6 +46,8 @@ __all__ = [
     "Species",
     "as_image_batch",
     "load_embedded_classifier",
+    "load_embedded_gan",
+    "load_embedded_judge",
     "load_image_folder",
     "load_scenes",
 ]
