@@ -102,7 +102,8 @@ class ConceptPoisoning(Unlearner):
     epochs : int
         Passes over the retained data.
     lr : float
-        Peak learning rate.
+        Peak learning rate. The default suits small networks trained from
+        scratch; for large pretrained ones start at a tenth of it.
     optimizer : {"adam", "sgd"}
         What steps.
     schedule : {"cosine", "constant"}
@@ -186,7 +187,7 @@ class ConceptPoisoning(Unlearner):
         temperature: float = 1.0,
         layer: str = "auto",
         scope: str | int = "late",
-        beta: float = 1.0,
+        beta: float = 0.3,
         distil: float = 1.0,
         forget_weight: float | str = 1.0,
         epochs: int = 3,

@@ -267,7 +267,7 @@ def retained_probabilities(
     queries: torch.Tensor,
     n_classes: int,
     *,
-    C: float = 0.01,
+    C: float = 0.1,
     numpy: np.random.Generator | None = None,
 ) -> torch.Tensor:
     """Fit a softmax head to retained classes only, and ask it about other samples.
