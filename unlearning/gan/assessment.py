@@ -1,0 +1,289 @@
+"""What a generator forgot, what else it lost, and who says so."""
+
+from __future__ import annotations
+
+__all__ = ["assess", "check_judge"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.provenance import provenance
+from conceptlab.seeds import RandomState, draw_seed, torch_generator
+from unlearning.gan.gamma import degree_of_unlearning
+from unlearning.gan.gate import NEUTRAL, Gate, choose_anchor, fit_gate
+from unlearning.gan.generators import Generator, as_generator
+from unlearning.gan.guide import Guide
+from unlearning.gan.report import GanReport
+from unlearning.gan.training import GanResult
+from unlearning.removal.fid import frechet_distance
+from unlearning.removal.kernels import kid
+
+_BATCH = 256
+_SHOWN = 24
+
+
+def check_judge(judge: Any, targets: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Find each target among the values of a judge, as family and index.
+
+    Raises
+    ------
+    InputError
+        A judge without ``families`` and ``probabilities``, or a target that is no value.
+    """
+    if not (hasattr(judge, "families") and callable(getattr(judge, "probabilities", None))):
+        raise InputError(
+            f"A judge needs families (name to values) and probabilities(images), "
+            f"{type(judge).__name__} has not both. See conceptlab.assets.SceneJudge.",
+            code="CL-INPUT-TYPE",
+        )
+    places = {v: (f, list(vs).index(v)) for f, vs in judge.families.items() for v in vs}
+    for target in targets:
+        if target not in places:
+            raise unknown_name("value of the judge", target, places, code="CL-INPUT-TARGET")
+    return {target: places[target] for target in targets}
+
+
+@torch.no_grad()
+def assess(
+    before: Generator | nn.Module,
+    after: Generator | nn.Module | GanResult,
+    target: str | Sequence[str],
+    encoder: Any,
+    judge: Any = None,
+    *,
+    second_encoder: Any = None,
+    retain: Mapping[str, Sequence[str]] | None = None,
+    anchor: str | Sequence[str] | None = None,
+    n: int = 2000,
+    random_state: RandomState = 0,
+) -> GanReport:
+    """Compare a generator with what became of it, on latents that it never saw.
+
+    Parameters
+    ----------
+    before : Generator or torch.nn.Module
+        The original.
+    after : Generator, torch.nn.Module or GanResult
+        What is to have forgotten.
+    target : str or sequence of str
+        What was to be forgotten.
+    encoder : Encoder
+        The guide. It is the opinion that the training has pleased, so its figures alone
+        prove little.
+    judge : optional
+        An independent classifier with ``families`` (name to values, the targets among
+        them) and ``probabilities(images)`` (family to (n, values)); with
+        ``features(images)`` it also gives the Fréchet distances.
+    second_encoder : Encoder, optional
+        Another encoder, for a degree of unlearning that the guide has no part in.
+    retain : mapping of str to sequence of str, optional
+        Other texts, a family at a time: what leaked into their scores.
+    anchor : str or sequence of str, optional
+        As in :class:`TextToUnlearn`.
+    n : int
+        Number of latents; at least 20 of them must show the target, and 20 not.
+    random_state : int
+
+    Returns
+    -------
+    GanReport
+
+    Raises
+    ------
+    InputError
+        A target that the judge does not know (``CL-INPUT-TARGET``), or too few latents with
+        or without the target (``CL-INPUT-FEW``).
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.assets import load_embedded_gan, load_embedded_judge
+    >>> gan = load_embedded_gan()
+    >>> report = assess(gan, gan, "red", load_encoder("embedded"), load_embedded_judge(), n=200)
+    >>> report.figures["judge: removed"]
+    0.0
+    """
+    result = after if isinstance(after, GanResult) else None
+    old = as_generator(before)
+    new = result.generator if result else after
+    new = new if isinstance(new, Generator) else old.around(new)  # type: ignore[arg-type]
+    targets = [target] if isinstance(target, str) else list(target)
+    seed = draw_seed(random_state)
+    z = old.draw(n, torch_generator(seed))
+    images = {
+        "before": torch.cat([old.images(part) for part in z.split(_BATCH)]),
+        "after": torch.cat([new.images(part) for part in z.split(_BATCH)]),
+    }
+    facts: dict[str, Any] = {"targets": targets, "n": n, "seed": seed}
+    figures: dict[str, float] = {}
+    guide = Guide(encoder)
+    e = {name: guide.embed_all(x) for name, x in images.items()}
+    gates = [_gate(guide, t, targets, e["before"], retain, anchor) for t in targets]
+    had, has = (torch.stack([g.shows(v) for g in gates]).any(0) for v in e.values())
+    if judge is not None:
+        places = check_judge(judge, targets)
+        verdicts = {k: _verdicts(judge, x) for k, x in images.items()}
+        by_judge = [
+            torch.stack([v[family] == i for family, i in places.values()]).any(0)
+            for v in verdicts.values()
+        ]
+        figures.update(_shares("judge", *by_judge))
+        figures.update(_kept(verdicts, by_judge[0], {f for f, _ in places.values()}))
+        facts["gate agrees with judge"] = float((had == by_judge[0]).float().mean())
+    figures.update(_shares("guide", had, has))
+    truth = by_judge[0] if judge is not None else had
+    if min(int(truth.sum()), int((~truth).sum())) < 20:
+        raise InputError(
+            f"{int(truth.sum())} of {n} latents show {' or '.join(targets)}; at least 20 with and "
+            "20 without are needed. Give a larger n.",
+            code="CL-INPUT-FEW",
+        )
+    change = (images["after"] - images["before"]).abs().mean((1, 2, 3))
+    figures["pixel change, never had it"] = float(change[~truth].mean())
+    figures["pixel change, had it"] = float(change[truth].mean())
+    for gate in gates:
+        scores = [gate.concept.score(v).cpu() for v in (e["before"][truth], e["after"][truth],
+                                                        e["before"][~truth])]  # fmt: skip
+        figures[_name("degree, guide", gate.concept.name, targets)] = degree_of_unlearning(*scores)
+    facts["scores"] = {
+        "before": gates[0].concept.score(e["before"][truth]).cpu().numpy(),
+        "after": gates[0].concept.score(e["after"][truth]).cpu().numpy(),
+        "never had it": gates[0].concept.score(e["before"][~truth]).cpu().numpy(),
+    }
+    if second_encoder is not None:
+        figures.update(_second(second_encoder, targets, images, truth, retain, anchor))
+    if retain:
+        figures.update(_leakage(guide, e, truth, retain, targets))
+    features = getattr(judge, "features", None)
+    figures.update(_quality(images, e, truth, features))
+    rows = truth.nonzero()[:_SHOWN, 0], (~truth).nonzero()[:_SHOWN, 0]
+    pictures = {
+        f"{when}, {which}": images[when][part].cpu().numpy()
+        for which, part in zip(("had it", "never had it"), rows, strict=True)
+        for when in ("before", "after")
+    }
+    notes = []
+    if judge is None:
+        notes.append(
+            "No independent judge was given. The guide alone says what is gone, and the training "
+            "has aimed at pleasing the guide."
+        )
+    return GanReport(
+        figures=figures,
+        facts=facts,
+        pictures=pictures,
+        notes=notes,
+        provenance=provenance(seed=seed, guide=encoder.fingerprint),
+    )
+
+
+def _gate(
+    guide: Guide, target: str, targets: list[str], embeddings: torch.Tensor,
+    retain: Mapping[str, Sequence[str]] | None, anchor: str | Sequence[str] | None,
+) -> Gate:  # fmt: skip
+    if anchor is not None:
+        texts = [anchor] if isinstance(anchor, str) else list(anchor)
+        return fit_gate(guide.concept(target, texts), embeddings)
+    siblings: list[str] = []
+    for values in (retain or {}).values():
+        if target in values:
+            siblings = [v for v in values if v not in targets]
+    return choose_anchor(guide, target, embeddings, siblings=siblings, candidates=NEUTRAL)[0]
+
+
+def _verdicts(judge: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    parts = [judge.probabilities(x) for x in images.split(_BATCH)]
+    return {f: torch.cat([p[f] for p in parts]).argmax(1) for f in judge.families}
+
+
+def _shares(who: str, had: torch.Tensor, has: torch.Tensor) -> dict[str, float]:
+    """Give shares; NaN where no latent had the concept, or all had it."""
+    return {
+        f"{who}: share before": _mean(had),
+        f"{who}: share after": _mean(has),
+        f"{who}: removed": _mean(~has[had]),
+        f"{who}: leak": _mean(has[~had]),
+    }
+
+
+def _kept(
+    verdicts: dict[str, dict[str, torch.Tensor]], had: torch.Tensor, aimed: set[str]
+) -> dict[str, float]:
+    same = {f: verdicts["before"][f] == verdicts["after"][f] for f in verdicts["before"]}
+    others = {f: s for f, s in same.items() if f not in aimed}
+    found = {f"judge: kept {f}": _mean(s[had]) for f, s in others.items()}
+    if others:
+        found["judge: kept, mean"] = float(np.mean(list(found.values())))
+        found["judge: kept, all at once"] = _mean(torch.stack(list(others.values())).all(0)[had])
+    found["judge: unchanged, never had it"] = _mean(torch.stack(list(same.values())).all(0)[~had])
+    return found
+
+
+def _mean(values: torch.Tensor) -> float:
+    return float(values.float().mean()) if len(values) else float("nan")
+
+
+def _name(figure: str, target: str, targets: list[str]) -> str:
+    return figure if len(targets) == 1 else f"{figure}, {target}"
+
+
+def _second(
+    encoder: Any, targets: list[str], images: dict[str, torch.Tensor], truth: torch.Tensor,
+    retain: Mapping[str, Sequence[str]] | None, anchor: str | Sequence[str] | None,
+) -> dict[str, float]:  # fmt: skip
+    guide = Guide(encoder)
+    e = {name: guide.embed_all(x) for name, x in images.items()}
+    found = {}
+    for target in targets:
+        concept = _gate(guide, target, targets, e["before"], retain, anchor).concept
+        parts = (e["before"][truth], e["after"][truth], e["before"][~truth])
+        scores = [concept.score(part).cpu() for part in parts]
+        found[_name("degree, second encoder", target, targets)] = degree_of_unlearning(*scores)
+    return found
+
+
+def _leakage(
+    guide: Guide, e: dict[str, torch.Tensor], truth: torch.Tensor,
+    retain: Mapping[str, Sequence[str]], targets: list[str],
+) -> dict[str, float]:  # fmt: skip
+    """Largest shift of the mean zero-shot probability of other texts, never-had-it latents."""
+    shift = 0.0
+    for values in retain.values():
+        vectors = guide.texts(list(values))
+        means = [(guide.scale * v[~truth] @ vectors.T).softmax(1).mean(0) for v in e.values()]
+        rows = [i for i, value in enumerate(values) if value not in targets]
+        shift = max(shift, float((means[1] - means[0]).abs()[rows].max()) if rows else 0.0)
+    return {"guide: largest shift of another text": shift}
+
+
+def _quality(
+    images: dict[str, torch.Tensor], e: dict[str, torch.Tensor], truth: torch.Tensor, features: Any
+) -> dict[str, float]:
+    """Distances to the original's images without the concept, beside an ideal's."""
+    if features is not None:
+        f = {k: torch.cat([features(x) for x in v.split(_BATCH)]) for k, v in images.items()}
+    else:
+        f = e
+    free = f["before"][~truth]
+    reference, rest = free[: len(free) // 2], free[len(free) // 2 :]
+    # The ideal shows the original's images without the concept, as many as the new generator
+    # shows of all its latents; no latent is on both sides.
+    with_it, without = truth.nonzero()[:, 0], (~truth).nonzero()[len(reference) :, 0]
+    k = min(round(len(rest) * float(truth.float().mean())), len(with_it))
+    chosen = f["after"][torch.cat([with_it[:k], without[: len(rest) - k]])]
+    found = {
+        "fid": frechet_distance(chosen, reference),
+        "fid, ideal": frechet_distance(rest, reference),
+        "kid": kid(chosen, reference),
+        "kid, ideal": kid(rest, reference),
+    }
+    found["fid / ideal"] = found["fid"] / max(found["fid, ideal"], 1e-12)
+    pairs = torch.randperm(len(f["after"]), generator=torch_generator(1)).to(free.device)
+    spread = {k: float((v - v[pairs]).norm(dim=1).mean()) for k, v in f.items()}
+    found["diversity / before"] = spread["after"] / max(spread["before"], 1e-12)
+    return found

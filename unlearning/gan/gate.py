@@ -1,0 +1,162 @@
+"""The concept gate: which images show the concept, by the guide's own scores."""
+
+from __future__ import annotations
+
+__all__ = ["Gate", "NEUTRAL", "choose_anchor", "fit_gate"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from conceptlab.errors import InputError
+from unlearning.gan.guide import Concept, Guide
+
+NEUTRAL = ("a photo of an object", "an object", "an image", "a picture of a thing")
+"""Texts tried as anchor when none is given.
+
+Denials such as "without a dog" are not among them: an encoder hears "without"
+and answers with whatever else can be missing.
+"""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A concept with the threshold above which an image is said to show it.
+
+    Attributes
+    ----------
+    concept : Concept
+    threshold : float
+        Where the two groups of scores are equally likely.
+    separation : float
+        Ashman's D of the two groups: distance of the means over the root mean square
+        deviation; above 2 they are apart.
+    share : float
+        Share of the generator's images that show the concept.
+    gap : float
+        Distance between the means of the groups.
+    """
+
+    concept: Concept
+    threshold: float
+    separation: float
+    share: float
+    gap: float
+
+    def score(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Give the excess over the threshold in units of the gap, (n,); positive shows it."""
+        return (self.concept.score(embeddings) - self.threshold) / self.gap
+
+    def shows(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Tell which images show the concept, (n,) bool."""
+        return self.score(embeddings) > 0
+
+
+def fit_gate(concept: Concept, embeddings: torch.Tensor) -> Gate:
+    """Find the threshold of a concept from images of the generator.
+
+    Scores of a zero-shot encoder are biased, so that 0 is a bad threshold; but where
+    a generator shows the concept now and then, its scores fall into two groups. A
+    mixture of two normal laws finds them.
+
+    Parameters
+    ----------
+    concept : Concept
+    embeddings : Tensor of shape (n, d)
+        Of images of the generator.
+
+    Returns
+    -------
+    Gate
+    """
+    from sklearn.mixture import GaussianMixture
+
+    scores = concept.score(embeddings).cpu().double().numpy()
+    start = np.quantile(scores, [0.2, 0.9])
+    mixture = GaussianMixture(
+        2, means_init=start[:, None], random_state=0, reg_covar=1e-8, max_iter=300
+    ).fit(scores[:, None])
+    order = np.argsort(mixture.means_[:, 0])
+    low, high = mixture.means_[order, 0]
+    variances = mixture.covariances_[order, 0, 0]
+    deviation = float(np.sqrt(variances.mean()))
+    between = np.linspace(low, high, 513)
+    upper = mixture.predict_proba(between[:, None])[:, order[1]]
+    threshold = float(between[int(np.argmax(upper > 0.5))])
+    return Gate(
+        concept,
+        threshold,
+        separation=float((high - low) / max(deviation, 1e-12)),
+        share=float((scores > threshold).mean()),
+        gap=float(max(high - low, 1e-12)),
+    )
+
+
+def choose_anchor(
+    guide: Guide,
+    target: str,
+    embeddings: torch.Tensor,
+    *,
+    siblings: Sequence[str] = (),
+    candidates: Sequence[str] = NEUTRAL,
+) -> tuple[Gate, dict[str, float]]:
+    """Find the neutral text that the encoder tells best from the target.
+
+    Parameters
+    ----------
+    guide : Guide
+    target : str
+    embeddings : Tensor of shape (n, d)
+        Of images of the generator.
+    siblings : sequence of str
+        Other values of the target's family, tried together as one anchor.
+    candidates : sequence of str
+        Tried one by one.
+
+    Returns
+    -------
+    gate : Gate
+        With the anchor of the largest separation.
+    tried : dict of str to float
+        The separation of each.
+    """
+    choices: list[tuple[str, ...]] = [(text,) for text in candidates]
+    if siblings:
+        choices.insert(0, tuple(siblings))
+    gates = [fit_gate(guide.concept(target, anchor), embeddings) for anchor in choices]
+    tried = {gate.concept.anchor: gate.separation for gate in gates}
+    return max(gates, key=lambda gate: gate.separation), tried
+
+
+def refuse(gate: Gate, *, least_separation: float, least_share: float) -> None:
+    """Raise where a target cannot be told apart, or is never made.
+
+    Raises
+    ------
+    InputError
+        ``CL-INPUT-TARGET``.
+    """
+    name, anchor = gate.concept.name, gate.concept.anchor
+    same = float((gate.concept.others @ gate.concept.target).max())
+    if same > 0.999:
+        raise InputError(
+            f"The encoder cannot tell {name!r} from the anchor {anchor!r}: the cosine of their "
+            f"vectors is {same:.4f}. Give another anchor=, or another wording of the target.",
+            code="CL-INPUT-TARGET",
+        )
+    if gate.separation < least_separation:
+        raise InputError(
+            f"The images of this generator do not fall into two groups by {name!r} against "
+            f"{anchor!r}: separation {gate.separation:.2f}, at least {least_separation:g} is "
+            "needed. Either the generator never shows it, or the encoder cannot see it. Give "
+            "another wording, anchor= or encoder.",
+            code="CL-INPUT-TARGET",
+        )
+    if gate.share < least_share:
+        raise InputError(
+            f"The generator shows {name!r} in {100 * gate.share:.2f} % of its images, fewer than "
+            f"{100 * least_share:g} %: there is nothing to forget. Check the wording.",
+            code="CL-INPUT-TARGET",
+        )

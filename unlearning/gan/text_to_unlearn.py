@@ -1,0 +1,536 @@
+"""Text-to-Unlearn: take a concept out of a generator by telling it so."""
+
+from __future__ import annotations
+
+__all__ = ["TextToUnlearn"]
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from conceptlab.errors import InputError
+from conceptlab.progress import Progress, track
+from conceptlab.provenance import fingerprint
+from conceptlab.seeds import RandomState, draw_seed, torch_generator
+from unlearning.gan.gate import NEUTRAL, Gate, choose_anchor, fit_gate, refuse
+from unlearning.gan.generators import Generator, as_generator
+from unlearning.gan.guide import TEMPLATES, Guide
+from unlearning.gan.losses import (
+    directional_loss,
+    identity_loss,
+    perceptual_loss,
+    retain_divergence,
+)
+from unlearning.gan.mapper import LatentMapper, Survey, survey, train_mapper
+from unlearning.gan.mapping import fold_into_mapping
+from unlearning.gan.training import GanResult, Loop, sensitive_layers
+
+_LATENTS = 32  # at once, where no gradient is kept
+
+
+class TextToUnlearn(BaseEstimator):
+    """Make a generator forget what a text names, with nothing but the text.
+
+    A latent mapper on the frozen generator turns latents that show the concept into
+    latents that do not; the mean difference of the pairs in the encoder's space is
+    the reference direction. A copy of the generator is then trained along that direction
+    against the frozen one. That is the paper's way, :meth:`paper`. By default more is
+    done: latents that do not show the concept (by a gate on the encoder's scores) keep
+    their own image, those that do get the image of their mapped latent, and texts of
+    other attributes keep their zero-shot distribution.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The guide: from :func:`conceptlab.load_encoder`.
+    target : str or sequence of str
+        What to forget; several at once are forgotten together.
+    anchor : str, sequence of str, or None
+        What to tell the target from. None tries the other values of the target's family in
+        `retain`, and neutral texts, and takes what the encoder tells best.
+    retain : mapping of str to sequence of str, optional
+        Attributes to keep, a family of texts at a time, such as
+        ``{"colour": ["red", "blue"], "shape": [...]}``. The family of a target names what
+        may take its place.
+    gate : bool
+        Whether latents without the concept keep their own image. Without, all latents are
+        moved along the direction, as in the paper.
+    surrogate : bool
+        Whether latents with the concept learn the image of their mapped latent.
+    fold_steps : int
+        Steps in which the mapping network, where there is one, learns the mapper too; 0
+        leaves it as it is.
+    direction_weight, surrogate_weight, preserve_weight, retain_weight, perceptual_weight : float
+        Of the losses. `perceptual_weight` draws images with the concept to what they were.
+    identity : callable, optional
+        An identity network, from images in [0, 1] to features.
+    identity_weight : float
+    fisher_weight : float
+        Of the distance of weights to the old ones, each weighted by its Fisher information
+        on latents without the concept.
+    perceptual : callable, optional
+        A perceptual loss of two batches, such as LPIPS; a pyramid of absolute differences
+        by default.
+    layers : "auto", "all" or sequence of str
+        Which layers of the synthesis are trained; "auto" measures how sensitive each is.
+    augment : bool
+        Whether the guide sees moved, scaled and tinted images, both of a pair alike.
+    n_survey, n_held_out : int
+        Latents to look at before, and to check on while training.
+    mapper_steps, steps, batch_size, mapper_lr, lr, groups
+        Of the mapper and of the training; `groups` as in :class:`LatentMapper`.
+    margin : float
+        How far below the gate the mapper must push scores, in units of the distance between
+        images with and without the concept.
+    guide_every : int
+        Steps between two losses that need the guide, which is most of the time of a step.
+    average : float
+        Decay of the mean of the weights that is given back.
+    min_separation, min_share : float
+        Targets that separate images less, or are shown less often, are refused.
+    templates : sequence of str
+    max_steps, max_seconds : optional
+    device : str or torch.device
+        "auto" is where the generator is.
+    random_state : optional
+
+    See Also
+    --------
+    unlearning.gan.assess : What was forgotten, and what else.
+
+    Notes
+    -----
+    Several requests in sequence: give the result's generator to the next call. The frozen
+    generator is then the one that forgot already, so that nothing comes back.
+
+    References
+    ----------
+    "Prompting Forgetting: Unlearning in GANs via Textual Guidance", 2025, arXiv:2504.01218.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.assets import load_embedded_gan
+    >>> unlearner = TextToUnlearn(load_encoder("embedded"), "red", random_state=0)
+    >>> result = unlearner.unlearn(load_embedded_gan())  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        target: str | Sequence[str],
+        anchor: str | Sequence[str] | None = None,
+        *,
+        retain: Mapping[str, Sequence[str]] | None = None,
+        gate: bool = True,
+        surrogate: bool = True,
+        fold_steps: int = 1500,
+        direction_weight: float = 0.05,
+        surrogate_weight: float = 1.0,
+        preserve_weight: float = 2.0,
+        retain_weight: float = 0.05,
+        perceptual_weight: float = 0.0,
+        identity: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        identity_weight: float = 0.1,
+        fisher_weight: float = 0.0,
+        perceptual: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        layers: str | Sequence[str] = "auto",
+        augment: bool = True,
+        n_survey: int = 1200,
+        n_held_out: int = 96,
+        mapper_steps: int = 40,
+        steps: int = 120,
+        batch_size: int = 24,
+        mapper_lr: float = 1e-3,
+        lr: float = 1.2e-3,
+        groups: int = 1,
+        margin: float = 0.5,
+        guide_every: int = 8,
+        average: float = 0.95,
+        min_separation: float = 2.8,
+        min_share: float = 0.005,
+        templates: Sequence[str] = TEMPLATES,
+        max_steps: int | None = None,
+        max_seconds: float | None = None,
+        device: str | torch.device = "auto",
+        random_state: RandomState = None,
+    ) -> None:
+        self.encoder = encoder
+        self.target = target
+        self.anchor = anchor
+        self.retain = retain
+        self.gate = gate
+        self.surrogate = surrogate
+        self.fold_steps = fold_steps
+        self.direction_weight = direction_weight
+        self.surrogate_weight = surrogate_weight
+        self.preserve_weight = preserve_weight
+        self.retain_weight = retain_weight
+        self.perceptual_weight = perceptual_weight
+        self.identity = identity
+        self.identity_weight = identity_weight
+        self.fisher_weight = fisher_weight
+        self.perceptual = perceptual
+        self.layers = layers
+        self.augment = augment
+        self.n_survey = n_survey
+        self.n_held_out = n_held_out
+        self.mapper_steps = mapper_steps
+        self.steps = steps
+        self.batch_size = batch_size
+        self.mapper_lr = mapper_lr
+        self.lr = lr
+        self.groups = groups
+        self.margin = margin
+        self.guide_every = guide_every
+        self.average = average
+        self.min_separation = min_separation
+        self.min_share = min_share
+        self.templates = templates
+        self.max_steps = max_steps
+        self.max_seconds = max_seconds
+        self.device = device
+        self.random_state = random_state
+
+    @classmethod
+    def paper(cls, encoder: Any, target: str | Sequence[str], **options: Any) -> TextToUnlearn:
+        """Make the method of the paper alone: mapper, direction, perceptual and identity losses.
+
+        Parameters
+        ----------
+        encoder, target
+            As in the class.
+        **options
+            Replace parameters.
+
+        Returns
+        -------
+        TextToUnlearn
+        """
+        settings: dict[str, Any] = {
+            "gate": False,
+            "surrogate": False,
+            "fold_steps": 0,
+            "direction_weight": 1.0,
+            "retain_weight": 0.0,
+            "perceptual_weight": 0.3,
+            "guide_every": 1,
+            "augment": False,
+            "layers": "all",
+            "steps": 60,
+            "lr": 1e-3,
+        }
+        return cls(encoder, target, **{**settings, **options})
+
+    def unlearn(
+        self,
+        generator: Generator | nn.Module,
+        *,
+        progress: Progress = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> GanResult:
+        """Give a new generator that no longer shows the target.
+
+        Parameters
+        ----------
+        generator : Generator or torch.nn.Module
+            Left as it is.
+        progress : bool, callable or None
+            See :data:`conceptlab.progress.Progress`.
+        checkpoint : path-like, optional
+            Folder where the training is kept on a clock and on an interruption; the same
+            call goes on from there.
+
+        Returns
+        -------
+        GanResult
+
+        Raises
+        ------
+        InputError
+            A generator that is not as declared, a target that the encoder cannot tell from
+            the anchor or that the generator never shows (``CL-INPUT-TARGET``), an unknown
+            layer (``CL-SPLIT-LAYER``).
+        """
+        start = time.process_time()
+        seed = draw_seed(self.random_state)
+        draws = torch_generator(seed)
+        given = as_generator(generator)
+        given.check()
+        frozen = given.frozen()
+        guide = Guide(self.encoder, self.templates)
+        seen = survey(frozen, guide, self.n_survey, draws, _LATENTS * 4)
+        gates, tried = self.find_gates(guide, seen)
+        families = guide.families(self._kept())
+        perceptual = self.perceptual or perceptual_loss
+        shows = torch.stack([gate.shows(seen.embeddings) for gate in gates]).any(0)
+
+        def shown(steps: range) -> Any:
+            return track(steps, description="learn the mapper", progress=progress, unit="step")
+
+        mapper, mapped = train_mapper(
+            frozen,
+            guide,
+            gates,
+            seen,
+            families,
+            draws,
+            steps=self.mapper_steps,
+            batch_size=self.batch_size,
+            lr=self.mapper_lr,
+            margin=self.margin,
+            weights={"margin": 1.0, "retain": 0.3, "perceptual": 0.1, "critic": 0.05, "norm": 0.0},
+            groups=self.groups,
+            warm_steps=400 if self.surrogate else 0,
+            perceptual=perceptual,
+            track=shown,
+        )
+        with torch.no_grad():
+            pairs = seen[shows][: self.n_survey // 8]
+            moved = [frozen.images_of(mapper(w)) for w in pairs.styles.split(_LATENTS)]
+            after = guide.embed_all(torch.cat(moved))
+        difference = (after - pairs.embeddings).mean(0)
+        direction = difference / difference.norm()
+
+        trained = given.fork()
+        if self.fold_steps and self.surrogate and self.gate and trained.has_styles:
+            fold_into_mapping(trained, frozen, seen, shows, mapper, draws, steps=self.fold_steps)
+        work = _Work(self, frozen, trained, guide, gates, families, seen, shows, mapper, direction)
+        body = trained.module.synthesis if trained.has_styles else trained.module
+        body.requires_grad_(True)
+        first = torch.stack(list(work.losses(0, draws).values())).sum()
+        chosen = sensitive_layers(body, first, self.layers)  # type: ignore[arg-type]
+        if self.fisher_weight:
+            work.measure_fisher(chosen)
+        loop = Loop(
+            trained,
+            list(chosen.values()),
+            steps=self.steps,
+            lr=self.lr,
+            draws=draws,
+            average=self.average,
+            check=_HeldOut(self, frozen, trained, guide, gates, draws),
+            max_steps=self.max_steps,
+            max_seconds=self.max_seconds,
+            progress=progress,
+            checkpoint=checkpoint,
+            key=self._key(seed, given),
+        )
+        loop.run(lambda step: work.losses(step, draws), "forget " + ", ".join(self._targets()))
+        trained.module.requires_grad_(False)
+        _same_flags(trained.module, given.module)
+        details = {
+            "targets": self._targets(),
+            "anchors": {g.concept.name: g.concept.anchor for g in gates},
+            "separations": {g.concept.name: g.separation for g in gates},
+            "tried": tried,
+            "shares": {g.concept.name: g.share for g in gates},
+            "layers": sorted({name.rpartition(".")[0] for name in chosen}),
+            "mapper": mapped[-1] if mapped else {},
+            "direction": direction.cpu().numpy(),
+        }
+        self.seed_ = seed
+        seconds = time.process_time() - start
+        return GanResult(trained, loop.history, loop.stopped, seed, seconds, details)
+
+    def find_gates(self, guide: Guide, seen: Survey) -> tuple[list[Gate], dict[str, Any]]:
+        """Find anchor and threshold of each target; refuse those that cannot be forgotten.
+
+        Parameters
+        ----------
+        guide : Guide
+        seen : Survey
+
+        Returns
+        -------
+        gates : list of Gate
+        tried : dict of str to dict
+            The separation of every anchor that was tried.
+        """
+        gates, tried = [], {}
+        for target in self._targets():
+            siblings = self._siblings(target)
+            if self.anchor is not None:
+                texts = [self.anchor] if isinstance(self.anchor, str) else list(self.anchor)
+                gate = fit_gate(guide.concept(target, texts), seen.embeddings)
+                tried[target] = {gate.concept.anchor: gate.separation}
+            else:
+                gate, tried[target] = choose_anchor(
+                    guide, target, seen.embeddings, siblings=siblings, candidates=NEUTRAL
+                )
+            refuse(gate, least_separation=self.min_separation, least_share=self.min_share)
+            gates.append(gate)
+        return gates, tried
+
+    def _targets(self) -> list[str]:
+        targets = [self.target] if isinstance(self.target, str) else list(self.target)
+        if not targets or not all(isinstance(t, str) and t.strip() for t in targets):
+            raise InputError(
+                f"target must be a text or several, got {self.target!r}.", code="CL-INPUT-EMPTY"
+            )
+        return targets
+
+    def _key(self, seed: int, given: Generator) -> dict[str, Any]:
+        """Tell what a checkpoint must match."""
+        plain = (bool, int, float, str, list, tuple, type(None))
+        kept = {k: v for k, v in self.get_params(deep=False).items() if isinstance(v, plain)}
+        for budget in ("max_steps", "max_seconds", "random_state"):
+            kept.pop(budget, None)
+        parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()}
+        return {
+            "method": type(self).__name__,
+            "seed": seed,
+            "generator": fingerprint(given.module),
+            "guide": self.encoder.fingerprint,
+            "parameters": parameters,
+        }
+
+    def _siblings(self, target: str) -> list[str]:
+        for values in (self.retain or {}).values():
+            if target in values:
+                return [value for value in values if value not in self._targets()]
+        return []
+
+    def _kept(self) -> dict[str, list[str]]:
+        targets = set(self._targets())
+        return {
+            name: list(values)
+            for name, values in (self.retain or {}).items()
+            if not targets & set(values)
+        }
+
+
+class _Work:
+    """The losses of the training."""
+
+    def __init__(
+        self, options: TextToUnlearn, frozen: Generator, trained: Generator, guide: Guide,
+        gates: list[Gate], families: dict[str, torch.Tensor], seen: Survey, shows: torch.Tensor,
+        mapper: LatentMapper, direction: torch.Tensor,
+    ) -> None:  # fmt: skip
+        self.o, self.frozen, self.trained, self.guide = options, frozen, trained, guide
+        self.families, self.mapper, self.direction = families, mapper, direction
+        self.seen, self.with_it, self.free = seen, seen[shows], seen[~shows]
+        self.perceptual = options.perceptual or perceptual_loss
+        self.fisher: list[tuple[nn.Parameter, torch.Tensor, torch.Tensor]] = []
+
+    def _some(self, part: Survey, n: int, draws: torch.Generator) -> torch.Tensor:
+        return part.styles[torch.randint(len(part), (n,), generator=draws)]
+
+    def losses(self, step: int, draws: torch.Generator) -> dict[str, torch.Tensor]:
+        o = self.o
+        if not o.gate:
+            return self._ungated(draws)
+        n = o.batch_size
+        w_with = self._some(self.with_it, n // 2, draws)
+        w_free = self._some(self.free, n - n // 2 - n // 8, draws)
+        w_moved = self.mapper(self._some(self.with_it, n // 8, draws))
+        with torch.no_grad():
+            goal = self.frozen.images_of(
+                torch.cat([self.mapper(w_with) if o.surrogate else w_with, w_free, w_moved])
+            )
+        images = self.trained.images_of(torch.cat([w_with, w_free, w_moved]))
+        k = len(w_with)
+        terms = {"preserve": o.preserve_weight * self.perceptual(images[k:], goal[k:])}
+        if o.surrogate:
+            terms["surrogate"] = o.surrogate_weight * self.perceptual(images[:k], goal[:k])
+        if self.fisher:
+            terms["fisher"] = (
+                o.fisher_weight
+                * torch.stack([(f * (p - old).square()).sum() for p, old, f in self.fisher]).sum()
+            )
+        if step % o.guide_every == 0:
+            with torch.no_grad():
+                before = self.frozen.images_of(w_with)
+            terms.update(self._guided(images[:k], before, draws))
+        return terms
+
+    def _ungated(self, draws: torch.Generator) -> dict[str, torch.Tensor]:
+        w = self._some(self.seen, self.o.batch_size, draws)
+        with torch.no_grad():
+            before = self.frozen.images_of(w)
+        return self._guided(self.trained.images_of(w), before, draws)
+
+    def _guided(
+        self, images: torch.Tensor, before: torch.Tensor, draws: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        o = self.o
+        e, still = self.guide.embed_pair(images, before, draws if o.augment else None)
+        every = o.guide_every
+        terms = {
+            "direction": every * o.direction_weight * directional_loss(e, still, self.direction)
+        }
+        if o.retain_weight and self.families:
+            found = retain_divergence(e, still, self.families, self.guide.scale)
+            terms["retain"] = every * o.retain_weight * found
+        if o.perceptual_weight:
+            terms["perceptual"] = o.perceptual_weight * self.perceptual(images, before)
+        if o.identity is not None:
+            terms["identity"] = (
+                every * o.identity_weight * identity_loss(images, before, o.identity)
+            )
+        return terms
+
+    def measure_fisher(self, chosen: dict[str, nn.Parameter], batches: int = 8) -> None:
+        """Estimate the Fisher information of images without the concept, pixel noise assumed."""
+        draws = torch_generator(0)
+        sums = [torch.zeros_like(p) for p in chosen.values()]
+        for _ in range(batches):
+            images = self.trained.images_of(self._some(self.free, 8, draws))
+            sign = torch.randint(0, 2, images.shape, generator=draws).to(images) * 2 - 1
+            slopes = torch.autograd.grad((images * sign).mean(), list(chosen.values()))
+            for total, slope in zip(sums, slopes, strict=True):
+                total += slope.square() / batches
+        scale = torch.cat([s.flatten() for s in sums]).mean().clamp(min=1e-20)
+        self.fisher = [
+            (p, p.detach().clone(), total / scale)
+            for p, total in zip(chosen.values(), sums, strict=True)
+        ]
+
+
+class _HeldOut:
+    """Figures on latents that no step has seen, by the guide."""
+
+    def __init__(
+        self, options: TextToUnlearn, frozen: Generator, trained: Generator, guide: Guide,
+        gates: list[Gate], draws: torch.Generator,
+    ) -> None:  # fmt: skip
+        self.trained, self.guide, self.gates = trained, guide, gates
+        z = frozen.draw(options.n_held_out, draws)
+        with torch.no_grad():
+            self.styles = frozen.styles(z)
+            self.before = torch.cat([frozen.images_of(w) for w in self.styles.split(_LATENTS)])
+        self.shows = self._shows(self.before)
+
+    def _shows(self, images: torch.Tensor) -> torch.Tensor:
+        e = self.guide.embed_all(images)
+        return torch.stack([gate.shows(e) for gate in self.gates]).any(0)
+
+    @torch.no_grad()
+    def __call__(self) -> dict[str, float]:
+        images = torch.cat([self.trained.images_of(w) for w in self.styles.split(_LATENTS)])
+        still = self._shows(images)
+        change = (images - self.before).abs().mean((1, 2, 3))
+        removed = float((~still[self.shows]).float().mean()) if self.shows.any() else 1.0
+        leak = float(still[~self.shows].float().mean()) if (~self.shows).any() else 0.0
+        drift = float(change[~self.shows].mean()) if (~self.shows).any() else 0.0
+        return {
+            "removed": removed,
+            "leak": leak,
+            "drift": drift,
+            "spread": float(images.std(0).mean() / self.before.std(0).mean().clamp(min=1e-8)),
+            "reached": float(removed >= 0.995 and leak <= 0.001 and drift <= 0.004),
+        }
+
+
+def _same_flags(module: nn.Module, like: nn.Module) -> None:
+    """Give the weights the flags, and the module the mode, that the user's has."""
+    for new, old in zip(module.parameters(), like.parameters(), strict=True):
+        new.requires_grad_(old.requires_grad)
+    for new_part, old_part in zip(module.modules(), like.modules(), strict=True):
+        new_part.training = old_part.training
