@@ -167,8 +167,11 @@ def concept_pair(
     labels = [f"{shorten(names[k])}{' ★' if k in set(exclusive) else ''}" for k in order]
     panels[0].set_yticks(at, labels)
     panels[0].set_ylim(len(order) - 0.4, -0.6)
-    most = max([float(np.abs(v[order]).max()) for v in attributions.values()] + [1e-9]) * 1.08
-    panels[0].set_xlim(-most, most)
+    drawn = [first[order], second[order]]
+    drawn += [values[order] for name, values in attributions.items() if name == "retrained"]
+    low, high = min(v.min() for v in drawn), max(v.max() for v in drawn)
+    span = max(float(high - low), 1e-9)
+    panels[0].set_xlim(min(low, 0) - 0.05 * span, max(high, 0) + 0.05 * span)
     star = "; ★ no other class has it" if set(exclusive) & set(order) else ""
     figure.supxlabel(
         f"adds to the {shorten(title, 40)}  (orange: concepts of the class{star})", fontsize=9

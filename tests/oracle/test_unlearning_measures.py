@@ -35,7 +35,7 @@ from unlearning.audit import (
 )
 from unlearning.audit.concept_level import donors
 from unlearning.audit.divergence import probabilities
-from unlearning.audit.membership import entropy, machine_attack
+from unlearning.audit.membership import _logistic, entropy, machine_attack
 from unlearning.audit.probing import features_kept
 
 RNG = np.random.default_rng(0)
@@ -116,6 +116,19 @@ def test_loss_attack_is_blind_to_equal_losses_and_to_sizes():
     assert loss_attack(rng.normal(size=400), rng.normal(size=150)) < 0.08
     assert loss_attack(rng.normal(size=400), rng.normal(size=150) + 8) > 0.49
     assert np.isnan(loss_attack([1.0, 2.0], [1.0, 2.0]))
+
+
+def test_the_logistic_of_one_column_is_scikit_learn_s():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(6)
+    for shift in (0.0, 0.5, 6.0):
+        y = np.repeat([1, 0], 40)
+        x = rng.normal(size=80) + shift * y
+        slope, offset = _logistic(x, y)
+        expected = LogisticRegression(tol=1e-8).fit(x[:, None], y)
+        np.testing.assert_allclose(slope, expected.coef_[0, 0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(offset, expected.intercept_[0], rtol=1e-4, atol=1e-5)
 
 
 # -- quantising

@@ -251,7 +251,7 @@ def concept_figures(
     rest = [k for k in range(len(concepts.names)) if k not in {*of.concepts, *of.exclusive}]
     share = concepts.shown[use].mean(axis=0)
     # The other concepts that are shown most evenly; a few tell enough.
-    other = sorted(rest, key=lambda k: abs(share[k] - 0.5))[:6]
+    other = sorted(rest, key=lambda k: abs(share[k] - 0.5))[:4]
     probed = sorted({*of.concepts, *of.exclusive, *other})
     if encoded is None:
         encoded = np.full(len(concepts.names), np.nan)

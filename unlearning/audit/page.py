@@ -22,7 +22,7 @@ _COLOURS = {
     "damaged": "#A6325A", "undecided": "#8a6d00", "trace": "#8a6d00", "note": "#667788",
 }  # fmt: skip
 _SIDES = {
-    "removed": "speaks for removal", "suppressed": "speaks for suppression",
+    "removed": "as after removal", "suppressed": "speaks for suppression",
     "not forgotten": "not forgotten", "damaged": "damage", "trace": "a trace of unlearning",
     "note": "to know",
 }  # fmt: skip
@@ -132,16 +132,17 @@ def _banner(report: Report) -> str:
 
 
 def _evidence(report: Report) -> str:
-    order = ("not forgotten", "damaged", "suppressed", "trace", "removed", "note")
+    order = ("not forgotten", "damaged", "suppressed", "trace", "note", "removed")
     lines = []
     for side in order:
         for one in report.verdict.evidence:
             if one.side == side:
                 colour = _COLOURS[side]
                 lines.append(
-                    "<li style='margin:.25rem 0;list-style:none'>"
-                    f"<span style='display:inline-block;min-width:11.5rem;color:{colour};"
-                    f"font-size:.85rem;font-weight:600'>{escape(_SIDES[side])}</span>"
+                    "<li style='margin:.3rem 0;list-style:none;display:grid;"
+                    "grid-template-columns:11.5rem 1fr;align-items:baseline'>"
+                    f"<span style='color:{colour};font-size:.85rem;font-weight:600'>"
+                    f"{escape(_SIDES[side])}</span>"
                     f"<span>{escape(one.text)}</span></li>"
                 )
     return f"<ul style='padding:0;margin:.4rem 0 .6rem'>{''.join(lines)}</ul>"

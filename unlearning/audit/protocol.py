@@ -342,11 +342,10 @@ class _Run:
     def quantise(self, bits: Sequence[int]) -> None:
         """Try weights at few bits."""
         kept = self.sets.test.select(torch.from_numpy(self.sets.kept))
-        for name, model in self.models.items():
-            if name == "before":
-                continue
-            for width in bits:
-                with frozen(quantised_copy(borrowed_copy(model), width)) as small:
+        for name in ("after", "retrained"):  # what the verdict compares
+            model = self.models.get(name)
+            for width in bits if model is not None else ():
+                with frozen(quantised_copy(borrowed_copy(self.models[name]), width)) as small:
                     self.values[name] |= {
                         f"fa_int{width}": accuracy_on(small, self.sets.forget, self.batch_size),
                         f"ta_int{width}": accuracy_on(small, kept, self.batch_size),
