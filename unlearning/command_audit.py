@@ -96,8 +96,8 @@ def audit(
     subject = unlearned if certificate is None else UnlearnResult(unlearned, [], certificate)
     report = audit_model(
         original, subject, forget=found.forget, retain=found.retain, test=found.test,
-        retrained=references or None, concepts=found.concepts, class_names=found.class_names,
-        relearn=relearn, max_steps=steps, random_state=seed,
+        retrained=references or None, class_names=found.class_names,
+        relearn=relearn, max_steps=steps, random_state=seed, **found.concepts,
     )  # fmt: skip
     path = report.to_html(out, title=f"Is {name} forgotten?").resolve()
     seconds = time.perf_counter() - start

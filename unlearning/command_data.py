@@ -59,8 +59,9 @@ class Material:
     forget, retain, test : Samples
     class_names : list of str
     forgotten : int
-    concepts : tuple of (matrix, names), or None
-        What the test images show, where it is known.
+    concepts : dict
+        What the test images show and which concepts are the class's, as ``audit`` takes it;
+        empty where it is not known.
     source : str
         Where the images come from, in words.
     """
@@ -71,7 +72,7 @@ class Material:
     test: Samples
     class_names: list[str]
     forgotten: int
-    concepts: tuple[np.ndarray, list[str]] | None
+    concepts: dict[str, Any]
     source: str
 
 
@@ -123,7 +124,7 @@ def load_material(
         )
     loaded = load_model(model)
     side = size or loaded.size
-    concepts = None
+    truth: Any = None
     if images is None:
         from conceptlab.datasets import load_scenes
 
@@ -131,7 +132,7 @@ def load_material(
         held = load_scenes("test", n_test, seed=seed, size=side)
         sets = [(torch.as_tensor(s.images), torch.as_tensor(s.y)) for s in (train, held)]
         names, source = list(train.class_names), "the rendered world"
-        concepts = (held.main_attributes, list(held.attribute_names))
+        truth = held
     else:
         sets, names = _folder_sets(
             images, test_images, loaded.class_names, n_images, n_test, side, seed
@@ -144,9 +145,22 @@ def load_material(
         classifier = Selected(classifier, loaded.output)
     classifier = classifier.to(resolve_device(device)).eval()
     forgotten = _class_of(target, names)
+    concepts = {} if truth is None else _planted(truth, forgotten)
     forget, retain = split_classes(sets[0], forgotten, name="images")
     held_samples = Samples(sets[1][0], sets[1][1].to(torch.int64), "test")
     return Material(classifier, forget, retain, held_samples, names, forgotten, concepts, source)
+
+
+def _planted(scenes: Any, forgotten: int) -> dict[str, Any]:
+    """Give the concepts of rendered scenes, and those of a species."""
+    table, names = scenes.class_attributes, list(scenes.attribute_names)
+    own = np.flatnonzero(table[forgotten])
+    alone = [k for k in own if table[:, k].sum() == 1]
+    return {
+        "concepts": (scenes.main_attributes, names),
+        "class_concepts": [names[k] for k in own],
+        "exclusive": [names[k] for k in alone],
+    }
 
 
 def _folder_sets(

@@ -115,8 +115,8 @@ def unlearn(
 
     report = audit(
         found.model, result, forget=found.forget, retain=found.retain, test=found.test,
-        retrained=references or None, concepts=found.concepts, class_names=found.class_names,
-        relearn=relearn, max_steps=steps, random_state=seed,
+        retrained=references or None, class_names=found.class_names,
+        relearn=relearn, max_steps=steps, random_state=seed, **found.concepts,
     )  # fmt: skip
     files = _write(out, result, report, f"Is {name} forgotten?")
     seconds = time.perf_counter() - start
