@@ -54,7 +54,8 @@ def test_soft_labels_hold_where_the_class_has_all_probability():
 @given(st.integers(0, 10_000))
 def test_random_labels_are_never_forgotten_and_use_every_other_class(seed):
     t = labels.random_targets(400, 5, [0, 2, 4], torch.Generator().manual_seed(seed))
-    assert torch.equal(t.sum(1), torch.ones(400)) and not t[:, [1, 3]].any()
+    assert torch.equal(t.sum(1), torch.ones(400))
+    assert not t[:, [1, 3]].any()
     assert (t.sum(0)[[0, 2, 4]] > 80).all()  # 133 on average, 5 sd away
 
 
@@ -91,7 +92,12 @@ def test_confusion_falls_back_on_the_shared_concept():
 # -- concepts ----------------------------------------------------------------------------
 def test_linear_attributions_are_complete_and_equal_captum():
     rng = np.random.default_rng(0)
-    W, b, A, start = rng.normal(size=(3, 4)), rng.normal(size=3), rng.normal(size=(9, 4)), np.ones(4)
+    W, b, A, start = (
+        rng.normal(size=(3, 4)),
+        rng.normal(size=3),
+        rng.normal(size=(9, 4)),
+        np.ones(4),
+    )
     found, error = concept_attributions((W, b), A, start, 2)
     change = (A @ W.T + b)[:, 2] - (start @ W.T + b)[2]
     np.testing.assert_allclose(found.sum(1), change, atol=1e-12)
@@ -110,7 +116,8 @@ def test_a_network_head_is_integrated():
     net = nn.Sequential(nn.Linear(3, 16), nn.Softplus(), nn.Linear(16, 2))
     A = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
     found, error = concept_attributions(net, A, np.zeros(3, np.float32), 1, n_steps=64)
-    assert error < 1e-4 and found.shape == (5, 3)
+    assert error < 1e-4
+    assert found.shape == (5, 3)
 
 
 @given(st.integers(0, 10_000), st.floats(0.1, 1.0))
@@ -143,8 +150,10 @@ def test_planted_concepts_are_found_and_the_shared_one_is_not(head):
     found = find_class_concepts(
         X, logits, y, [1], bank=bank, head=head, numpy=np.random.default_rng(0)
     )
-    assert not found["refused"] and found["fidelity"] > 0.95
-    assert found.chosen(1)[0] == "wings" and "sky" not in found.chosen(1)
+    assert not found["refused"]
+    assert found["fidelity"] > 0.95
+    assert found.chosen(1)[0] == "wings"
+    assert "sky" not in found.chosen(1)
     assert found["frequency"][0][1] > 0.95
     assert found["completeness"] < (1e-9 if head == "linear" else 0.05)
 
@@ -153,8 +162,10 @@ def test_an_unfaithful_bottleneck_is_refused_in_words():
     X, logits, y, bank = _planted()
     blind = bank[["sky"]]  # all classes have it
     found = find_class_concepts(X, logits, y, [1], bank=blind, numpy=np.random.default_rng(0))
-    assert found["refused"] and "nothing is claimed" in found["reason"]
-    assert found.chosen(1) == [] and "no concept claim" in found.headline()
+    assert found["refused"]
+    assert "nothing is claimed" in found["reason"]
+    assert found.chosen(1) == []
+    assert "no concept claim" in found.headline()
     assert not found.to_frame()["selected"].any()
 
 
@@ -216,7 +227,9 @@ def test_masks_and_patches_change_the_window_and_nothing_else():
 def test_the_blur_is_scipys():
     from scipy.ndimage import gaussian_filter
 
-    image = torch.rand(1, 2, 20, 17, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    image = torch.rand(
+        1, 2, 20, 17, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     theirs = gaussian_filter(image.numpy(), (0, 0, 1.3, 1.3), mode="mirror", radius=4)
     np.testing.assert_allclose(blur(image, 1.3).numpy(), theirs, atol=1e-12)
 

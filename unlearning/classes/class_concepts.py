@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["ClassConcepts", "concept_attributions", "find_class_concepts", "select_concepts"]
+__all__ = [
+    "ClassConcepts",
+    "concept_attributions",
+    "find_class_concepts",
+    "select_concepts",
+    "some_rows",
+]
 
 import math
 import warnings
@@ -99,7 +105,8 @@ class ClassConcepts(dict[str, Any]):
         """Say in a line what was found for a forgotten class, or that it is refused."""
         label = self["classes"][row]
         if self["refused"]:
-            return f"Class {label}: no concept claim ({self['reason'].split('.')[0]})"
+            found, least = self["fidelity"], self["min_fidelity"]
+            return f"Class {label}: no concept claim (fidelity {found:.0%}, below {least:.0%})"
         names = ", ".join(self["names"][k] for k in self["selected"][row]) or "none"
         return f"Class {label} is known by {names} (fidelity {self['fidelity']:.0%})"
 
@@ -353,6 +360,15 @@ def select_concepts(contrast: np.ndarray, mass: float = 0.8, most: int = 5) -> n
     held = np.cumsum(positive[order]) / total
     count = int(np.searchsorted(held, mass - 1e-12)) + 1
     return order[: min(count, most, int((positive > 0).sum()))]
+
+
+def some_rows(y: torch.Tensor, most: int, numpy: np.random.Generator) -> torch.Tensor:
+    """Draw at most about `most` rows, with 20 of every class (or all, where it has fewer)."""
+    if len(y) <= most:
+        return torch.arange(len(y))
+    drawn = torch.from_numpy(numpy.choice(len(y), most, replace=False))
+    rare = [(y == label).nonzero()[:20, 0] for label in torch.unique(y)]
+    return torch.cat([drawn, *rare]).unique()
 
 
 def _contrast(class_attribution: np.ndarray, label: int, present: Sequence[int]) -> np.ndarray:

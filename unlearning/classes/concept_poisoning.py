@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, Self
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from conceptlab import ConceptBank
@@ -17,7 +16,7 @@ from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState
 from unlearning.classes import labels as label_rules
 from unlearning.classes.base import Unlearner, check_number, check_option
-from unlearning.classes.class_concepts import HEADS, ClassConcepts, find_class_concepts
+from unlearning.classes.class_concepts import HEADS, ClassConcepts, find_class_concepts, some_rows
 from unlearning.classes.loop import Job
 from unlearning.classes.poisoning import Poisoned, poison_images, poison_texts
 from unlearning.classes.poisons import FILLS, PLACES, POISONS
@@ -269,10 +268,9 @@ class ConceptPoisoning(Unlearner):
 
         Notes
         -----
-        Two things differ on purpose: concepts are located by the model's own
-        features and not by CLIP, and ``labels="random"`` never draws the
-        forgotten class. The released poison images went through JPEG; these
-        do not.
+        Three things differ on purpose: concepts are located by the model's own
+        features and not by CLIP, ``labels="random"`` never draws the forgotten
+        class, and poison images do not go through JPEG.
 
         Examples
         --------
@@ -373,13 +371,10 @@ class ConceptPoisoning(Unlearner):
                 job.original, concat(job.retain, job.forget), job.classes, job.n_classes,
                 self.tokenizer, device=job.device, stop_words=self.stop_words, numpy=job.numpy,
             )  # fmt: skip
-        features = torch.cat([retain.features, forget.features])
-        logits = torch.cat([retain.logits, forget.logits])
         y = torch.cat([job.retain.y, job.forget.y])
-        if len(y) > _MOST_ROWS:
-            rows = torch.from_numpy(job.numpy.choice(len(y), _MOST_ROWS, replace=False))
-            keep = torch.cat([rows, _one_of_each(y)]).unique()
-            features, logits, y = features[keep], logits[keep], y[keep]
+        rows = some_rows(y, _MOST_ROWS, job.numpy)
+        features = torch.cat([retain.features, forget.features])[rows]
+        logits, y = torch.cat([retain.logits, forget.logits])[rows], y[rows]
         found = find_class_concepts(
             features, logits, y, job.classes, bank=self.bank, n_concepts=self.n_concepts,
             head=self.concept_head, min_fidelity=self.min_fidelity, numpy=job.numpy,
@@ -594,17 +589,11 @@ class ConceptPoisoning(Unlearner):
 
 
 def _stack(first: Inputs, second: Inputs) -> Inputs:
-    if isinstance(first, dict) and isinstance(second, dict):
-        return {key: torch.cat([first[key], second[key]]) for key in first}
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
         return torch.cat([first, second])
+    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
+        return {key: torch.cat([first[key], second[key]]) for key in first}
     raise InputError(
-        "`forget` and `retain` hold inputs of different kinds: one is a mapping and the other is "
-        "not. Give both in one form.",
+        "`forget` and `retain` hold inputs of different kinds or keys. Give both in one form.",
         code="CL-INPUT-TYPE",
     )
-
-
-def _one_of_each(y: torch.Tensor) -> torch.Tensor:
-    """Places of all samples of classes that are rare, at most 20 of each class."""
-    return torch.cat([(y == label).nonzero()[:20, 0] for label in torch.unique(y)])

@@ -170,4 +170,6 @@ class UnlearnResult:
             last = self.history[-8:]
             columns = list(dict.fromkeys(key for row in last for key in row))
             parts.append(table(columns, [[row.get(key, "") for key in columns] for row in last]))
+        shown = (v for v in self.details.values() if hasattr(v, "_repr_html_"))
+        parts += [str(value._repr_html_()) for value in shown]
         return "<div>" + "".join(parts) + "</div>"

@@ -12,6 +12,7 @@ __all__ = [
     "retained_targets",
 ]
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -299,6 +300,7 @@ def retained_probabilities(
     >>> float(t[0, 1]), bool(t[0, 2] > t[0, 0])
     (0.0, True)
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     if len(rows) > MOST_ROWS:
@@ -306,7 +308,11 @@ def retained_probabilities(
         rows, y = rows[torch.from_numpy(drawn)], y[torch.from_numpy(drawn)]
     mean, scale = rows.mean(dim=0), rows.std(dim=0, correction=0)
     scale = torch.where(scale > 1e-6 * scale.max().clamp_min(1e-12), scale, torch.ones(()))
-    head = LogisticRegression(C=C, max_iter=100).fit(((rows - mean) / scale).numpy(), y.numpy())
+    with warnings.catch_warnings():
+        # Its answers settle long before its last digits do.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        head = LogisticRegression(C=C, max_iter=100)
+        head.fit(((rows - mean) / scale).numpy(), y.numpy())
     found = head.predict_proba(((queries - mean) / scale).numpy())
     classes = torch.from_numpy(np.asarray(head.classes_, dtype=np.int64))
     targets = torch.zeros(len(queries), n_classes)

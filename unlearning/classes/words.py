@@ -111,7 +111,7 @@ def find_word_concepts(
     device: torch.device,
     stop_words: Collection[str] = (),
     max_documents: int = 64,
-    n_steps: int = 20,
+    n_steps: int = 50,
     mass: float = 0.8,
     max_concepts: int = 5,
     n_bootstrap: int = 200,
@@ -283,7 +283,7 @@ def mask_words(
 def _input_ids(samples: Samples) -> torch.Tensor:
     if not isinstance(samples.inputs, dict) or "input_ids" not in samples.inputs:
         raise InputError(
-            "Word concepts need documents as a mapping with 'input_ids', as a tokenizer gives them.",
+            "Word concepts need documents as a mapping with 'input_ids', as tokenizers give them.",
             code="CL-INPUT-TYPE",
         )
     return samples.inputs["input_ids"]
@@ -322,7 +322,7 @@ def _attribute(
         return run_model(model, {"input_ids": ids, **inputs})
 
     gradients = LayerIntegratedGradients(forward, getter())
-    found, error, largest = [], 0.0, 0.0
+    found, worst, largest = [], 0.0, 0.0
     with frozen(model):
         for inputs, _ in samples.batches(16):
             if not isinstance(inputs, Mapping):
@@ -336,10 +336,10 @@ def _attribute(
             ).sum(dim=-1).detach()  # fmt: skip
             with torch.no_grad():
                 change = forward(ids, *rest)[:, label] - forward(start, *rest)[:, label]
-            error = max(error, float((scores.sum(dim=1) - change).abs().max()))
+            worst = max(worst, float((scores.sum(dim=1) - change).abs().max()))
             largest = max(largest, float(change.abs().max()))
             found.append(scores.cpu().double().numpy())
-    return np.concatenate(found), error, largest
+    return np.concatenate(found), worst, largest
 
 
 def _baseline(ids: torch.Tensor, tokenizer: Any) -> torch.Tensor:
