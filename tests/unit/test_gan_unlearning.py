@@ -6,11 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
+import typer
 from scipy.stats import wasserstein_distance
 from torch import nn
 from toy_gan import FAMILIES, StyleGan2Shaped, ToyGan, ToyJudge, toy_gan, toy_guide
+from typer.testing import CliRunner
 
-from conceptlab.errors import InputError
+from conceptlab.errors import ConceptlabError, InputError
 from unlearning.gan import (
     DirectionalAdaptation,
     Generator,
@@ -32,7 +34,7 @@ from unlearning.gan.training import Loop, sensitive_layers
 
 SMALL = {
     "n_survey": 300, "mapper_steps": 15, "steps": 80, "n_held_out": 64, "augment": False,
-    "fold_steps": 200, "lr": 3e-3, "batch_size": 32,
+    "fold_steps": 200, "lr": 3e-3, "batch_size": 32, "surrogate_weight": 1.0,
 }  # fmt: skip
 
 
@@ -137,18 +139,22 @@ def test_baselines_do_what_they_say(gan, guide):
 
 def test_attacks_tell_a_generator_that_forgot_from_one_that_did_not(gan, guide, red_gone):
     judge = ToyJudge()
-    found = latent_search(gan, "red", judge, space="w", steps=25)["found"]
-    assert found > 0.9
-    assert latent_search(red_gone, "red", judge, space="w", steps=25)["found"] < 0.6
-    assert latent_search(red_gone, "red", judge, steps=10)["found"] < 0.3
+    assert latent_search(gan, "red", judge, space="w", steps=25)["found"] > 0.9
+    in_latents = [latent_search(g, "red", judge, steps=40)["found"] for g in (gan, red_gone)]
+    assert in_latents[0] > 0.8
+    assert in_latents[1] < 0.3
     few = relearn(gan, red_gone, "red", judge, n=200, steps=1)
     many = relearn(gan, red_gone, "red", judge, n=200, steps=80)
     assert few["back"] < many["back"]
     words = paraphrases(gan, red_gone, "red", guide, ["a red thing"])
     assert list(words) == ["red", "a red thing"]
     assert min(words.values()) > 0.9
-    assert prompt_attack(gan, gan, "red", guide, judge, steps=60, lr=5e-3)["found"] > 0.6
-    assert prompt_attack(gan, red_gone, "red", guide, judge, steps=20)["found"] < 0.2
+    mapped = [
+        prompt_attack(gan, g, "red", guide, judge, steps=50, lr=2e-2)["found"]
+        for g in (gan, red_gone)
+    ]
+    assert mapped[0] > 0.5
+    assert mapped[1] < 0.3
 
 
 def test_report_says_when_the_guide_is_alone(gan, guide, red_gone, report, tmp_path):
@@ -211,7 +217,7 @@ def test_a_stylegan2_shaped_module_is_trained(guide):
         module = StyleGan2Shaped().eval()
     unlearner = TextToUnlearn(
         guide, "red", min_separation=0.0, n_survey=64, mapper_steps=2, steps=2, n_held_out=16,
-        random_state=0, layers=["convs.0", "torgb"],
+        random_state=0, layers=["convs.0", "torgb"], fold_steps=5,
     )  # fmt: skip
     result = unlearner.unlearn(module)
     moved = {
@@ -359,3 +365,57 @@ def test_sensitive_layers_are_those_that_matter():
     assert len(sensitive_layers(module, loss, "all")) == 4
     with pytest.raises(InputError, match="CL-INPUT-OPTION"):
         sensitive_layers(module, loss, "some")
+
+
+def test_the_command_writes_report_and_weights(guide, tmp_path, monkeypatch):
+    from unlearning.command_gan import unlearn_gan
+    from unlearning.gan import text_to_unlearn
+
+    app = typer.Typer()
+    app.command()(unlearn_gan)
+
+    class Small(TextToUnlearn):
+        def __init__(self, encoder, target, anchor=None, **options):
+            super().__init__(encoder, target, anchor, **{**SMALL, **options})
+
+    monkeypatch.setattr(text_to_unlearn, "TextToUnlearn", Small)
+    monkeypatch.setattr("conceptlab.encoders.load_encoder", lambda name: guide)
+    call = [
+        "--generator", "toy_gan:toy_gan", "--target", "red", "--steps", "5", "--latents", "200",
+        "--out", str(tmp_path / "a.html"), "--save", str(tmp_path / "w"), "--json",
+    ]  # fmt: skip
+    answer = CliRunner().invoke(app, call)
+    assert answer.exit_code == 0, answer.output
+    facts = json.loads(answer.stdout)
+    assert facts["figures"]["guide: removed"] > 0.9
+    assert "No independent judge" in facts["notes"][0]
+    assert facts["facts"]["stopped"] == "done"
+    assert (tmp_path / "a.html").read_text().count("<img") == 3
+    assert (tmp_path / "w").stat().st_size > 1000
+    for name, words in (
+        ("toy_gan", "must be 'embedded'"),
+        ("toy_gan:none", "Cannot call"),
+        ("torchscript:none.pt", "There is no file"),
+    ):
+        with pytest.raises(ConceptlabError, match=words):
+            CliRunner().invoke(app, ["--generator", name], catch_exceptions=False)
+
+
+def test_a_scripted_module_can_forget(gan, guide, tmp_path):
+    class Flat(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, z):
+            return self.inner.synthesis(self.inner.mapping(z))
+
+    torch.jit.script(Flat(gan)).save(tmp_path / "gan.pt")
+    module = torch.jit.load(tmp_path / "gan.pt").eval()
+    scripted = Generator(module, latent=gan.draw_latents, output_range=(0, 1))
+    assert not scripted.has_styles
+    unlearner = TextToUnlearn(guide, "red", retain=FAMILIES, random_state=0, **SMALL)
+    result = unlearner.unlearn(scripted)
+    f = assess(scripted, result, "red", guide, ToyJudge(), n=300).figures
+    assert f["judge: removed"] >= 0.9
+    assert f["judge: unchanged, never had it"] >= 0.97

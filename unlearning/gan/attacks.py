@@ -16,7 +16,7 @@ from conceptlab.seeds import RandomState, torch_generator
 from unlearning.gan.assessment import check_judge
 from unlearning.gan.gamma import degree_of_unlearning
 from unlearning.gan.gate import NEUTRAL, fit_gate
-from unlearning.gan.generators import Generator, as_generator
+from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import Guide
 from unlearning.gan.losses import perceptual_loss
 from unlearning.gan.mapper import LatentMapper, survey
@@ -78,7 +78,7 @@ def relearn(
     victim = new.fork()
     body: Any = victim.module.synthesis if victim.has_styles else victim.module
     same_styles = victim.has_styles == old.has_styles
-    body.requires_grad_(True)
+    learn(body, True)
     found = {"without attack": _share(judge, victim, z[rest], family, index)}
     parameters = [p for p in body.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=lr)

@@ -15,7 +15,7 @@ from torch import nn
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
 from unlearning.gan.gate import Gate
-from unlearning.gan.generators import Generator, as_generator
+from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import TEMPLATES, Guide
 from unlearning.gan.losses import directional_loss, perceptual_loss
 from unlearning.gan.mapper import Survey, survey
@@ -129,7 +129,7 @@ class DirectionalAdaptation(_Baseline):
 
         trained, loop = _loop(self, given, draws, progress)
         loop.run(losses, "adapt")
-        trained.module.requires_grad_(False)
+        learn(trained.module, False)
         return trained, loop
 
 
@@ -198,7 +198,7 @@ class NegativeFineTune(_Baseline):
 
         trained, loop = _loop(self, given, draws, progress)
         loop.run(losses, "fine-tune")
-        trained.module.requires_grad_(False)
+        learn(trained.module, False)
         return trained, loop
 
 
@@ -358,7 +358,7 @@ def _loop(
 ) -> tuple[Generator, Loop]:
     trained = given.fork()
     body: Any = trained.module.synthesis if trained.has_styles else trained.module
-    body.requires_grad_(True)
+    learn(body, True)
     chosen = sensitive_layers(body, torch.zeros(()), "all")
     loop = Loop(
         trained, list(chosen.values()), steps=method.steps, lr=method.lr, draws=draws,

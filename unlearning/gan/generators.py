@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Generator", "as_generator"]
+__all__ = ["Generator", "as_generator", "learn"]
 
 import copy
 import functools
 import inspect
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -105,7 +106,7 @@ class Generator:
         place = next((p.device for p in module.parameters()), torch.device("cpu"))
         self.device = place if device == "auto" else resolve_device(device)
         if self.device != place:
-            self.module = copy.deepcopy(module).to(self.device)
+            self.module = _copy(module).to(self.device)
 
     def __repr__(self) -> str:
         kind = "mapping and synthesis" if self.has_styles else "latent to image"
@@ -204,8 +205,7 @@ class Generator:
 
     def fork(self) -> Generator:
         """Give a generator around a deep copy of the module, in evaluation mode."""
-        module = copy.deepcopy(self.module).eval()
-        return self.around(module)
+        return self.around(_copy(self.module).eval())
 
     def around(self, module: nn.Module) -> Generator:
         """Give a generator with these declarations around another module of the kind."""
@@ -222,7 +222,7 @@ class Generator:
     def frozen(self) -> Generator:
         """Give a copy in evaluation mode without gradients of weights."""
         twin = self.fork()
-        twin.module.requires_grad_(False)
+        learn(twin.module, False)
         return twin
 
     @torch.no_grad()
@@ -330,6 +330,23 @@ def as_generator(generator: Generator | nn.Module) -> Generator:
     Generator
     """
     return generator if isinstance(generator, Generator) else Generator(generator)
+
+
+def learn(module: nn.Module, wanted: bool) -> None:
+    """Switch the gradients of all weights; scripted modules have no ``requires_grad_``."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(wanted)
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """Copy a module; scripted ones through a file, or their weights would be no leaves."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return copy.deepcopy(module)
+    stream = io.BytesIO()
+    torch.jit.save(module, stream)
+    stream.seek(0)
+    twin: nn.Module = torch.jit.load(stream)
+    return twin
 
 
 def _normal(length: int, n: int, generator: torch.Generator) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from unlearning.gan.generators import Generator
+from unlearning.gan.generators import Generator, learn
 from unlearning.gan.mapper import LatentMapper, Survey
 
 _FRESH = 16384
@@ -66,7 +66,7 @@ def fold_into_mapping(
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        z = torch.cat([seen.z, frozen.draw(_FRESH, draws)])
+        z = torch.cat([seen.z, frozen.draw(min(_FRESH, 16 * len(seen)), draws)])
         old = frozen.styles(z)
         heads = mapper.normal(old).unflatten(0, (len(old), -1))[:, 0]
         has = classifier(heads)[:, 0] > 0
@@ -87,7 +87,7 @@ def fold_into_mapping(
         loss.backward()
         learner.step()
     with torch.no_grad():
-        mapping.requires_grad_(False)
-        fresh = slice(-2048, None)
+        learn(mapping, False)
+        fresh = slice(len(seen), len(seen) + 2048)
         off = (trained.styles(z[fresh]) - goal[fresh]) / mapper.scale
         return float(off.abs().mean())

@@ -18,7 +18,7 @@ from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
 from unlearning.gan.gate import NEUTRAL, Gate, choose_anchor, fit_gate, refuse
-from unlearning.gan.generators import Generator, as_generator
+from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import TEMPLATES, Guide
 from unlearning.gan.losses import (
     directional_loss,
@@ -131,8 +131,8 @@ class TextToUnlearn(BaseEstimator):
         surrogate: bool = True,
         fold_steps: int = 1500,
         direction_weight: float = 0.05,
-        surrogate_weight: float = 1.0,
-        preserve_weight: float = 2.0,
+        surrogate_weight: float = 0.4,
+        preserve_weight: float = 3.0,
         retain_weight: float = 0.05,
         perceptual_weight: float = 0.0,
         identity: Callable[[torch.Tensor], torch.Tensor] | None = None,
@@ -144,10 +144,10 @@ class TextToUnlearn(BaseEstimator):
         n_survey: int = 1200,
         n_held_out: int = 96,
         mapper_steps: int = 40,
-        steps: int = 120,
+        steps: int = 100,
         batch_size: int = 24,
         mapper_lr: float = 1e-3,
-        lr: float = 1.2e-3,
+        lr: float = 8e-4,
         groups: int = 1,
         margin: float = 0.5,
         guide_every: int = 8,
@@ -301,10 +301,10 @@ class TextToUnlearn(BaseEstimator):
         if self.fold_steps and self.surrogate and self.gate and trained.has_styles:
             fold_into_mapping(trained, frozen, seen, shows, mapper, draws, steps=self.fold_steps)
         work = _Work(self, frozen, trained, guide, gates, families, seen, shows, mapper, direction)
-        body = trained.module.synthesis if trained.has_styles else trained.module
-        body.requires_grad_(True)
+        body: Any = trained.module.synthesis if trained.has_styles else trained.module
+        learn(body, True)
         first = torch.stack(list(work.losses(0, draws).values())).sum()
-        chosen = sensitive_layers(body, first, self.layers)  # type: ignore[arg-type]
+        chosen = sensitive_layers(body, first, self.layers)
         if self.fisher_weight:
             work.measure_fisher(chosen)
         loop = Loop(
@@ -322,7 +322,7 @@ class TextToUnlearn(BaseEstimator):
             key=self._key(seed, given),
         )
         loop.run(lambda step: work.losses(step, draws), "forget " + ", ".join(self._targets()))
-        trained.module.requires_grad_(False)
+        learn(trained.module, False)
         _same_flags(trained.module, given.module)
         details = {
             "targets": self._targets(),
@@ -533,4 +533,5 @@ def _same_flags(module: nn.Module, like: nn.Module) -> None:
     for new, old in zip(module.parameters(), like.parameters(), strict=True):
         new.requires_grad_(old.requires_grad)
     for new_part, old_part in zip(module.modules(), like.modules(), strict=True):
-        new_part.training = old_part.training
+        if new_part.training != old_part.training:
+            new_part.training = old_part.training
