@@ -67,9 +67,10 @@ def figure_bars(
         middle = values[reference]
         if floor is not None and np.isfinite(floor).any():
             wide = np.nan_to_num(floor)
+            low = (np.nan_to_num(middle) - wide).clip(0)
+            high = (np.nan_to_num(middle) + wide).clip(0)
             ax.barh(
-                at, 2 * wide, height=0.86, left=np.nan_to_num(middle) - wide, color=_FLOOR,
-                alpha=0.85, zorder=1,
+                at, high - low, height=0.86, left=low, color=_FLOOR, alpha=0.85, zorder=1,
             )  # fmt: skip
             handles.append(Patch(color=_FLOOR, label="noise floor"))
         whole = np.isfinite(middle)
@@ -221,13 +222,10 @@ def relearn_curves(
         ax.plot(
             steps[-1:], accuracy[-1:], marker="o" if done else "x", ms=6, color=colour, zorder=5
         )
-    ax.text(
-        0.995 * longest, target + 0.015, "known again", ha="right", va="bottom", fontsize=8,
-        color="#777777",
-    )  # fmt: skip
+    ax.text(0, target + 0.015, "known again", va="bottom", fontsize=8, color="#777777")
     ax.set_xlim(-0.01 * longest, 1.02 * longest)
     ax.set_ylim(-0.02, 1.08)
-    ax.set_xlabel("mini-batches")
+    ax.set_xlabel("mini-batches  (● known again with retained classes intact, × given up)")
     ax.set_ylabel("accuracy on forget samples")
     ax.legend(
         frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1),
@@ -273,7 +271,7 @@ def destination_bars(
     }  # fmt: skip
     width = 0.82 / len(values)
     at = np.arange(len(order))
-    ax = new_axes(ax, max(6.0, 1.6 + 0.62 * len(order)), 3.4)
+    ax = new_axes(ax, max(6.8, 1.6 + 0.62 * len(order)), 3.4)
     for number, (name, mean) in enumerate(values.items()):
         offset = (number - (len(values) - 1) / 2) * width
         colour = colours.get(name, _LINES[number % len(_LINES)])

@@ -21,7 +21,6 @@ from unlearning.audit import (
     class_probe,
     concept_auc,
     concept_surrogate,
-    find_class_concepts,
     js_divergence,
     judge,
     loss_attack,
@@ -33,7 +32,7 @@ from unlearning.audit import (
     tug_of_war,
     zero_retrain_forgetting,
 )
-from unlearning.audit.concept_level import donors
+from unlearning.audit.concept_level import donors, find_class_concepts
 from unlearning.audit.divergence import probabilities
 from unlearning.audit.membership import _logistic, entropy, machine_attack
 from unlearning.audit.probing import features_kept

@@ -42,10 +42,14 @@ def class_probe(
 
     Parameters
     ----------
-    train, test : array-like of shape (n, d)
-        Penultimate features of one model.
-    y_train, y_test : array-like of shape (n,)
+    train : array-like of shape (n, d)
+        Penultimate features of one model on training samples.
+    y_train : array-like of shape (n,)
         True labels, of forgotten and retained classes.
+    test : array-like of shape (m, d)
+        Features of test samples.
+    y_test : array-like of shape (m,)
+        True labels.
     classes : sequence of int
         The forgotten ones.
     max_iter : int
