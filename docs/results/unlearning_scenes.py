@@ -40,7 +40,7 @@ def drawn(split, n, seed):
 def tasks(seeds, forgotten=FORGOTTEN):
     """Draw the tasks of some seeds."""
     for seed in seeds:
-        train, test = drawn("train", 1800, seed), drawn("test", 1000, seed)
+        train, test = drawn("train", 1400, seed), drawn("test", 1000, seed)
         sets = [as_samples(((part.images - 0.5) / 0.25, part.y)) for part in (train, test)]
         names = list(test.class_names)
         shown = (test.attributes, list(test.attribute_names))
@@ -50,10 +50,10 @@ def tasks(seeds, forgotten=FORGOTTEN):
 
 SETTINGS = {
     "concept poisoning": {"method": "ConceptPoisoning"},
-    "its published setting": {"method": "ConceptPoisoning", "preset": "paper"},
+    "its published setting": {"method": "ConceptPoisoning", "preset": "paper", "epochs": 10},
     "logit mask": {"method": "LogitMask"},
-    "fine-tune": {"method": "FineTune", "epochs": 3, "lr": 0.05},
-    "l1-sparse": {"method": "L1Sparse", "epochs": 3, "lr": 0.05, "alpha": 1e-4},
+    "fine-tune": {"method": "FineTune", "epochs": 2, "lr": 0.05},
+    "l1-sparse": {"method": "L1Sparse", "epochs": 2, "lr": 0.05, "alpha": 1e-4},
     "gradient ascent": {
         "method": "GradientAscent", "epochs": 20, "lr": 3e-4, "until": 0.02, "norm": "update",
     },
@@ -73,16 +73,24 @@ SETTINGS = {
     "soft relabel": {"method": "SoftRelabel", "epochs": 2, "lr": 0.01, "norm": "update"},
 }  # fmt: skip
 
+NOTES = """\
+Relearning was given 25 steps at most, so that an AIN near 1 can mean "no sooner than retrain,
+within 25 steps". Times were taken on a shared machine, retraining and methods not at the same
+minute: ratios are good to about a third. *Its published setting* is `ConceptPoisoning.paper()` with fewer
+epochs (below).
+"""
+
 STUDY = Study(
     script=__file__,
     title="Forgetting a class of scenes",
-    data="Rendered scenes of one large object, 32×32 pixels, on five backgrounds, 1 800 to train, "
+    data="Rendered scenes of one large object, 32×32 pixels, on five backgrounds, 1 400 to train, "
     "1 000 to test; a residual network of 78 000 weights, 14 epochs. Six species: circles and "
     "stars in red and in blue, a red heart, a blue cross. Heart and cross, forgotten by turns, "
     "are the exclusive concepts; the colours and the other shapes are shared.",
     tasks=tasks,
     settings=SETTINGS,
-    options={"max_steps": 40, "relearn_samples": 200, "attack_lr": 0.01, "recovery": False},
+    notes=NOTES,
+    options={"max_steps": 25, "relearn_samples": 80, "attack_lr": 0.01, "recovery": False},
     limits=("concept",),
 )
 
