@@ -66,7 +66,6 @@ def test_a_retrained_model_is_removed_and_the_original_is_not_forgotten():
     assert found.verdict.word == "removed"
     assert quick(original, third, retrained=first).verdict.word == "removed"
     assert quick(original, third).verdict.word in ("removed", "undecided")
-    assert quick(original, original).verdict.word == "not forgotten"
     assert quick(original, original, retrained=[first, second]).verdict.word == "not forgotten"
 
 
@@ -119,15 +118,10 @@ def test_concepts_of_the_class(whole):
 
 
 def test_the_same_bits_again(whole, masked, global_state_untouched):
-    again = audit(
-        models()[0], masked, **parts(), retrained=list(models()[1:3]),
-        concepts=(data()[3], CONCEPTS), relearn=False, class_names=["a", "b", "<c>", "d"],
-    )  # fmt: skip
-    for key in again.figures():
-        assert again.value(key) == whole.value(key) or key == "rte"
     frame = {name: data()[3][:, k] for k, name in enumerate(CONCEPTS)}
-    told = quick(models()[0], masked, concepts=frame)
-    assert told.value("concept_auc") == whole.value("concept_auc")
+    again = quick(models()[0], masked, retrained=models()[1], concepts=frame)
+    for key in again.figures():
+        assert again.value(key) == whole.value(key)
 
 
 # -- models are borrowed
@@ -413,7 +407,7 @@ def test_models_on_a_gpu_and_samples_on_the_cpu():
         first.cpu()
 
 
-def test_numpy_and_loaders_are_samples_too(masked):
+def test_numpy_and_loaders_are_samples_too(whole, masked):
     forget, retain, test, _ = data()
     plain = {
         "forget": (forget.inputs.numpy(), forget.y.numpy()),
@@ -423,4 +417,4 @@ def test_numpy_and_loaders_are_samples_too(masked):
         "test": as_samples(test),
     }
     found = audit(models()[0], masked, **plain, relearn=False, bits=())
-    assert found.value("ra") == quick(models()[0], masked).value("ra")
+    assert found.value("ra") == whole.value("ra")
