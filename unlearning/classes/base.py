@@ -36,7 +36,20 @@ class Unlearner(BaseEstimator):
     A method writes :meth:`_unlearn`, which changes ``job.model``, a copy. The
     user's model is hashed before and after and never touched; parameters that
     the user froze stay frozen, unless all are.
+
+    Attributes
+    ----------
+    batch_size : int
+        Samples in a batch; a parameter of every method.
+    device : str or torch.device
+        Where to compute; a parameter of every method. "auto" is where the model is.
+    random_state : int, Generator or None
+        Of all draws; a parameter of every method.
     """
+
+    batch_size: int
+    device: str | torch.device
+    random_state: Any
 
     def unlearn(
         self,
@@ -284,7 +297,7 @@ def _copy(model: nn.Module) -> nn.Module:
 
 
 def _count_classes(model: nn.Module, samples: Samples, device: torch.device) -> int:
-    inputs, _ = next(iter(samples.batches(2)))
+    inputs, y = next(iter(samples.batches(2)))  # a third sample comes along, where it is the last
     dtype = _first(model).dtype
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
@@ -297,9 +310,9 @@ def _count_classes(model: nn.Module, samples: Samples, device: torch.device) -> 
     )
     with frozen(model), torch.no_grad():
         logits = run_model(model, moved)
-    if logits.shape[0] != len(samples.y[:2]):
+    if logits.shape[0] != len(y):
         raise InputError(
-            f"The model returned {logits.shape[0]} rows for {len(samples.y[:2])} inputs; expected "
+            f"The model returned {logits.shape[0]} rows for {len(y)} inputs; expected "
             "logits (n, C), one row for each input.",
             code="CL-INPUT-SHAPE",
         )
