@@ -128,10 +128,14 @@ def paste_windows(
 
     Parameters
     ----------
-    images, donors : torch.Tensor of shape (n, c, h, w)
+    images : torch.Tensor of shape (n, c, h, w)
+        What is pasted over.
+    corners : torch.Tensor of shape (n, 2)
+        Top row and left column in the images.
+    donors : torch.Tensor of shape (n, c, h, w)
         One donor for each image.
-    corners, donor_corners : torch.Tensor of shape (n, 2)
-        Top row and left column.
+    donor_corners : torch.Tensor of shape (n, 2)
+        Top row and left column in the donors.
     size : (int, int)
         Height and width of both windows.
 
