@@ -174,8 +174,8 @@ def published(_seeds):
 NOTES = """\
 Relearning was given 25 steps at most, so that an AIN near 1 can mean "no sooner than retrain,
 within 25 steps". Times were taken on a shared machine, retraining and methods not at the same
-minute: ratios are good to about a third. *Its published setting* is `ConceptPoisoning.paper()` with fewer
-epochs (below).
+minute: ratios are good to about a third. *Its published setting* is `ConceptPoisoning.paper()` with
+fewer epochs (below).
 """
 
 STUDY = Study(

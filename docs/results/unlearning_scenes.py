@@ -76,8 +76,21 @@ SETTINGS = {
 NOTES = """\
 Relearning was given 25 steps at most, so that an AIN near 1 can mean "no sooner than retrain,
 within 25 steps". Times were taken on a shared machine, retraining and methods not at the same
-minute: ratios are good to about a third. *Its published setting* is `ConceptPoisoning.paper()` with fewer
-epochs (below).
+minute: ratios are good to about a third. *Its published setting* is `ConceptPoisoning.paper()` with
+fewer epochs (below).
+"""
+
+READING = """\
+- **Concept poisoning says what a retrained network would**: it has the smallest JS of all methods
+  (0.04; two retrained networks differ by 0.015, random label is at 0.24), keeps the retained classes,
+  and sends the class where retrain sends it (donor probability 0.87 beside 0.91).
+- **The goal on the exclusive concept is met without merit.** A network that never saw a heart or a
+  cross encodes it nearly as well (AUC 0.966) as the original (0.995): the original itself would meet
+  the goal. Concept poisoning leaves 0.992, so on this figure it forgot nothing.
+- **The concepts still count for the class**: their attribution to its logit is 2.65, beside 5.0 in
+  the original, 0.8 under the mask and 0 in retrain. The audit calls half of the draws suppressed.
+- Average gap tells nothing here: MIA-eff of retrain itself is 0 or 1 by draw.
+- Methods that see the class alone, or train at a high rate, damage this small network.
 """
 
 STUDY = Study(
@@ -90,6 +103,7 @@ STUDY = Study(
     tasks=tasks,
     settings=SETTINGS,
     notes=NOTES,
+    reading=READING,
     options={"max_steps": 25, "relearn_samples": 80, "attack_lr": 0.01, "recovery": False},
     limits=("concept",),
 )
