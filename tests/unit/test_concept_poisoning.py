@@ -169,10 +169,10 @@ def test_the_epoch_that_forgets_is_kept_when_later_ones_are_worse():
     result = method.unlearn(trained(), **request())
     losses = [row["held_out_loss"] for row in result.history]
     gone = [row["held_out_forget_accuracy"] for row in result.history]
-    best = min(loss for loss, g in zip(losses, gone, strict=True) if g <= 1 / 5)
+    best = min(loss for loss, g in zip(losses, gone, strict=True) if g <= 0.01)
     assert best < losses[-1] or result.stopped == "done"
     with torch.no_grad():
-        assert accuracies(result.model)[0] <= 0.2
+        assert accuracies(result.model)[0] <= 0.02
 
 
 def test_no_claim_from_a_bank_that_cannot_follow_the_model():

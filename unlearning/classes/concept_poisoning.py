@@ -32,6 +32,7 @@ from unlearning.data import Inputs, Samples, concat
 from unlearning.heads import features_and_logits
 
 _MOST_ROWS = 5000  # of which concepts are told
+_ROUNDS = 3  # of training, while held-out samples are not forgotten
 
 
 class ConceptPoisoning(Unlearner):
@@ -99,7 +100,8 @@ class ConceptPoisoning(Unlearner):
         Weight of the loss on forgotten samples beside that on retained ones;
         "joint" mixes all samples in one batch, each of the same weight.
     epochs : int
-        Passes over the retained data.
+        Passes over the retained data; with `stop`, up to three times as many
+        while held-out samples are not forgotten.
     lr : float
         Peak learning rate. The default suits small networks trained from
         scratch; for large pretrained ones start at a tenth of it.
@@ -140,11 +142,9 @@ class ConceptPoisoning(Unlearner):
     Notes
     -----
     On images the labels do the work, not the patch: flipping labels alone
-    forgets the class, pasting alone does not. This is in the tables of the
-    paper's code, and holds here (a test repeats it on digits). The default
-    therefore poisons no image, and differs from the paper in the labels, the
-    trained scope, the distillation and the feature pull; :meth:`paper` is the
-    published setting.
+    forgets the class, pasting alone does not (in the tables of the paper's
+    code, and in a test here). The default therefore poisons no image; it
+    differs from :meth:`paper` in labels, scope, distillation and feature pull.
 
     References
     ----------
@@ -268,9 +268,8 @@ class ConceptPoisoning(Unlearner):
 
         Notes
         -----
-        Three things differ on purpose: concepts are located by the model's own
-        features and not by CLIP, ``labels="random"`` never draws the forgotten
-        class, and poison images do not go through JPEG.
+        On purpose, concepts are located by the model's own features (not CLIP),
+        random labels are never the forgotten class, and there is no JPEG.
 
         Examples
         --------
@@ -386,7 +385,7 @@ class ConceptPoisoning(Unlearner):
     def _donors(
         self, job: Job, forget: Readings, concepts: ClassConcepts, text: bool
     ) -> dict[int, tuple[int, int | None]]:
-        """Class to (donor class, donor's concept); recorded in the concepts."""
+        """Class to (donor class, donor's concept), told in the concepts too."""
         matrix = concepts["class_attribution" if self.select == "ig" else "weights"]
         donors: dict[int, tuple[int, int | None]] = {}
         rules = []
@@ -493,9 +492,8 @@ class ConceptPoisoning(Unlearner):
         # Places stand in for labels, to find teachers and targets in a batch.
         numbered = job.retain.with_labels(torch.arange(len(job.retain))).select(kept)
         hidden = poisoned.with_labels(torch.arange(len(poisoned))).select(gone)
-        optimizer = job.adam() if self.optimizer == "adam" else job.sgd()
         if self.forget_weight == "joint":
-            self._train_joint(job, numbered, hidden, targets, optimizer, rule)
+            self._train_joint(job, numbered, hidden, targets, rule)
             return
         y = job.retain.y.to(job.device)
         teacher = label_rules.soft_probabilities(retain.logits, job.retained).to(job.device)
@@ -509,11 +507,8 @@ class ConceptPoisoning(Unlearner):
         per_epoch = job.count(numbered)
         size = max(self.batch_size // 8, -(-len(hidden) // per_epoch))
 
-        def batches(epoch: int) -> Iterator[Any]:
-            pairs = zip(job.batches(numbered), job.cycle(hidden, size), strict=False)
-            for step, pair in enumerate(pairs):
-                self._set_rate(optimizer, epoch * per_epoch + step, per_epoch * self.epochs)
-                yield pair
+        def batches() -> Iterator[Any]:
+            return zip(job.batches(numbered), job.cycle(hidden, size), strict=False)
 
         def loss(batch: Any) -> tuple[torch.Tensor, dict[str, float]]:
             (kept_inputs, i), (gone_inputs, j) = batch
@@ -534,7 +529,7 @@ class ConceptPoisoning(Unlearner):
                 k: float(v.detach()) for k, v in parts.items()
             }
 
-        self._run(job, batches, loss, optimizer, per_epoch, rule)
+        self._run(job, batches, loss, per_epoch, rule)
 
     def _train_joint(
         self,
@@ -542,7 +537,6 @@ class ConceptPoisoning(Unlearner):
         retain: Samples,
         forget: Samples,
         targets: torch.Tensor,
-        optimizer: torch.optim.Optimizer,
         rule: StopRule | None,
     ) -> None:
         """Train on one mixed set, as the released code does."""
@@ -550,32 +544,39 @@ class ConceptPoisoning(Unlearner):
         both = concat(retain, forget.with_labels(forget.y + n))
         own = label_rules.hard_targets(job.retain.y, job.n_classes)
         wanted = torch.cat([own, targets]).to(job.device)
-        per_epoch = job.count(both)
-
-        def batches(epoch: int) -> Iterator[Any]:
-            for step, batch in enumerate(job.batches(both)):
-                self._set_rate(optimizer, epoch * per_epoch + step, per_epoch * self.epochs)
-                yield batch
 
         def loss(batch: Any) -> torch.Tensor:
             inputs, index = batch
             return functional.cross_entropy(job.logits(job.model, inputs).float(), wanted[index])
 
-        self._run(job, batches, loss, optimizer, per_epoch, rule)
+        self._run(job, lambda: job.batches(both), loss, job.count(both), rule)
 
     def _run(
         self,
         job: Job,
-        batches: Callable[[int], Iterator[Any]],
+        batches: Callable[[], Iterator[Any]],
         loss: Callable[[Any], Any],
-        optimizer: torch.optim.Optimizer,
         per_epoch: int,
         rule: StopRule | None,
     ) -> None:
-        job.train(
-            batches, loss, optimizer, epochs=self.epochs, per_epoch=per_epoch,
-            description="concept poisoning", after_epoch=None if rule is None else rule.after_epoch,
-        )  # fmt: skip
+        """Train in rounds: one, or up to three until held-out samples are forgotten."""
+
+        def one_round(optimizer: torch.optim.Optimizer) -> bool:
+            def paced(epoch: int) -> Iterator[Any]:
+                for step, batch in enumerate(batches()):
+                    self._set_rate(optimizer, epoch * per_epoch + step, per_epoch * self.epochs)
+                    yield batch
+
+            return job.train(
+                paced, loss, optimizer, epochs=self.epochs, per_epoch=per_epoch,
+                description="concept poisoning",
+                after_epoch=None if rule is None else rule.after_epoch,
+            )  # fmt: skip
+
+        for _ in range(_ROUNDS):
+            ended = one_round(job.adam() if self.optimizer == "adam" else job.sgd())
+            if not ended or rule is None or rule.forgotten:
+                break
         if rule is not None:
             rule.finish()
 

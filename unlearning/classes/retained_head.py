@@ -163,6 +163,8 @@ def choose_layer(model: nn.Module, inputs: Any, layer: str = "auto") -> str:
         for handle in handles:
             handle.remove()
     total = max(done[0], 1)
+    # The last layer is the head itself; what it answers is no earlier reading.
+    ended = [item for item in ended if item[1] < total] or ended
     if any(rank > 2 for _, _, rank in ended):
         ended = [item for item in ended if item[2] > 2]
     if not ended:

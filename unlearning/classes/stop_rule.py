@@ -9,12 +9,15 @@ import torch
 from unlearning.classes.loop import Job
 from unlearning.data import Samples
 
+LEFT = 0.01
+"""Share of held-out samples of the class that may still be told right."""
+
 
 class StopRule:
     """Looks at held-out samples after each epoch, and keeps the best one's weights.
 
-    An epoch counts as forgetting when the held-out accuracy on the forgotten
-    classes is at most chance among the retained ones, 1 / C_r. Of those the one
+    An epoch counts as forgetting when at most 1 % of held-out samples of the
+    forgotten classes are still told right. Of those the one
     with the least held-out loss (cross-entropy to labels on retained samples,
     to the new labels on forgotten ones) is kept. Training ends when this loss
     rose in two epochs one after the other.
@@ -63,7 +66,7 @@ class StopRule:
         if len(self.retain):
             logits = job.predict(job.model, self.retain).float()
             loss += float(torch.nn.functional.cross_entropy(logits, self.retain.y))
-        forgotten = accuracy <= 1 / len(job.retained)
+        forgotten = accuracy <= LEFT
         if job.history:
             job.history[-1].update(held_out_forget_accuracy=accuracy, held_out_loss=loss)
         memory = job.memory
@@ -76,6 +79,11 @@ class StopRule:
             return f"held-out loss rose twice; epoch {memory['best_epoch']} is kept"
         return None
 
+    @property
+    def forgotten(self) -> bool:
+        """Whether the class was forgotten at the best epoch so far."""
+        return bool(self.job.memory.get("rank", [1])[0] == 0)
+
     def finish(self) -> None:
         """Put the best epoch's weights back, and warn where the class was never forgotten."""
         memory = self.job.memory
@@ -83,7 +91,7 @@ class StopRule:
             return
         if self.job.stopped != "nan: rewound":
             self.job.restore(memory["best"])
-        if memory["rank"][0] and not self.job.stopped.startswith("max_"):
+        if not self.forgotten and not self.job.stopped.startswith("max_"):
             self.job.warnings.append(
                 f"The class is not forgotten: held-out accuracy on it is {memory['rank'][1]:.1%} "
                 f"after {self.job.steps} steps. Raise epochs or lr."
