@@ -28,6 +28,11 @@ NO_ALL = {
 }
 """Files without ``__all__``."""
 
+ADAPTERS = {
+    "conceptlab/plot/figures.py": "derives from matplotlib's Figure; imported when one is made",
+}
+"""Files that may import a heavy package at the top: one adapter for each package."""
+
 UNLEARNERS: dict[str, dict[str, str]] = {
     "images only": {
         "BoundaryShrink": "moves inputs along a gradient",
