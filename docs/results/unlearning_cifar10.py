@@ -178,6 +178,22 @@ minute: ratios are good to about a third. *Its published setting* is `ConceptPoi
 fewer epochs (below).
 """
 
+READING = """\
+The goals were set for digits and scenes; here they stand for comparison.
+
+- **The mask is as near to retrain as anything**: JS 0.068, beside 0.064 between two retrained
+  networks and 0.072 for concept poisoning. A weak network (52 % on retained classes) answers so
+  unsurely that masking one logit is most of what retraining does. Random label is at 0.097: the
+  distance of 0.1 that was asked for does not exist here.
+- **What tells is inside**: the probe reads the class 0.13 better than from retrain under the mask,
+  Fisher and the published setting, 0.09 better after concept poisoning, 0.05 after fine-tuning,
+  which pays 4.5 points of retained accuracy for it.
+- **Concept poisoning is slow here**, 0.66 of a retraining: its cost hardly depends on how long the
+  original was trained, and this one was trained for seven epochs.
+- Random label, SalUn and soft relabel lose 1.4 to 1.8 points; boundary methods, bad teacher and
+  NegGrad+ leave 10 to 25 % of the class with these settings, and SSD breaks the network.
+"""
+
 STUDY = Study(
     script=__file__,
     title="Forgetting a class of CIFAR-10",
@@ -186,6 +202,7 @@ STUDY = Study(
     tasks=tasks,
     settings=SETTINGS,
     notes=NOTES,
+    reading=READING,
     chosen="Carried over from the tables on digits and scenes, with fewer epochs; not searched on "
     "these photos, for peers as for concept poisoning.",
     options={"max_steps": 25, "relearn_samples": 100, "attack_lr": 0.01, "recovery": False},

@@ -55,16 +55,18 @@ SETTINGS = {
     "fine-tune": {"method": "FineTune", "epochs": 2, "lr": 0.05},
     "l1-sparse": {"method": "L1Sparse", "epochs": 2, "lr": 0.05, "alpha": 1e-4},
     "gradient ascent": {
-        "method": "GradientAscent", "epochs": 20, "lr": 3e-4, "until": 0.02, "norm": "update",
+        "method": "GradientAscent", "epochs": 20, "lr": 1e-4, "until": 0.02, "norm": "frozen",
     },
-    "NegGrad+": {"method": "NegGradPlus", "epochs": 2, "lr": 1e-3, "norm": "update"},
+    "NegGrad+": {"method": "NegGradPlus", "epochs": 2, "lr": 2e-3, "norm": "frozen"},
     "random label": {"method": "RandomLabel", "epochs": 2, "lr": 2e-3},
     "SalUn": {"method": "SalUn", "epochs": 2, "lr": 3e-3, "batch_size": 64},
-    "boundary shrink": {"method": "BoundaryShrink", "epochs": 10, "lr": 5e-5, "norm": "frozen"},
+    "boundary shrink": {"method": "BoundaryShrink", "epochs": 10, "lr": 1e-4, "norm": "frozen"},
     "boundary expand": {"method": "BoundaryExpand", "epochs": 10, "lr": 5e-5, "norm": "frozen"},
-    "bad teacher": {"method": "BadTeacher", "epochs": 2, "lr": 1e-3, "batch_size": 64},
+    "bad teacher": {
+        "method": "BadTeacher", "epochs": 3, "lr": 1e-3, "retain_share": 0.5, "batch_size": 64,
+    },
     "SCRUB": {"method": "SCRUB", "epochs": 3, "lr": 5e-4, "batch_size": 64},
-    "SSD": {"method": "SSD", "alpha": 20.0, "lam": 1.0},
+    "SSD": {"method": "SSD", "alpha": 40.0, "lam": 1.0},
     "UNSIR": {
         "method": "UNSIR", "n_noise": 64, "repeats": 2, "batch_size": 64, "lr": 5e-3,
         "repair_lr": 3e-3,
@@ -82,15 +84,17 @@ fewer epochs (below).
 
 READING = """\
 - **Concept poisoning says what a retrained network would**: it has the smallest JS of all methods
-  (0.04; two retrained networks differ by 0.015, random label is at 0.24), keeps the retained classes,
-  and sends the class where retrain sends it (donor probability 0.87 beside 0.91).
+  (0.04; two retrained networks differ by 0.015, random label is at 0.24), keeps the retained
+  classes, and sends the class where retrain sends it (donor probability 0.87 beside 0.91).
 - **The goal on the exclusive concept is met without merit.** A network that never saw a heart or a
-  cross encodes it nearly as well (AUC 0.966) as the original (0.995): the original itself would meet
-  the goal. Concept poisoning leaves 0.992, so on this figure it forgot nothing.
+  cross encodes it nearly as well (AUC 0.966) as the original (0.995): the original itself would
+  meet the goal. Concept poisoning leaves 0.992, so on this figure it forgot nothing.
 - **The concepts still count for the class**: their attribution to its logit is 2.65, beside 5.0 in
   the original, 0.8 under the mask and 0 in retrain. The audit calls half of the draws suppressed.
 - Average gap tells nothing here: MIA-eff of retrain itself is 0 or 1 by draw.
-- Methods that see the class alone, or train at a high rate, damage this small network.
+- Most peers damage this small network or leave some of the class: settings that suit one draw do
+  not suit the next. NegGrad+, gradient ascent and UNSIR come near in their answers, at a price of
+  5 to 18 points of retained accuracy.
 """
 
 STUDY = Study(
