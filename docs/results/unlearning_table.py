@@ -611,6 +611,7 @@ mask* switches the class's output off and leaves all else: what it reaches is no
 forgetting.
 """
 SETTINGS_NOTE = """\
-Fixed once, on development draws that are not in the table, and then left. Peers were searched for
-the smallest average gap to retrain, which a user without a retrained model cannot do.
+Fixed on one or two development draws that are not in the table. Peers were tried at a few values
+each and chosen for accuracies near retrain's, which a user without a retrained model cannot do;
+concept poisoning runs at its defaults.
 """
