@@ -1,5 +1,6 @@
 """Shared set-up: one torch thread, and guards over global state."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,3 +33,12 @@ def global_state_untouched():
     numpy_after = np.random.get_state()[1]  # noqa: NPY002
     assert np.array_equal(numpy_before, numpy_after), "numpy's global state moved"
     assert torch.equal(torch_before, torch.get_rng_state()), "torch's global state moved"
+
+
+@pytest.fixture
+def light_heap():
+    """Let collections of garbage pass over what was there before: they take long otherwise."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from conceptlab.batching import BatchMemory, iter_batches, run_batched
 from conceptlab.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("light_heap")
 
-@settings(max_examples=25)  # memory that runs out is collected each time, which is slow
+
 @given(st.integers(1, 40), st.integers(1, 50) | st.just("auto"), st.integers(1, 12))
 def test_rows_are_covered_once_whatever_fits(n, batch_size, fits):
     seen = []

@@ -214,7 +214,7 @@ def test_batch_size_changes_nothing(batch_size):
     np.testing.assert_allclose(one.values, two.values, atol=1e-12)
 
 
-def test_batches_halve_when_memory_runs_out():
+def test_batches_halve_when_memory_runs_out(light_heap):
     largest = []
 
     def fn(u):

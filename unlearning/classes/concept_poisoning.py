@@ -156,13 +156,13 @@ class ConceptPoisoning(Unlearner):
     >>> _ = torch.manual_seed(0)
     >>> y = torch.arange(90) % 3
     >>> X = torch.eye(3)[y] + 0.1 * torch.rand(90, 3)
-    >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> optimizer = torch.optim.Adam(net.parameters(), 0.05)
     >>> for _ in range(60):
     ...     optimizer.zero_grad()
-    ...     functional.cross_entropy(net(X), y).backward()
+    ...     torch.nn.functional.cross_entropy(net(X), y).backward()
     ...     _ = optimizer.step()
-    >>> method = ConceptPoisoning(lr=0.01, epochs=20, random_state=0)
+    >>> method = ConceptPoisoning(lr=0.1, epochs=20, random_state=0)
     >>> result = method.unlearn(net, forget=(X[y == 2], y[y == 2]), retain=(X[y < 2], y[y < 2]))
     >>> bool((result.model(X[y == 2]).argmax(1) == 2).any()), result.details["labels"]
     (False, 'retained_head')
