@@ -91,6 +91,9 @@ READING = """\
   meet the goal. Concept poisoning leaves 0.992, so on this figure it forgot nothing.
 - **The concepts still count for the class**: their attribution to its logit is 2.65, beside 5.0 in
   the original, 0.8 under the mask and 0 in retrain. The audit calls half of the draws suppressed.
+- The world of this page is the one on which concept poisoning was developed: on the default species
+  and grey backgrounds its one development draw was poor (JS 0.54, two points of retained accuracy),
+  and an earlier recipe of this world, with small objects too, missed the goal on retained accuracy.
 - Average gap tells nothing here: MIA-eff of retrain itself is 0 or 1 by draw.
 - Most peers damage this small network or leave some of the class: settings that suit one draw do
   not suit the next. NegGrad+, gradient ascent and UNSIR come near in their answers, at a price of

@@ -614,4 +614,8 @@ SETTINGS_NOTE = """\
 Fixed on one or two development draws that are not in the table. Peers were tried at a few values
 each and chosen for accuracies near retrain's, which a user without a retrained model cannot do;
 concept poisoning runs at its defaults.
+Two things make the table kinder than a blind one: some peers that had failed on the reported draws
+(boundary methods, SSD, on scenes also bad teacher, NegGrad+ and gradient ascent) were searched
+again on development draws and their rows replaced; and while concept poisoning's defaults were
+chosen on development draws alone, the reported draws were looked at more than once on the way.
 """
