@@ -175,6 +175,12 @@ def test_a_bank_of_other_features_is_an_error():
         find_class_concepts(X, logits, y, [1], bank=ConceptBank(np.eye(3), list("abc"), space=None))
 
 
+def test_a_model_that_answers_one_class_only_is_told():
+    X, logits, y, _ = _planted()
+    with pytest.raises(InputError, match="answers class 2 for every sample"):
+        find_class_concepts(X, 0 * logits + torch.eye(logits.shape[1])[2], y, [1])
+
+
 # -- places ------------------------------------------------------------------------------
 def _bright(n=4, side=12):
     images = torch.rand(n, 1, side, side, generator=torch.Generator().manual_seed(0)) * 0.1

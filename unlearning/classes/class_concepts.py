@@ -210,6 +210,13 @@ def find_class_concepts(
     n_classes = logits.shape[1]
     fit, test = _halves(said, rng)
     answered = len(np.unique(said[fit]))
+    if answered < 2:
+        raise InputError(
+            f"The model answers class {int(said[0])} for every sample, so that nothing tells one "
+            "class from another and no concept can be found. Check the scale of the inputs and "
+            "the model's weights, or use a method without concepts, such as SoftRelabel.",
+            code="CL-INPUT-FEW",
+        )
     bank, cbm, agreement, source = _bottleneck(X, said, fit, test, bank, n_concepts, answered, rng)
     A = _activations(cbm, X)
     others = A[~np.isin(truth, list(classes))]
