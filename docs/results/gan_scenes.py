@@ -57,8 +57,10 @@ All on red.
 
 {table}
 
-The paper's method has no gate, so latents without red move too. The guard and the filter leave
-the weights alone: whoever has them can take guard or filter off.
+Without a gate, as in the paper, latents without red move too. Without the second view, what images
+show is read by the guide's scores alone. The columns *degree (guide)* and *removed (guide)* show
+what would be believed were the guide its own judge. The guard and the filter leave the weights
+alone: whoever has them can take guard or filter off.
 
 """
 
@@ -68,6 +70,8 @@ def methods(encoder, target, seed):
     options = {"retain": GAN_FAMILIES, "random_state": seed}
     return {
         "without preservation": TextToUnlearn(encoder, target, preserve_weight=0.0, **options),
+        "without gate": TextToUnlearn(encoder, target, gate=False, **options),
+        "without second view": TextToUnlearn(encoder, target, second_view=False, **options),
         "without surrogates and fold": TextToUnlearn(
             encoder, target, surrogate=False, direction_weight=1.0, guide_every=2, **options
         ),

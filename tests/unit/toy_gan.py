@@ -174,3 +174,112 @@ class StyleGan2Shaped(nn.Module):
 
     def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, **synthesis_kwargs):
         return self.synthesis(self.mapping(z, c, truncation_psi=truncation_psi), **synthesis_kwargs)
+
+
+class _FourierInput(nn.Module):
+    """Fourier features of a plane that the style turns and moves, as in StyleGAN3."""
+
+    def __init__(self, w_dim, channels, side):
+        super().__init__()
+        self.side = side
+        self.weight = nn.Parameter(torch.randn(channels, channels))
+        self.affine = nn.Linear(w_dim, 4)
+        self.register_buffer("transform", torch.eye(3, 3))
+        self.register_buffer("freqs", 2 * torch.randn(channels, 2))
+        self.register_buffer("phases", torch.rand(channels) - 0.5)
+
+    def forward(self, w):
+        t = self.affine(w)
+        t = t / t[:, :2].norm(dim=1, keepdim=True)
+        turned = torch.eye(3).repeat(len(w), 1, 1)
+        turned[:, 0, 0] = turned[:, 1, 1] = t[:, 0]
+        turned[:, 1, 0], turned[:, 0, 1] = t[:, 1], -t[:, 1]
+        turned[:, :2, 2] = -t[:, 2:]
+        turned = turned @ self.transform
+        phases = self.phases + (self.freqs @ turned[:, :2, 2:]).squeeze(2)
+        freqs = self.freqs @ turned[:, :2, :2]
+        grid = functional.affine_grid(torch.eye(2, 3)[None], [1, 1, self.side, self.side])
+        x = (grid.unsqueeze(3) @ freqs.transpose(1, 2)[:, None, None]).squeeze(3)
+        x = torch.sin(2 * torch.pi * (x + phases[:, None, None]))
+        return (x @ self.weight.T / len(self.weight) ** 0.5).permute(0, 3, 1, 2)
+
+
+class _FilteredLayer(nn.Module):
+    """A modulated convolution between a norm that is tracked and a filtered nonlinearity."""
+
+    def __init__(self, w_dim, inputs, outputs, *, is_torgb=False):
+        super().__init__()
+        self.is_torgb = is_torgb
+        size = 1 if is_torgb else 3
+        self.affine = nn.Linear(w_dim, inputs)
+        nn.init.ones_(self.affine.bias)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.register_buffer("magnitude_ema", torch.ones([]))
+        self.register_buffer("down_filter", torch.tensor([1.0, 3, 3, 1]) / 8)
+
+    def forward(self, x, w, noise_mode="random", force_fp32=False, update_emas=False):
+        assert noise_mode in {"random", "const", "none"}  # taken and not used, as published
+        if update_emas:
+            self.magnitude_ema.copy_(x.detach().square().mean().lerp(self.magnitude_ema, 0.999))
+        styles = self.affine(w)
+        kernels = self.weight[None]
+        if not self.is_torgb:
+            kernels = kernels * kernels.square().mean((2, 3, 4), keepdim=True).rsqrt()
+            styles = styles * styles.square().mean().rsqrt()
+        else:
+            styles = styles / self.weight[0].numel() ** 0.5
+        kernels = kernels * styles[:, None, :, None, None]
+        if not self.is_torgb:
+            kernels = kernels * kernels.square().sum((2, 3, 4), keepdim=True).add(1e-8).rsqrt()
+        n, side = len(x), x.shape[-1]
+        x = functional.conv2d(
+            x.reshape(1, -1, side, side) * self.magnitude_ema.rsqrt(), kernels.flatten(0, 1),
+            padding=kernels.shape[-1] // 2, groups=n,
+        )  # fmt: skip
+        x = x.reshape(n, -1, side, side) + self.bias[:, None, None]
+        if self.is_torgb:
+            return x
+        x = functional.leaky_relu(functional.interpolate(x, scale_factor=2, mode="bilinear"), 0.2)
+        kernel = (self.down_filter[:, None] * self.down_filter).expand(x.shape[1], 1, 4, 4)
+        x = functional.conv2d(functional.pad(x, (1, 2, 1, 2)), kernel, groups=x.shape[1])
+        return 2**0.5 * x[:, :, ::2, ::2]
+
+
+class _AliasFreeSynthesis(nn.Module):
+    def __init__(self, w_dim, img_resolution, channels=8, layers=3, output_scale=0.25):
+        super().__init__()
+        self.num_ws, self.output_scale = layers + 2, output_scale
+        self.input = _FourierInput(w_dim, channels, img_resolution)
+        self.layer_names = []
+        for index in range(layers + 1):
+            last = index == layers
+            layer = _FilteredLayer(w_dim, channels, 3 if last else channels, is_torgb=last)
+            name = f"L{index}_{img_resolution}_{3 if last else channels}"
+            setattr(self, name, layer)
+            self.layer_names.append(name)
+
+    def forward(self, ws, **layer_kwargs):
+        ws = ws.to(torch.float32).unbind(dim=1)
+        x = self.input(ws[0])
+        for name, w in zip(self.layer_names, ws[1:], strict=True):
+            x = getattr(self, name)(x, w, **layer_kwargs)
+        return x * self.output_scale
+
+
+class StyleGan3Shaped(StyleGan2Shaped):
+    """The published alias-free module's attributes and signatures, small."""
+
+    def __init__(self, z_dim=8, c_dim=0, w_dim=8, img_resolution=16):
+        nn.Module.__init__(self)
+        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
+        self.img_resolution, self.img_channels = img_resolution, 3
+        self.synthesis = _AliasFreeSynthesis(w_dim, img_resolution)
+        self.num_ws = self.synthesis.num_ws
+        self.mapping = _StyleMapping(z_dim, c_dim, w_dim, self.num_ws)
+
+    def forward(
+        self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False, **synthesis_kwargs
+    ):
+        ws = self.mapping(z, c, truncation_psi=truncation_psi, update_emas=update_emas)
+        return self.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)

@@ -25,6 +25,7 @@ from unlearning.removal.kernels import kid
 
 _BATCH = 256
 _SHOWN = 24
+_SPLITS = 4  # into reference and ideal
 
 
 def check_judge(judge: Any, targets: Sequence[str]) -> dict[str, tuple[str, int]]:
@@ -264,26 +265,33 @@ def _leakage(
 def _quality(
     images: dict[str, torch.Tensor], e: dict[str, torch.Tensor], truth: torch.Tensor, features: Any
 ) -> dict[str, float]:
-    """Distances to the original's images without the concept, beside an ideal's."""
+    """Distances to the original's images without the concept, beside an ideal's.
+
+    Images without the concept are halved: one half is the reference, the other the ideal.
+    Means over some halvings, since one says little where images are few.
+    """
     if features is not None:
         f = {k: torch.cat([features(x) for x in v.split(_BATCH)]) for k, v in images.items()}
     else:
         f = e
-    free = f["before"][~truth]
-    reference, rest = free[: len(free) // 2], free[len(free) // 2 :]
+    with_it, without = truth.nonzero()[:, 0], (~truth).nonzero()[:, 0]
+    half = len(without) // 2
     # The ideal shows the original's images without the concept, as many as the new generator
     # shows of all its latents; no latent is on both sides.
-    with_it, without = truth.nonzero()[:, 0], (~truth).nonzero()[len(reference) :, 0]
-    k = min(round(len(rest) * float(truth.float().mean())), len(with_it))
-    chosen = f["after"][torch.cat([with_it[:k], without[: len(rest) - k]])]
-    found = {
-        "fid": frechet_distance(chosen, reference),
-        "fid, ideal": frechet_distance(rest, reference),
-        "kid": kid(chosen, reference),
-        "kid, ideal": kid(rest, reference),
-    }
-    found["fid / ideal"] = found["fid"] / max(found["fid, ideal"], 1e-12)
-    pairs = torch.randperm(len(f["after"]), generator=torch_generator(1)).to(free.device)
+    k = min(round((len(without) - half) * float(truth.float().mean())), len(with_it))
+    sums = dict.fromkeys(("fid", "fid, ideal", "kid", "kid, ideal"), 0.0)
+    for split in range(_SPLITS):
+        draws = torch_generator(split)
+        some = with_it[torch.randperm(len(with_it), generator=draws)[:k].to(with_it.device)]
+        free = without[torch.randperm(len(without), generator=draws).to(without.device)]
+        reference, rest = f["before"][free[:half]], f["before"][free[half:]]
+        chosen = f["after"][torch.cat([some, free[half : len(free) - k]])]
+        sums["fid"] += frechet_distance(chosen, reference) / _SPLITS
+        sums["fid, ideal"] += frechet_distance(rest, reference) / _SPLITS
+        sums["kid"] += kid(chosen, reference) / _SPLITS
+        sums["kid, ideal"] += kid(rest, reference) / _SPLITS
+    found = {**sums, "fid / ideal": sums["fid"] / max(sums["fid, ideal"], 1e-12)}
+    pairs = torch.randperm(len(f["after"]), generator=torch_generator(1)).to(truth.device)
     spread = {k: float((v - v[pairs]).norm(dim=1).mean()) for k, v in f.items()}
     found["diversity / before"] = spread["after"] / max(spread["before"], 1e-12)
     return found

@@ -19,7 +19,8 @@ from unlearning.gan.gate import NEUTRAL, fit_gate
 from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import Guide
 from unlearning.gan.losses import perceptual_loss
-from unlearning.gan.mapper import LatentMapper, survey
+from unlearning.gan.mapper import LatentMapper
+from unlearning.gan.survey import survey
 from unlearning.gan.training import GanResult
 
 

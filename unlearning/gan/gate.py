@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Gate", "NEUTRAL", "choose_anchor", "fit_gate"]
+__all__ = ["NEUTRAL", "Gate", "choose_anchor", "fit_gate", "refuse", "two_groups"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,27 +71,46 @@ def fit_gate(concept: Concept, embeddings: torch.Tensor) -> Gate:
     -------
     Gate
     """
+    scores = concept.score(embeddings).cpu().double().numpy()
+    low, high, deviation, threshold = two_groups(scores)
+    return Gate(
+        concept,
+        threshold,
+        separation=(high - low) / max(deviation, 1e-12),
+        share=float((scores > threshold).mean()),
+        gap=max(high - low, 1e-12),
+    )
+
+
+def two_groups(scores: np.ndarray) -> tuple[float, float, float, float]:
+    """Fit a mixture of two normal laws to scores.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+
+    Returns
+    -------
+    low, high : float
+        The means.
+    deviation : float
+        Root mean square of the deviations within the groups.
+    threshold : float
+        Where both groups are equally likely.
+    """
     from sklearn.mixture import GaussianMixture
 
-    scores = concept.score(embeddings).cpu().double().numpy()
     start = np.quantile(scores, [0.2, 0.9])
     mixture = GaussianMixture(
         2, means_init=start[:, None], random_state=0, reg_covar=1e-8, max_iter=300
     ).fit(scores[:, None])
     order = np.argsort(mixture.means_[:, 0])
     low, high = mixture.means_[order, 0]
-    variances = mixture.covariances_[order, 0, 0]
-    deviation = float(np.sqrt(variances.mean()))
+    deviation = np.sqrt(mixture.covariances_[order, 0, 0].mean())
     between = np.linspace(low, high, 513)
     upper = mixture.predict_proba(between[:, None])[:, order[1]]
-    threshold = float(between[int(np.argmax(upper > 0.5))])
-    return Gate(
-        concept,
-        threshold,
-        separation=float((high - low) / max(deviation, 1e-12)),
-        share=float((scores > threshold).mean()),
-        gap=float(max(high - low, 1e-12)),
-    )
+    threshold = between[int(np.argmax(upper > 0.5))]
+    return float(low), float(high), float(deviation), float(threshold)
 
 
 def choose_anchor(

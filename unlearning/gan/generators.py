@@ -8,8 +8,7 @@ import copy
 import functools
 import inspect
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,8 +17,10 @@ from torch.nn import functional
 
 from conceptlab.arrays import resolve_device
 from conceptlab.errors import InputError
+from conceptlab.seeds import quiet_randomness
 
 Law = Callable[[int, torch.Generator], torch.Tensor]
+_NOISE = 0  # seed of noise drawn inside a module: it has the same values at every call
 _SPILL = 0.10  # how far, as a share of the range, a pixel may lie outside it
 _SPILT = 0.05  # share of pixels that may lie farther
 
@@ -163,7 +164,7 @@ class Generator:
                 )
             given["truncation_psi"] = self.truncation
         takes_label = len(known) > 1 and known[1] in {"c", "y", "label", "labels"}
-        with self._steady():
+        with quiet_randomness(_NOISE):
             return mapping(code, label, **given) if takes_label else mapping(code, **given)
 
     def images_of(self, w: torch.Tensor) -> torch.Tensor:
@@ -194,11 +195,11 @@ class Generator:
             given = dict(self.options)
             if "noise_mode" in known:
                 given.setdefault("noise_mode", "const")
-            with self._steady():
+            with quiet_randomness(_NOISE):
                 pixels = synthesis(w, **given)
         else:
             code, label = self._split(w)
-            with self._steady():
+            with quiet_randomness(_NOISE):
                 found = self.module(code, **self.options) if label is None else None
                 pixels = found if label is None else self.module(code, label, **self.options)
         return pixels
@@ -228,6 +229,13 @@ class Generator:
     @torch.no_grad()
     def check(self, n: int = 8, seed: int = 0) -> None:
         """Run a few latents and see that shape, range and values are as declared.
+
+        Parameters
+        ----------
+        n : int
+            Latents.
+        seed : int
+            Of the latents.
 
         Raises
         ------
@@ -308,14 +316,6 @@ class Generator:
     def _unit(self, pixels: torch.Tensor) -> torch.Tensor:
         low, high = self.output_range
         return ((pixels.float() - low) / (high - low)).clamp(0.0, 1.0)
-
-    @contextmanager
-    def _steady(self) -> Iterator[None]:
-        """Give noise drawn inside the module the same values at every call."""
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.default_generator.manual_seed(0)
-            yield
 
 
 def as_generator(generator: Generator | nn.Module) -> Generator:

@@ -10,13 +10,11 @@ __all__ = [
     "retain_divergence",
 ]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.nn import functional
-
-Perceptual = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def directional_loss(

@@ -20,15 +20,15 @@ from conceptlab.seeds import RandomState, draw_seed, torch_generator
 from unlearning.gan.gate import NEUTRAL, Gate, choose_anchor, fit_gate, refuse
 from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import TEMPLATES, Guide
-from unlearning.gan.losses import (
-    directional_loss,
-    identity_loss,
-    perceptual_loss,
-    retain_divergence,
-)
-from unlearning.gan.mapper import LatentMapper, Survey, survey, train_mapper
+from unlearning.gan.losses import perceptual_loss
+from unlearning.gan.mapper import train_mapper
 from unlearning.gan.mapping import fold_into_mapping
+from unlearning.gan.objective import HeldOut, Objective
+from unlearning.gan.places import find_places
+from unlearning.gan.survey import Survey, survey
+from unlearning.gan.thumbnails import Thumbnails
 from unlearning.gan.training import GanResult, Loop, sensitive_layers
+from unlearning.gan.views import shown, told
 
 _LATENTS = 32  # at once, where no gradient is kept
 
@@ -59,7 +59,10 @@ class TextToUnlearn(BaseEstimator):
         may take its place.
     gate : bool
         Whether latents without the concept keep their own image. Without, all latents are
-        moved along the direction, as in the paper.
+        moved, as in the paper.
+    second_view : bool
+        Whether what images show is read from their styles too, which mends errors of the
+        guide; see :func:`unlearning.gan.views.two_views`.
     surrogate : bool
         Whether latents with the concept learn the image of their mapped latent.
     fold_steps : int
@@ -128,11 +131,12 @@ class TextToUnlearn(BaseEstimator):
         *,
         retain: Mapping[str, Sequence[str]] | None = None,
         gate: bool = True,
+        second_view: bool = True,
         surrogate: bool = True,
-        fold_steps: int = 1500,
+        fold_steps: int = 3000,
         direction_weight: float = 0.05,
         surrogate_weight: float = 0.4,
-        preserve_weight: float = 3.0,
+        preserve_weight: float = 5.0,
         retain_weight: float = 0.05,
         perceptual_weight: float = 0.0,
         identity: Callable[[torch.Tensor], torch.Tensor] | None = None,
@@ -144,12 +148,12 @@ class TextToUnlearn(BaseEstimator):
         n_survey: int = 1200,
         n_held_out: int = 96,
         mapper_steps: int = 40,
-        steps: int = 100,
+        steps: int = 150,
         batch_size: int = 24,
         mapper_lr: float = 1e-3,
         lr: float = 8e-4,
         groups: int = 1,
-        margin: float = 0.5,
+        margin: float = 0.1,
         guide_every: int = 8,
         average: float = 0.95,
         min_separation: float = 2.8,
@@ -165,6 +169,7 @@ class TextToUnlearn(BaseEstimator):
         self.anchor = anchor
         self.retain = retain
         self.gate = gate
+        self.second_view = second_view
         self.surrogate = surrogate
         self.fold_steps = fold_steps
         self.direction_weight = direction_weight
@@ -214,6 +219,7 @@ class TextToUnlearn(BaseEstimator):
         """
         settings: dict[str, Any] = {
             "gate": False,
+            "second_view": False,
             "surrogate": False,
             "fold_steps": 0,
             "direction_weight": 1.0,
@@ -224,6 +230,7 @@ class TextToUnlearn(BaseEstimator):
             "layers": "all",
             "steps": 60,
             "lr": 1e-3,
+            "margin": 0.5,
         }
         return cls(encoder, target, **{**settings, **options})
 
@@ -268,9 +275,16 @@ class TextToUnlearn(BaseEstimator):
         gates, tried = self.find_gates(guide, seen)
         families = guide.families(self._kept())
         perceptual = self.perceptual or perceptual_loss
-        shows = torch.stack([gate.shows(seen.embeddings) for gate in gates]).any(0)
+        views = draws if self.second_view else None
+        likely = torch.stack([shown(gate, seen, views) for gate in gates]).amax(0)
+        shows = likely > 0.5
+        known, places = {}, None
+        if self.surrogate:
+            texts = guide.families(self.retain or {})
+            known = {name: told(vectors, seen, views) for name, vectors in texts.items()}
+            places = find_places(shows, known, self.retain or {}, self._targets())
 
-        def shown(steps: range) -> Any:
+        def bar(steps: range) -> Any:
             return track(steps, description="learn the mapper", progress=progress, unit="step")
 
         mapper, mapped = train_mapper(
@@ -278,29 +292,33 @@ class TextToUnlearn(BaseEstimator):
             guide,
             gates,
             seen,
+            likely,
             families,
+            {name: p for name, p in known.items() if name in families},
             draws,
             steps=self.mapper_steps,
             batch_size=self.batch_size,
             lr=self.mapper_lr,
             margin=self.margin,
-            weights={"margin": 1.0, "retain": 0.3, "perceptual": 0.1, "critic": 0.05, "norm": 0.0},
             groups=self.groups,
+            places=places,
             warm_steps=400 if self.surrogate else 0,
             perceptual=perceptual,
-            track=shown,
+            track=bar,
         )
         with torch.no_grad():
             pairs = seen[shows][: self.n_survey // 8]
-            moved = [frozen.images_of(mapper(w)) for w in pairs.styles.split(_LATENTS)]
+            moved = [frozen.images_of(w) for w in mapper.moved(pairs).split(_LATENTS)]
             after = guide.embed_all(torch.cat(moved))
         difference = (after - pairs.embeddings).mean(0)
         direction = difference / difference.norm()
 
         trained = given.fork()
-        if self.fold_steps and self.surrogate and self.gate and trained.has_styles:
-            fold_into_mapping(trained, frozen, seen, shows, mapper, draws, steps=self.fold_steps)
-        work = _Work(self, frozen, trained, guide, gates, families, seen, shows, mapper, direction)
+        if not self.gate:
+            likely, shows = torch.ones_like(likely), torch.ones_like(shows)
+        if self.fold_steps and self.surrogate and trained.has_styles:
+            fold_into_mapping(trained, frozen, seen, likely, mapper, draws, steps=self.fold_steps)
+        work = Objective(self, frozen, trained, guide, families, seen, shows, mapper, direction)
         body: Any = trained.module.synthesis if trained.has_styles else trained.module
         learn(body, True)
         first = torch.stack(list(work.losses(0, draws).values())).sum()
@@ -314,7 +332,7 @@ class TextToUnlearn(BaseEstimator):
             lr=self.lr,
             draws=draws,
             average=self.average,
-            check=_HeldOut(self, frozen, trained, guide, gates, draws),
+            check=HeldOut(self, frozen, trained, guide, gates, draws, Thumbnails(progress)),
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,
             progress=progress,
@@ -332,6 +350,7 @@ class TextToUnlearn(BaseEstimator):
             "shares": {g.concept.name: g.share for g in gates},
             "layers": sorted({name.rpartition(".")[0] for name in chosen}),
             "mapper": mapped[-1] if mapped else {},
+            "mapper_steps": len(mapped),
             "direction": direction.cpu().numpy(),
         }
         self.seed_ = seed
@@ -402,129 +421,6 @@ class TextToUnlearn(BaseEstimator):
             name: list(values)
             for name, values in (self.retain or {}).items()
             if not targets & set(values)
-        }
-
-
-class _Work:
-    """The losses of the training."""
-
-    def __init__(
-        self, options: TextToUnlearn, frozen: Generator, trained: Generator, guide: Guide,
-        gates: list[Gate], families: dict[str, torch.Tensor], seen: Survey, shows: torch.Tensor,
-        mapper: LatentMapper, direction: torch.Tensor,
-    ) -> None:  # fmt: skip
-        self.o, self.frozen, self.trained, self.guide = options, frozen, trained, guide
-        self.families, self.mapper, self.direction = families, mapper, direction
-        self.seen, self.with_it, self.free = seen, seen[shows], seen[~shows]
-        self.perceptual = options.perceptual or perceptual_loss
-        self.fisher: list[tuple[nn.Parameter, torch.Tensor, torch.Tensor]] = []
-
-    def _some(self, part: Survey, n: int, draws: torch.Generator) -> torch.Tensor:
-        return part.styles[torch.randint(len(part), (n,), generator=draws)]
-
-    def losses(self, step: int, draws: torch.Generator) -> dict[str, torch.Tensor]:
-        o = self.o
-        if not o.gate:
-            return self._ungated(draws)
-        n = o.batch_size
-        w_with = self._some(self.with_it, n // 2, draws)
-        w_free = self._some(self.free, n - n // 2 - n // 8, draws)
-        w_moved = self.mapper(self._some(self.with_it, n // 8, draws))
-        with torch.no_grad():
-            goal = self.frozen.images_of(
-                torch.cat([self.mapper(w_with) if o.surrogate else w_with, w_free, w_moved])
-            )
-        images = self.trained.images_of(torch.cat([w_with, w_free, w_moved]))
-        k = len(w_with)
-        terms = {"preserve": o.preserve_weight * self.perceptual(images[k:], goal[k:])}
-        if o.surrogate:
-            terms["surrogate"] = o.surrogate_weight * self.perceptual(images[:k], goal[:k])
-        if self.fisher:
-            terms["fisher"] = (
-                o.fisher_weight
-                * torch.stack([(f * (p - old).square()).sum() for p, old, f in self.fisher]).sum()
-            )
-        if step % o.guide_every == 0:
-            with torch.no_grad():
-                before = self.frozen.images_of(w_with)
-            terms.update(self._guided(images[:k], before, draws))
-        return terms
-
-    def _ungated(self, draws: torch.Generator) -> dict[str, torch.Tensor]:
-        w = self._some(self.seen, self.o.batch_size, draws)
-        with torch.no_grad():
-            before = self.frozen.images_of(w)
-        return self._guided(self.trained.images_of(w), before, draws)
-
-    def _guided(
-        self, images: torch.Tensor, before: torch.Tensor, draws: torch.Generator
-    ) -> dict[str, torch.Tensor]:
-        o = self.o
-        e, still = self.guide.embed_pair(images, before, draws if o.augment else None)
-        every = o.guide_every
-        terms = {
-            "direction": every * o.direction_weight * directional_loss(e, still, self.direction)
-        }
-        if o.retain_weight and self.families:
-            found = retain_divergence(e, still, self.families, self.guide.scale)
-            terms["retain"] = every * o.retain_weight * found
-        if o.perceptual_weight:
-            terms["perceptual"] = o.perceptual_weight * self.perceptual(images, before)
-        if o.identity is not None:
-            terms["identity"] = (
-                every * o.identity_weight * identity_loss(images, before, o.identity)
-            )
-        return terms
-
-    def measure_fisher(self, chosen: dict[str, nn.Parameter], batches: int = 8) -> None:
-        """Estimate the Fisher information of images without the concept, pixel noise assumed."""
-        draws = torch_generator(0)
-        sums = [torch.zeros_like(p) for p in chosen.values()]
-        for _ in range(batches):
-            images = self.trained.images_of(self._some(self.free, 8, draws))
-            sign = torch.randint(0, 2, images.shape, generator=draws).to(images) * 2 - 1
-            slopes = torch.autograd.grad((images * sign).mean(), list(chosen.values()))
-            for total, slope in zip(sums, slopes, strict=True):
-                total += slope.square() / batches
-        scale = torch.cat([s.flatten() for s in sums]).mean().clamp(min=1e-20)
-        self.fisher = [
-            (p, p.detach().clone(), total / scale)
-            for p, total in zip(chosen.values(), sums, strict=True)
-        ]
-
-
-class _HeldOut:
-    """Figures on latents that no step has seen, by the guide."""
-
-    def __init__(
-        self, options: TextToUnlearn, frozen: Generator, trained: Generator, guide: Guide,
-        gates: list[Gate], draws: torch.Generator,
-    ) -> None:  # fmt: skip
-        self.trained, self.guide, self.gates = trained, guide, gates
-        z = frozen.draw(options.n_held_out, draws)
-        with torch.no_grad():
-            self.styles = frozen.styles(z)
-            self.before = torch.cat([frozen.images_of(w) for w in self.styles.split(_LATENTS)])
-        self.shows = self._shows(self.before)
-
-    def _shows(self, images: torch.Tensor) -> torch.Tensor:
-        e = self.guide.embed_all(images)
-        return torch.stack([gate.shows(e) for gate in self.gates]).any(0)
-
-    @torch.no_grad()
-    def __call__(self) -> dict[str, float]:
-        images = torch.cat([self.trained.images_of(w) for w in self.styles.split(_LATENTS)])
-        still = self._shows(images)
-        change = (images - self.before).abs().mean((1, 2, 3))
-        removed = float((~still[self.shows]).float().mean()) if self.shows.any() else 1.0
-        leak = float(still[~self.shows].float().mean()) if (~self.shows).any() else 0.0
-        drift = float(change[~self.shows].mean()) if (~self.shows).any() else 0.0
-        return {
-            "removed": removed,
-            "leak": leak,
-            "drift": drift,
-            "spread": float(images.std(0).mean() / self.before.std(0).mean().clamp(min=1e-8)),
-            "reached": float(removed >= 0.995 and leak <= 0.001 and drift <= 0.004),
         }
 
 

@@ -167,7 +167,7 @@ class Loop:
             with torch.no_grad():
                 for parameter, mean in zip(self.parameters, self.mean, strict=True):
                     parameter.copy_(mean)
-        if self.checkpoint is not None and self.checkpoint.exists():
+        if self.checkpoint is not None and os.path.exists(self.checkpoint):
             import shutil
 
             shutil.rmtree(self.checkpoint, ignore_errors=True)
@@ -275,7 +275,8 @@ def sensitive_layers(
     Raises
     ------
     InputError
-        An unknown layer (``CL-INPUT-OPTION``), or a loss that no parameter changes.
+        An unknown layer (``CL-SPLIT-LAYER``), a loss that is not finite
+        (``CL-INPUT-NONFINITE``), or one that no parameter changes.
     """
     named = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if isinstance(layers, str) and layers == "all":
@@ -291,6 +292,12 @@ def sensitive_layers(
         return chosen
     if layers != "auto":
         raise unknown_name("choice of layers", layers, ["auto", "all"], hint="Or name layers.")
+    if not bool(torch.isfinite(loss)):
+        raise InputError(
+            "The loss is not finite before the first step. Look at what the encoder, perceptual= "
+            "and identity= give for images of this generator.",
+            code="CL-INPUT-NONFINITE",
+        )
     slopes = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     felt: dict[str, float] = {}
     for (name, p), slope in zip(named.items(), slopes, strict=True):

@@ -1,0 +1,94 @@
+"""What all baselines share: survey, gates, result."""
+
+from __future__ import annotations
+
+__all__ = ["Baseline", "outer", "shows_any", "whole_loop"]
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from conceptlab.progress import Progress
+from conceptlab.seeds import RandomState, draw_seed, torch_generator
+from unlearning.gan.gate import Gate
+from unlearning.gan.generators import Generator, as_generator, learn
+from unlearning.gan.guide import TEMPLATES, Guide
+from unlearning.gan.survey import Survey, survey
+from unlearning.gan.text_to_unlearn import TextToUnlearn
+from unlearning.gan.training import GanResult, Loop, sensitive_layers
+
+
+class Baseline(BaseEstimator):
+    """What all baselines share: survey, gates, result."""
+
+    encoder: Any
+    target: str | Sequence[str]
+    anchor: str | Sequence[str] | None
+    retain: Mapping[str, Sequence[str]] | None
+    n_survey: int
+    random_state: RandomState
+
+    def unlearn(self, generator: Generator | nn.Module, *, progress: Progress = None) -> GanResult:
+        """Give a new generator; see :meth:`TextToUnlearn.unlearn`.
+
+        Parameters
+        ----------
+        generator : Generator or torch.nn.Module
+            Left as it is.
+        progress : bool, callable or None
+            See :data:`conceptlab.progress.Progress`.
+
+        Returns
+        -------
+        GanResult
+        """
+        start = time.process_time()
+        seed = draw_seed(self.random_state)
+        draws = torch_generator(seed)
+        given = as_generator(generator)
+        given.check()
+        frozen, guide = given.frozen(), Guide(self.encoder, TEMPLATES)
+        seen = survey(frozen, guide, self.n_survey, draws)
+        finder = TextToUnlearn(self.encoder, self.target, self.anchor, retain=self.retain)
+        gates, _ = finder.find_gates(guide, seen)
+        made, loop = self._make(given, frozen, guide, gates, seen, draws, progress)
+        self.seed_ = seed
+        history, stopped = (loop.history, loop.stopped) if loop else ([], "done")
+        anchors = {gate.concept.name: gate.concept.anchor for gate in gates}
+        seconds = time.process_time() - start
+        return GanResult(made, history, stopped, seed, seconds, {"anchors": anchors})
+
+    def _make(
+        self, given: Generator, frozen: Generator, guide: Guide, gates: list[Gate], seen: Survey,
+        draws: torch.Generator, progress: Progress,
+    ) -> tuple[Generator, Loop | None]:  # fmt: skip
+        raise NotImplementedError
+
+
+def outer(module: nn.Module, given: Generator) -> Generator:
+    """Declare a wrapping module: latents of the given law, one-hot classes within them."""
+    return Generator(module, latent=given.draw, output_range=(0.0, 1.0), n_classes=0)
+
+
+def shows_any(gates: list[Gate], seen: Survey) -> torch.Tensor:
+    """Tell which of the images seen show any of the targets, (n,) bool."""
+    return torch.stack([gate.shows(seen.embeddings) for gate in gates]).any(0)
+
+
+def whole_loop(
+    method: Any, given: Generator, draws: torch.Generator, progress: Progress
+) -> tuple[Generator, Loop]:
+    """Give a copy to train, all of its synthesis, and the loop for it."""
+    trained = given.fork()
+    body: Any = trained.module.synthesis if trained.has_styles else trained.module
+    learn(body, True)
+    chosen = sensitive_layers(body, torch.zeros(()), "all")
+    loop = Loop(
+        trained, list(chosen.values()), steps=method.steps, lr=method.lr, draws=draws,
+        progress=progress,
+    )  # fmt: skip
+    return trained, loop

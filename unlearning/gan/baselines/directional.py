@@ -1,0 +1,83 @@
+"""Adaptation of the whole generator along a direction between texts."""
+
+from __future__ import annotations
+
+__all__ = ["DirectionalAdaptation"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from conceptlab.progress import Progress
+from conceptlab.seeds import RandomState
+from unlearning.gan.baselines._base import Baseline, whole_loop
+from unlearning.gan.gate import Gate
+from unlearning.gan.generators import Generator, learn
+from unlearning.gan.guide import Guide
+from unlearning.gan.losses import directional_loss
+from unlearning.gan.survey import Survey
+from unlearning.gan.training import Loop
+
+
+class DirectionalAdaptation(Baseline):
+    """Adapt the whole generator along the direction between two texts.
+
+    No gate, no mapper, no preservation: every latent is moved from the target's text
+    towards the anchor's.
+
+    Parameters
+    ----------
+    encoder, target, anchor, retain
+        As in :class:`TextToUnlearn`.
+    steps, batch_size, lr
+        Of the training.
+    n_survey : int
+    random_state : optional
+
+    References
+    ----------
+    Gal et al. 2022, StyleGAN-NADA: CLIP-guided domain adaptation of image generators, eq. 2.
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        target: str | Sequence[str],
+        anchor: str | Sequence[str] | None = None,
+        *,
+        retain: Mapping[str, Sequence[str]] | None = None,
+        steps: int = 60,
+        batch_size: int = 16,
+        lr: float = 1e-3,
+        n_survey: int = 512,
+        random_state: RandomState = None,
+    ) -> None:
+        self.encoder = encoder
+        self.target = target
+        self.anchor = anchor
+        self.retain = retain
+        self.steps = steps
+        self.batch_size = batch_size
+        self.lr = lr
+        self.n_survey = n_survey
+        self.random_state = random_state
+
+    def _make(
+        self, given: Generator, frozen: Generator, guide: Guide, gates: list[Gate], seen: Survey,
+        draws: torch.Generator, progress: Progress,
+    ) -> tuple[Generator, Loop | None]:  # fmt: skip
+        ways = [g.concept.others.mean(0) - g.concept.target for g in gates]
+        direction = torch.stack(ways).mean(0)
+
+        def losses(step: int) -> dict[str, torch.Tensor]:
+            w = seen.styles[torch.randint(len(seen), (self.batch_size,), generator=draws)]
+            with torch.no_grad():
+                before = frozen.images_of(w)
+            e, still = guide.embed_pair(trained.images_of(w), before, None)
+            return {"direction": directional_loss(e, still, direction)}
+
+        trained, loop = whole_loop(self, given, draws, progress)
+        loop.run(losses, "adapt")
+        learn(trained.module, False)
+        return trained, loop
