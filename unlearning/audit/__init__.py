@@ -7,13 +7,16 @@ gives a :class:`Report` with a verdict. The measures work on arrays as well:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from conceptlab._lazy import attach
 
 if TYPE_CHECKING:
     from unlearning.audit.attacker import Training as Training
     from unlearning.audit.concept_level import concept_surrogate as concept_surrogate
     from unlearning.audit.concept_level import find_class_concepts as find_class_concepts
+    from unlearning.audit.concept_trace import ConceptTrace as ConceptTrace
+    from unlearning.audit.concept_trace import trace_concepts as trace_concepts
     from unlearning.audit.divergence import activation_distance as activation_distance
     from unlearning.audit.divergence import agreement as agreement
     from unlearning.audit.divergence import js_divergence as js_divergence
@@ -42,46 +45,38 @@ if TYPE_CHECKING:
     from unlearning.audit.verdict import judge as judge
 
 _HOMES = {
-    "Evidence": "verdict",
-    "RelearnCurve": "relearning",
-    "Report": "report",
-    "Sizes": "measuring",
-    "Thresholds": "verdict",
-    "Training": "attacker",
-    "Verdict": "verdict",
-    "activation_distance": "divergence",
-    "adaptive_unlearning_score": "scores",
-    "agreement": "divergence",
-    "anamnesis_index": "relearning",
-    "audit": "protocol",
-    "average_gap": "scores",
-    "class_probe": "probing",
-    "concept_auc": "probing",
-    "concept_surrogate": "concept_level",
-    "find_class_concepts": "concept_level",
-    "js_divergence": "divergence",
-    "judge": "verdict",
-    "loss_attack": "membership",
-    "member_share": "membership",
-    "modified_entropy": "membership",
-    "non_member_share": "membership",
-    "quantise": "quantising",
-    "quantised_copy": "quantising",
-    "relearn": "relearning",
-    "spontaneous_recovery": "recovery",
-    "tug_of_war": "scores",
-    "zero_retrain_forgetting": "divergence",
+    "ConceptTrace": ".concept_trace",
+    "Evidence": ".verdict",
+    "RelearnCurve": ".relearning",
+    "Report": ".report",
+    "Sizes": ".measuring",
+    "Thresholds": ".verdict",
+    "Training": ".attacker",
+    "Verdict": ".verdict",
+    "activation_distance": ".divergence",
+    "adaptive_unlearning_score": ".scores",
+    "agreement": ".divergence",
+    "anamnesis_index": ".relearning",
+    "audit": ".protocol",
+    "average_gap": ".scores",
+    "class_probe": ".probing",
+    "concept_auc": ".probing",
+    "concept_surrogate": ".concept_level",
+    "find_class_concepts": ".concept_level",
+    "js_divergence": ".divergence",
+    "judge": ".verdict",
+    "loss_attack": ".membership",
+    "member_share": ".membership",
+    "modified_entropy": ".membership",
+    "non_member_share": ".membership",
+    "quantise": ".quantising",
+    "quantised_copy": ".quantising",
+    "relearn": ".relearning",
+    "spontaneous_recovery": ".recovery",
+    "trace_concepts": ".concept_trace",
+    "tug_of_war": ".scores",
+    "zero_retrain_forgetting": ".divergence",
 }
 __all__ = list(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'unlearning.audit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"unlearning.audit.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = attach(__name__, _HOMES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Training", "mixed_batches", "train_copy"]
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from unlearning.audit.reading import borrowed_copy, device_of, moved
-from unlearning.data import Samples
+from unlearning.data import Samples, join_inputs
 from unlearning.heads import run_model
 
 
@@ -53,10 +53,7 @@ def mixed_batches(
     streams = (_endless(forget, first, generator),
                _endless(retain, max(1, how.batch_size - first), generator))  # fmt: skip
     for (x, y), (other, labels) in zip(*streams, strict=False):
-        if isinstance(x, Mapping):
-            yield {key: torch.cat([x[key], other[key]]) for key in x}, torch.cat([y, labels])
-        else:
-            yield torch.cat([x, other]), torch.cat([y, labels])
+        yield join_inputs(x, other), torch.cat([y, labels])
 
 
 def _endless(

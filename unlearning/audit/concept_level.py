@@ -77,8 +77,9 @@ def find_class_concepts(
     ((0, 1), (0, 1))
     """
     S, labels = as_numpy(shown).astype(bool), as_numpy(y)
-    mine = np.isin(labels, list(forgotten))
-    others = [c for c in np.unique(labels) if c not in set(forgotten)]
+    gone = {int(c) for c in forgotten}
+    mine = np.isin(labels, list(gone))
+    others = [c for c in np.unique(labels) if c not in gone]
     if not mine.any() or not others:
         raise InputError(
             "Concepts of a class need samples of it and of retained classes.",
@@ -169,8 +170,9 @@ def concept_surrogate(
             f"{S.shape}, {Z.shape} and {labels.shape}.",
             code="CL-INPUT-SHAPE",
         )
-    mine = np.isin(labels, list(forgotten))
-    kept = [j for j in range(Z.shape[1]) if j not in set(forgotten)]
+    gone = {int(c) for c in forgotten}
+    mine = np.isin(labels, list(gone))
+    kept = [j for j in range(Z.shape[1]) if j not in gone]
     Z = Z - Z[:, kept].mean(axis=1, keepdims=True)
     mean, scale = S.mean(axis=0), S.std(axis=0)
     scale = np.where(scale > 1e-12, scale, 1.0)
@@ -209,5 +211,6 @@ def donors(p: Any, forgotten: Sequence[int]) -> tuple[float, np.ndarray]:
     (0.8, [0.0, 0.4, 0.6])
     """
     values = as_numpy(p).astype(np.float64)
-    kept = [j for j in range(values.shape[1]) if j not in set(forgotten)]
+    gone = {int(c) for c in forgotten}
+    kept = [j for j in range(values.shape[1]) if j not in gone]
     return float(values[:, kept].max(axis=1).mean()), values.mean(axis=0)

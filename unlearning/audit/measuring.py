@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Sizes", "concept_figures", "measure", "random_twin", "relative_figures"]
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from conceptlab.models.session import model_copy
 from conceptlab.seeds import numpy_generator
 from unlearning.audit import membership
 from unlearning.audit.concept_level import ClassConcepts, concept_surrogate, donors
@@ -286,7 +286,7 @@ def random_twin(model: nn.Module, seed: int) -> nn.Module:
     Every module that can reset itself does, at any depth; the entries of all other weights
     are shuffled.
     """
-    twin = copy.deepcopy(model)
+    twin = model_copy(model)
     own: set[int] = set()
     with quiet_randomness(seed):
         for module in twin.modules():

@@ -88,7 +88,7 @@ def class_probe(
         p = probe.predict_proba(held)
     predicted = probe.classes_[p.argmax(axis=1)]
     recalls, areas = [], []
-    for c in classes:
+    for c in as_numpy(classes).tolist():
         mine = truth == c
         place = np.flatnonzero(probe.classes_ == c)
         if not mine.any() or mine.all() or not len(place):

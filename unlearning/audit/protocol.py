@@ -36,6 +36,7 @@ from unlearning.audit.relearning import relearn as relearn_copy
 from unlearning.audit.report import Report
 from unlearning.audit.subjects import Concepts, Sets, as_model, check_sets, read_concepts
 from unlearning.audit.verdict import Thresholds, judge
+from unlearning.classes.base import check_number
 from unlearning.classes.logit_mask import LogitMask
 from unlearning.heads import frozen
 
@@ -81,7 +82,7 @@ def audit(
         The original and the unlearned classifier: tensor, tuple or ``.logits`` outputs.
     forget, retain : object
         The training samples to be forgotten, and those of all other classes;
-        see :func:`unlearning.data.as_samples`.
+        see :func:`unlearning.as_samples`.
     test : object
         Test samples of all classes, the forgotten ones too.
     retrained : Module, UnlearnResult, or a sequence of one or two, optional
@@ -148,9 +149,9 @@ def audit(
     -----
     Accuracies alone prove nothing: masking a logit (always computed, column ``mask``) gives
     all of them for free. The rules of the verdict stand in :mod:`unlearning.audit.verdict`.
-    Cost without relearning: one pass of each model over the samples, one logistic probe of
-    at most ``sizes.probe`` samples, and two support vector machines of twice
-    ``sizes.attack``.
+    Cost without relearning, for each model: one pass over the samples, one over forget and
+    retained test samples for each width of `bits`, one logistic probe of at most
+    ``sizes.probe`` samples, and two support vector machines of twice ``sizes.attack``.
 
     Examples
     --------
@@ -174,6 +175,7 @@ def audit(
     >>> report.verdict.word, report.value("fa_test", "after")
     ('suppressed', 0.0)
     """
+    check_number("batch_size", batch_size, low=1, whole=True)
     seed = draw_seed(random_state)
     start = time.process_time()
     n_test, sets = 0, check_sets(
@@ -342,10 +344,9 @@ class _Run:
     def quantise(self, bits: Sequence[int]) -> None:
         """Try weights at few bits."""
         kept = self.sets.test.select(torch.from_numpy(self.sets.kept))
-        for name in ("after", "retrained"):  # what the verdict compares
-            model = self.models.get(name)
-            for width in bits if model is not None else ():
-                with frozen(quantised_copy(borrowed_copy(self.models[name]), width)) as small:
+        for name, model in self.models.items():
+            for width in bits:
+                with frozen(quantised_copy(borrowed_copy(model), width)) as small:
                     self.values[name] |= {
                         f"fa_int{width}": accuracy_on(small, self.sets.forget, self.batch_size),
                         f"ta_int{width}": accuracy_on(small, kept, self.batch_size),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 __all__ = ["quantise", "quantised_copy"]
 
-import copy
 
 import torch
 from torch import nn
 
+from conceptlab.arrays import ArrayKind
 from conceptlab.errors import InputError
+from conceptlab.models.session import model_copy
 
 _OUTPUT_AXIS: dict[type, int] = {
     nn.ConvTranspose1d: 1,
@@ -59,9 +60,11 @@ def quantise(weight: torch.Tensor, bits: int, *, axis: int = 0) -> torch.Tensor:
         raise InputError(f"bits must be 2 to 16, got {bits}.", code="CL-INPUT-RANGE")
     top = 2 ** (bits - 1) - 1
     others = [a for a in range(weight.ndim) if a != axis % weight.ndim]
-    scale = weight.detach().abs().amax(dim=others, keepdim=True) / top
+    # In bfloat16 the division alone would move weights by a step.
+    wide = weight.detach().to(ArrayKind.of(weight).compute_dtype)
+    scale = wide.abs().amax(dim=others, keepdim=True) / top
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    return torch.clamp(torch.round(weight.detach() / scale), -top, top) * scale
+    return (torch.clamp(torch.round(wide / scale), -top, top) * scale).to(weight.dtype)
 
 
 def quantised_copy(model: nn.Module, bits: int) -> nn.Module:
@@ -86,7 +89,7 @@ def quantised_copy(model: nn.Module, bits: int) -> nn.Module:
     >>> int(small.weight.detach().unique().numel()) <= 2 * 15
     True
     """
-    twin = copy.deepcopy(model)
+    twin = model_copy(model)
     seen: set[int] = set()
     for module in twin.modules():
         weight = getattr(module, "weight", None)

@@ -13,7 +13,6 @@ __all__ = [
 ]
 
 import contextlib
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +23,7 @@ from torch import nn
 
 from conceptlab.arrays import as_numpy, check_finite
 from conceptlab.errors import InputError
-from conceptlab.models.session import model_lock
+from conceptlab.models.session import model_copy, model_lock
 from conceptlab.progress import Progress, track
 from unlearning.audit.divergence import probabilities
 from unlearning.data import Samples
@@ -155,8 +154,7 @@ def borrowed_copy(model: nn.Module) -> nn.Module:
         ``CL-INPUT-TYPE``: the model cannot be copied.
     """
     try:
-        with model_lock(model):
-            twin = copy.deepcopy(model)
+        twin = model_copy(model)
     except Exception as error:
         raise InputError(
             f"{type(model).__name__} cannot be copied ({error}); attacks train a copy. Detach "

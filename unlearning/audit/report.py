@@ -14,6 +14,7 @@ import numpy as np
 
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.io.files import Bundle, atomic_write, read_bundle, write_bundle
+from conceptlab.io.reading import rebuilding
 from unlearning.audit.figures import COLUMNS, FIGURES
 from unlearning.audit.relearning import RelearnCurve
 from unlearning.audit.verdict import Evidence, Verdict
@@ -33,7 +34,7 @@ class Report:
     ----------
     values : dict of str to dict of str to float
         By model (``before``, ``after``, ``mask``, and ``retrained``, ``retrained_b`` where
-        they were given) the figures; see :data:`unlearning.audit.figures.FIGURES`.
+        they were given) the figures; see :doc:`/reference/audit-figures`.
     verdict : Verdict
         On ``after``.
     baselines : dict of str to str
@@ -105,7 +106,7 @@ class Report:
         Parameters
         ----------
         figure : str
-            A key of :data:`unlearning.audit.figures.FIGURES`.
+            A key; see :doc:`/reference/audit-figures`.
         model : str
             One of :attr:`columns`.
 
@@ -125,7 +126,7 @@ class Report:
         Parameters
         ----------
         figure : str
-            A key of :data:`unlearning.audit.figures.FIGURES`.
+            A key; see :doc:`/reference/audit-figures`.
         model : str
             One of :attr:`columns`.
 
@@ -144,7 +145,7 @@ class Report:
         Parameters
         ----------
         figure : str
-            A key of :data:`unlearning.audit.figures.FIGURES`.
+            A key; see :doc:`/reference/audit-figures`.
 
         Returns
         -------
@@ -377,48 +378,50 @@ class Report:
         Report
         """
         bundle = read_bundle(path, _KIND)
-        data, tensors = bundle.data, bundle.tensors
+        with rebuilding(path, "audit report"):
+            data, tensors = bundle.data, bundle.tensors
 
-        def part(prefix: str) -> dict[str, np.ndarray]:
-            return {
-                name.removeprefix(f"{prefix}/"): value
-                for name, value in tensors.items()
-                if name.startswith(f"{prefix}/")
-            }
+            def part(prefix: str) -> dict[str, np.ndarray]:
+                return {
+                    name.removeprefix(f"{prefix}/"): value
+                    for name, value in tensors.items()
+                    if name.startswith(f"{prefix}/")
+                }
 
-        said = data["verdict"]
-        return cls(
-            values={
-                name: {k: float("nan") if v is None else float(v) for k, v in own.items()}
-                for name, own in data["figures"].items()
-            },
-            verdict=Verdict(
-                said["word"], said["summary"], tuple(Evidence(**e) for e in said["evidence"])
-            ),
-            curves={
-                name: RelearnCurve(
-                    tensors[f"curves/{name}/steps"],
-                    tensors[f"curves/{name}/forget"],
-                    tensors[f"curves/{name}/test"],
-                    **facts,
-                )
-                for name, facts in data["curves"].items()
-            },
-            destinations=part("destinations"),
-            attributions=part("attributions"),
-            encoded=part("encoded"),
-            earlier={
-                name: {int(c): v for c, v in own.items()} for name, own in data["earlier"].items()
-            },
-            **{
-                key: data[key]
-                for key in (
-                    "baselines", "forgotten", "class_names", "sizes", "concept_names",
-                    "class_concepts", "exclusive", "notes", "certificate", "settings",
-                    "provenance",
-                )
-            },
-        )  # fmt: skip
+            said = data["verdict"]
+            return cls(
+                values={
+                    name: {k: float("nan") if v is None else float(v) for k, v in own.items()}
+                    for name, own in data["figures"].items()
+                },
+                verdict=Verdict(
+                    said["word"], said["summary"], tuple(Evidence(**e) for e in said["evidence"])
+                ),
+                curves={
+                    name: RelearnCurve(
+                        tensors[f"curves/{name}/steps"],
+                        tensors[f"curves/{name}/forget"],
+                        tensors[f"curves/{name}/test"],
+                        **facts,
+                    )
+                    for name, facts in data["curves"].items()
+                },
+                destinations=part("destinations"),
+                attributions=part("attributions"),
+                encoded=part("encoded"),
+                earlier={
+                    name: {int(c): v for c, v in own.items()}
+                    for name, own in data["earlier"].items()
+                },
+                **{
+                    key: data[key]
+                    for key in (
+                        "baselines", "forgotten", "class_names", "sizes", "concept_names",
+                        "class_concepts", "exclusive", "notes", "certificate", "settings",
+                        "provenance",
+                    )
+                },
+            )  # fmt: skip
 
     def __repr__(self) -> str:
         beside = "a retrained model" if self.has_reference else "its logit mask"

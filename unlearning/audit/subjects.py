@@ -17,7 +17,7 @@ from conceptlab.bank import ConceptBank
 from conceptlab.errors import InputError
 from conceptlab.seeds import torch_generator
 from unlearning.audit.reading import Reading
-from unlearning.data import Samples, as_samples, check_disjoint_samples
+from unlearning.data import Samples, as_samples, check_disjoint_samples, check_same_kind
 
 _TWINS = 0.01
 """Share of test samples that may also be training samples; photo collections have a few."""
@@ -76,7 +76,7 @@ def check_sets(
     Parameters
     ----------
     forget, retain, test : object
-        What :func:`unlearning.data.as_samples` takes.
+        What :func:`unlearning.as_samples` takes.
     earlier : sequence of int
         Classes that earlier requests made the model forget.
     max_samples : int or None
@@ -131,7 +131,8 @@ def check_sets(
             "apart. Give training samples of all retained classes.",
             code="CL-INPUT-FEW",
         )
-    _check_kind(gone, kept, held)
+    check_same_kind(gone, kept)
+    check_same_kind(gone, held, joined=False)
     check_disjoint_samples(gone, kept)
     notes = [n for n in (_apart(gone, held), _apart(kept, held)) if n]
     generator = torch_generator(random_state)
@@ -151,20 +152,6 @@ def check_sets(
             rows = rows.sort().values
             held = held.select(rows)
     return Sets(gone, kept, held, rows, classes, old, tuple(notes))
-
-
-def _check_kind(*sets: Samples) -> None:
-    shapes = []
-    for samples in sets:
-        x = samples.inputs
-        shapes.append(tuple(sorted(x)) if isinstance(x, dict) else tuple(x.shape[1:]))
-    for samples, shape in zip(sets[1:], shapes[1:], strict=True):
-        if shape != shapes[0]:
-            raise InputError(
-                f"Samples of `{samples.name}` have shape {shape}, those of `forget` {shapes[0]}. "
-                "Give all sets as the model takes them.",
-                code="CL-INPUT-SHAPE",
-            )
 
 
 def _apart(train: Samples, held: Samples) -> str:

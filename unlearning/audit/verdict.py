@@ -220,7 +220,7 @@ def judge(
     Parameters
     ----------
     own : mapping of str to float
-        Figures of the model, by the keys of :data:`unlearning.audit.figures.FIGURES`; what
+        Figures of the model, by the keys of :doc:`/reference/audit-figures`; what
         was not measured is left out or NaN.
     before, mask : mapping of str to float
         Those of the original and of its logit mask.
