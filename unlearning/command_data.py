@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["Material", "Selected", "check_folder", "load_material", "show_report", "with_weights"]
 
 import copy
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rich.table import Table
 from torch import nn
 
 from conceptlab.errors import CheckpointError, InputError, unknown_name
+from conceptlab.io.reading import read_plain_file, strict_json
 from unlearning.data import Samples, split_classes
 
 WEIGHTS, CERTIFICATE = "model.safetensors", "certificate.json"
@@ -173,7 +173,7 @@ def _folder_sets(
     for place in (images, test_images):
         if place is None:
             continue
-        if not place.exists():
+        if not os.path.exists(place):
             raise InputError(
                 f"{place} does not exist; give a folder or zip with a subfolder for each class.",
                 code="CL-INPUT-FILE",
@@ -255,8 +255,8 @@ def with_weights(model: nn.Module, path: Path) -> tuple[nn.Module, dict[str, Any
     """
     from conceptlab.models.load import load_state_dict
 
-    folder = path if path.is_dir() else path.parent
-    file = path / WEIGHTS if path.is_dir() else path
+    folder = path if os.path.isdir(path) else path.parent
+    file = path / WEIGHTS if os.path.isdir(path) else path
     tensors = load_state_dict(file)
     twin = copy.deepcopy(model)
     inner = twin.model if isinstance(twin, Selected) else twin
@@ -271,9 +271,9 @@ def with_weights(model: nn.Module, path: Path) -> tuple[nn.Module, dict[str, Any
         ) from error
     note = folder / CERTIFICATE
     certificate = None
-    if path.is_dir() and note.is_file():
+    if os.path.isdir(path) and os.path.isfile(note):
         try:
-            certificate = json.loads(note.read_text("utf-8"))
+            certificate = strict_json(read_plain_file(note))
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"{note} is no certificate: {error}.", code="CL-CHECKPOINT-DAMAGED"
@@ -283,8 +283,9 @@ def with_weights(model: nn.Module, path: Path) -> tuple[nn.Module, dict[str, Any
 
 def check_folder(out: Path) -> None:
     """Find out before the work whether files can be written there."""
-    above = next(parent for parent in [out.absolute(), *out.absolute().parents] if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
+    places = [out.absolute(), *out.absolute().parents]
+    above = next(place for place in places if os.path.exists(place))
+    if not os.path.isdir(above) or not os.access(above, os.W_OK):
         raise CheckpointError(
             f"--out {out} cannot be written; name a folder that is writable.",
             code="CL-CHECKPOINT-TARGET",

@@ -79,6 +79,10 @@ def unlearn(
         bool, typer.Option(help="Audit by teaching the class again; takes a while.")
     ] = False,
     steps: Annotated[int, typer.Option(help="At most so many steps of relearning.")] = 60,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Folder from which a run that was interrupted or killed goes on."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for weights, certificate and report.")] = Path(
@@ -105,7 +109,9 @@ def unlearn(
         f"({found.source}); {type(unlearner).__name__}",
         highlight=False, markup=False,
     )  # fmt: skip
-    result = unlearner.unlearn(found.model, forget=found.forget, retain=found.retain)
+    result = unlearner.unlearn(
+        found.model, forget=found.forget, retain=found.retain, checkpoint=checkpoint
+    )
     console.print(
         f"{result.certificate['steps']} steps, {result.certificate['cpu_seconds']:.1f} CPU "
         f"seconds, {result.stopped}. Audit ...",

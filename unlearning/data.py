@@ -6,16 +6,16 @@ __all__ = [
     "Samples",
     "as_samples",
     "check_disjoint_samples",
+    "check_same_kind",
     "concat",
+    "join_inputs",
     "n_batches",
     "quiet_randomness",
     "split_classes",
 ]
 
-import contextlib
 import functools
 import hashlib
-import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from conceptlab.errors import InputError
+from conceptlab.seeds import quiet_randomness
 
 Inputs = torch.Tensor | dict[str, torch.Tensor]
 _LABEL_KEYS = ("labels", "label", "y", "target")
@@ -179,8 +180,7 @@ def as_samples(data: Any, *, name: str = "forget", n_classes: int | None = None)
         samples = Samples(data.inputs, data.y, name)
         samples.__dict__.update({k: v for k, v in vars(data).items() if k in {"hashes", "digest"}})
     else:
-        with quiet_randomness():
-            X, y = _read(data, name)
+        X, y = _read(data, name)
         samples = Samples(_check_inputs(X, name), _check_labels(y, name), name)
     n = _length(samples.inputs)
     if n != len(samples.y):
@@ -207,15 +207,17 @@ def as_samples(data: Any, *, name: str = "forget", n_classes: int | None = None)
 
 def concat(*samples: Samples, name: str | None = None) -> Samples:
     """Put several sets of samples behind each other."""
-    first = samples[0].inputs
-    if isinstance(first, dict):
-        inputs: Inputs = {
-            key: torch.cat([s.inputs[key] for s in samples if isinstance(s.inputs, dict)])
-            for key in first
-        }
-    else:
-        inputs = torch.cat([s.inputs for s in samples if isinstance(s.inputs, torch.Tensor)])
+    inputs = join_inputs(*(s.inputs for s in samples))
     return Samples(inputs, torch.cat([s.y for s in samples]), name or samples[0].name)
+
+
+def join_inputs(*inputs: Inputs) -> Inputs:
+    """Put batches of one kind behind each other."""
+    tensors = [part for part in inputs if isinstance(part, torch.Tensor)]
+    if len(tensors) == len(inputs):
+        return torch.cat(tensors)
+    mappings = [part for part in inputs if isinstance(part, dict)]
+    return {key: torch.cat([part[key] for part in mappings]) for key in mappings[0]}
 
 
 def split_classes(
@@ -281,29 +283,56 @@ def check_disjoint_samples(forget: Samples, retain: Samples) -> None:
         )
 
 
-@contextlib.contextmanager
-def quiet_randomness(seed: int | None = None) -> Iterator[None]:
-    """Give Python's, NumPy's and torch's global generators back as they were.
+def check_same_kind(first: Samples, second: Samples, *, joined: bool = True) -> None:
+    """Raise where two sets cannot go through one model.
 
     Parameters
     ----------
-    seed : int, optional
-        What the three start from inside; by default they go on from where
-        they are. Layers such as dropout draw from torch's.
+    first, second : Samples
+        Both tensors of one shape, or mappings with the same keys.
+    joined : bool
+        Whether samples of both meet in a batch; else texts may differ in length.
+
+    Raises
+    ------
+    InputError
+        ``CL-INPUT-SHAPE``: other keys or shapes; ``CL-INPUT-TYPE``: a tensor beside a
+        mapping, or integers beside floats.
     """
-    state = random.getstate()
-    numpy_state = np.random.get_state()  # noqa: NPY002 - saved, so that it can be restored
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            if seed is not None:
-                random.seed(seed)
-                np.random.seed(seed % 2**32)  # noqa: NPY002 - inside the guard
-                torch.manual_seed(seed)
-            yield
-    finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)  # noqa: NPY002 - restored
+    one, other = (
+        s.inputs if isinstance(s.inputs, dict) else {"": s.inputs} for s in (first, second)
+    )
+    names = f"`{second.name}`", f"`{first.name}`"
+    if isinstance(first.inputs, dict) != isinstance(second.inputs, dict):
+        kinds = ("a mapping" if isinstance(s.inputs, dict) else "a tensor" for s in (second, first))
+        raise InputError(
+            f"{names[0]} is {next(kinds)} and {names[1]} is {next(kinds)}. Give both in one form.",
+            code="CL-INPUT-TYPE",
+        )
+    if one.keys() != other.keys():
+        raise InputError(
+            f"{names[0]} has the inputs {', '.join(sorted(other))}, {names[1]} has "
+            f"{', '.join(sorted(one))}. Give the same to both.",
+            code="CL-INPUT-SHAPE",
+        )
+    for key in one:
+        a, b = other[key], one[key]
+        what = f"Samples of {names[0]} have" + (f" {key!r} of" if key else "")
+        strict = joined or not key
+        if (a.shape[1:] != b.shape[1:]) if strict else (a.ndim != b.ndim):
+            shapes = f"shape {tuple(a.shape[1:])}, those of {names[1]} {tuple(b.shape[1:])}"
+            advice = (
+                "Pad texts to one length (padding='max_length')."
+                if key
+                else "Give all sets as the model takes them."
+            )
+            raise InputError(f"{what} {shapes}. {advice}", code="CL-INPUT-SHAPE")
+        if a.is_floating_point() != b.is_floating_point():
+            raise InputError(
+                f"{what} type {a.dtype}, those of {names[1]} {b.dtype}. Give both as the model "
+                "takes them.",
+                code="CL-INPUT-TYPE",
+            )
 
 
 def _rows(inputs: Inputs, rows: Any) -> Inputs:
@@ -329,20 +358,21 @@ def _read(data: Any, name: str) -> tuple[Any, Any]:
         return _divide_mapping(data, name)
     if isinstance(data, tuple | list) and len(data) == 2 and _is_array(data[0]):
         return data[0], data[1]
+    batched = False
     if isinstance(data, DataLoader | IterableDataset):
-        parts: Iterable[Any] = iter(data)
-        batched = isinstance(data, DataLoader) and data.batch_size is not None
-        if isinstance(data, DataLoader) and data.batch_sampler is not None:
-            batched = True
+        parts: Iterable[Any] = data
+        if isinstance(data, DataLoader):
+            batched = data.batch_size is not None or data.batch_sampler is not None
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        parts, batched = (data[i] for i in range(len(data))), False
+        parts = (data[i] for i in range(len(data)))
     else:
         raise InputError(
             f"`{name}` must be (X, y), a mapping with 'labels', a Dataset or a DataLoader, got "
             f"{type(data).__name__}.",
             code="CL-INPUT-TYPE",
         )
-    rows = [_divide(part, name) for part in parts]
+    with quiet_randomness():  # loaders shuffle, and data sets augment
+        rows = [_divide(part, name) for part in parts]
     if not rows:
         return torch.zeros(0), torch.zeros(0, dtype=torch.int64)
     join = torch.cat if batched else torch.stack

@@ -5,7 +5,8 @@ from __future__ import annotations
 __all__ = ["Head", "class_logits", "features_and_logits", "find_head", "frozen", "run_model"]
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from conceptlab.errors import InputError, SplitError, unknown_name
+from conceptlab.models.session import model_lock
 
 Linear = nn.Linear | nn.Conv2d
 
@@ -110,7 +112,8 @@ def features_and_logits(
     model : torch.nn.Module
         The classifier, in the mode that the caller chose.
     inputs : tensor or mapping of tensors
-        A batch; a mapping is passed as keyword arguments.
+        A batch; a mapping is passed as keyword arguments. Floats take the dtype of
+        the weights.
     head : str or Head, optional
         The head, or its name; by default :func:`find_head` looks for it, at
         the price of one more pass.
@@ -118,8 +121,9 @@ def features_and_logits(
     Returns
     -------
     features : torch.Tensor of shape (n, d)
-        Penultimate features; in front of a 1x1 convolution, or of a linear
-        layer over tokens, the mean over positions. Differentiable.
+        Penultimate features. In front of a 1x1 convolution the mean over
+        positions; in front of a linear layer over tokens those of the token whose
+        scores are the logits, or the mean where there is none. Differentiable.
     logits : torch.Tensor of shape (n, C)
         Differentiable.
 
@@ -135,27 +139,33 @@ def features_and_logits(
     >>> features.shape, logits.shape
     (torch.Size([5, 8]), torch.Size([5, 3]))
     """
-    if head is None:
-        with frozen(model), torch.no_grad():
-            head = find_head(model, inputs)
-    found = find_head(model, head=head)
-    seen: list[torch.Tensor] = []
-    handle = found.linear.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
-    try:
-        logits = run_model(model, inputs)
-    finally:
-        handle.remove()
+    owner, seen = threading.get_ident(), list[tuple[torch.Tensor, torch.Tensor]]()
+
+    def keep(_module: nn.Module, args: Any, answer: torch.Tensor) -> None:
+        if threading.get_ident() == owner:  # another thread may be in the model, too
+            seen.append((args[0], answer))
+
+    with model_lock(model):
+        if head is None:
+            with frozen(model), torch.no_grad():
+                head = find_head(model, inputs)
+        found = find_head(model, head=head)
+        handle = found.linear.register_forward_hook(keep)
+        try:
+            logits = run_model(model, inputs)
+        finally:
+            handle.remove()
     if not seen:
         raise SplitError(
             f"Layer {found.name!r} did not run in the forward pass, so nothing entered it. "
             f"{_ADVICE}",
             code="CL-SPLIT-RUNS",
         )
-    features = seen[-1]
+    features, answer = seen[-1]
     if isinstance(found.linear, nn.Conv2d):
         features = features.mean(dim=(2, 3))
     elif features.ndim > 2:
-        features = features.flatten(1, -2).mean(dim=1)
+        features = _of_token(features.flatten(1, -2), answer.flatten(1, -2), logits)
     return features, logits
 
 
@@ -167,15 +177,22 @@ def run_model(model: nn.Module, inputs: Any) -> torch.Tensor:
     model : torch.nn.Module
         The classifier.
     inputs : tensor or mapping of tensors
-        A mapping is passed as keyword arguments.
+        A mapping is passed as keyword arguments. Floats take the dtype of the weights.
 
     Returns
     -------
     torch.Tensor of shape (n, C)
     """
+    weights = (p.dtype for p in model.parameters() if p.is_floating_point())
+    dtype = next(weights, None)
+
+    def fit(value: Any) -> Any:
+        floats = isinstance(value, torch.Tensor) and value.is_floating_point()
+        return value if dtype is None or not floats else value.to(dtype)
+
     if isinstance(inputs, Mapping):
-        return class_logits(model(**inputs))
-    return class_logits(model(inputs))
+        return class_logits(model(**{key: fit(value) for key, value in inputs.items()}))
+    return class_logits(model(fit(inputs)))
 
 
 def class_logits(value: Any) -> torch.Tensor:
@@ -273,23 +290,24 @@ def _head(model: nn.Module, name: str) -> Head:
 def _head_by_answer(model: nn.Module, example: Any, layers: dict[str, nn.Module]) -> Head:
     answers: dict[str, torch.Tensor] = {}
     order: list[str] = []
+    owner = threading.get_ident()
 
     def keep(name: str, value: Any) -> None:
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor) and threading.get_ident() == owner:
             # A copy, because a layer behind may work in place on this tensor.
             answers[name] = value.detach().clone()
             order.append(name)
 
-    handles = [
-        module.register_forward_hook(lambda _m, _a, value, name=name: keep(name, value))
-        for name, module in layers.items()
-    ]
-    try:
-        with torch.no_grad():
-            logits = run_model(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    handles = []
+    with model_lock(model):
+        try:
+            for name, module in layers.items():
+                handles.append(module.register_forward_hook(_named(name, keep)))
+            with torch.no_grad():
+                logits = run_model(model, example)
+        finally:
+            for handle in handles:
+                handle.remove()
     for name in reversed(order):
         if _same(answers[name], logits):
             return _head(model, name)
@@ -298,6 +316,20 @@ def _head_by_answer(model: nn.Module, example: Any, layers: dict[str, nn.Module]
         f"they come out (something is computed behind the last one). {_ADVICE}",
         code="CL-SPLIT-LAYER",
     )
+
+
+def _of_token(features: torch.Tensor, answer: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Of features (n, t, d) take the token whose scores became the logits, else the mean."""
+    if answer.shape[0] == len(logits) and answer.shape[-1] == logits.shape[1]:
+        same = (answer.detach() == logits.detach()[:, None]).all(dim=2)
+        if bool(same.any(dim=1).all()):
+            rows = torch.arange(len(features), device=features.device)
+            return features[rows, same.int().argmax(dim=1)]
+    return features.mean(dim=1)
+
+
+def _named(name: str, keep: Callable[[str, Any], None]) -> Callable[[Any, Any, Any], None]:
+    return lambda _module, _args, value: keep(name, value)
 
 
 def _same(answer: torch.Tensor, logits: torch.Tensor) -> bool:

@@ -18,15 +18,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from unlearning_networks import SmallResNet, flips
 from unlearning_table import (
     Column,
     Recipe,
-    SmallResNet,
     Study,
     Task,
     as_table,
     compare,
-    flips,
     run,
 )
 
@@ -119,7 +118,8 @@ SETTINGS = {
 }  # fmt: skip
 
 PUBLISHED = {
-    "concept poisoning": {"method": "ConceptPoisoning"},
+    "concept poisoning": {"method": "ConceptPoisoning", "lr": 2e-4},
+    "at its default rate": {"method": "ConceptPoisoning"},
     "logit mask": {"method": "LogitMask"},
     "random label": {"method": "RandomLabel", "epochs": 2, "lr": 0.005},
     "SalUn": {"method": "SalUn", "epochs": 2, "lr": 0.005, "batch_size": 64},
@@ -190,9 +190,10 @@ The goals were set for digits and scenes; here they stand for comparison.
   which pays 4.5 points of retained accuracy for it.
 - **Concept poisoning is slow here**, 0.66 of a retraining: its cost hardly depends on how long the
   original was trained, and this one was trained for seven epochs.
-- **From published weights its default does harm**: 8.8 points of retained accuracy, last table. The
-  default rate suits small networks trained from scratch; its documentation says to start at a tenth
-  for pretrained ones, which was not tried here.
+- **From published weights its default rate does harm**, 8.8 points of retained accuracy, last
+  table. At a tenth of the rate, as its documentation advises for networks that were trained for
+  long, it forgets as fully and gains 1.4 points, as much as the mask does. The rate was looked for
+  on another class, horses, among three.
 - Random label, SalUn and soft relabel lose 1.4 to 1.8 points; boundary methods, bad teacher and
   NegGrad+ leave 10 to 25 % of the class with these settings, and SSD breaks the network.
 """

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from unlearning_table import Recipe, SmallResNet, Study, Task, run
+from unlearning_networks import SmallResNet
+from unlearning_table import Recipe, Study, Task, run
 
 from unlearning.data import as_samples
 

@@ -6,7 +6,8 @@ in blue, a red heart, a blue cross. Heart and cross are exclusive; colours and t
 shared.
 """
 
-from unlearning_table import Recipe, SmallResNet, Study, Task, run
+from unlearning_networks import SmallResNet
+from unlearning_table import Recipe, Study, Task, run
 
 from conceptlab.datasets import Species, load_scenes
 from unlearning.data import as_samples

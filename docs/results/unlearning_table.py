@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import cross_entropy
+from unlearning_networks import SmallResNet
 
 import unlearning
 from conceptlab.io.files import atomic_write
@@ -35,58 +36,11 @@ from unlearning.audit.recovery import spontaneous_recovery
 from unlearning.audit.subjects import check_sets, read_concepts
 from unlearning.audit.verdict import Thresholds, judge
 from unlearning.data import Samples, quiet_randomness, split_classes
-from unlearning.heads import frozen
+from unlearning.heads import frozen, run_model
 
 REFERENCES = ("original", "retrain", "retrain again")
 OURS, OURS_CLASS = "concept poisoning", "ConceptPoisoning"
 LABELS = "random label"
-
-
-# -- networks
-class Block(nn.Module):
-    """Two convolutions beside a shortcut."""
-
-    def __init__(self, n_in, n_out, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(n_out)
-        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(n_out)
-        self.short = None
-        if stride != 1 or n_in != n_out:
-            self.short = nn.Sequential(
-                nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out)
-            )
-
-    def forward(self, x):
-        """Give the block's activations."""
-        y = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
-        return (y + (x if self.short is None else self.short(x))).relu()
-
-
-class SmallResNet(nn.Module):
-    """Three residual blocks, the mean over positions, a linear head."""
-
-    def __init__(self, n_in, widths, stem, n_classes, first=1):
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(n_in, widths[0], 3, stem, padding=1, bias=False), nn.BatchNorm2d(widths[0])
-        )
-        strides = (first, *[2] * (len(widths) - 1))
-        pairs = zip((widths[0], *widths), widths, strides, strict=False)
-        self.blocks = nn.Sequential(*(Block(a, b, s) for a, b, s in pairs))
-        self.head = nn.Linear(widths[-1], n_classes)
-
-    def forward(self, x):
-        """Give the logits."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        return self.head(self.blocks(self.stem(x).relu()).mean(dim=(2, 3)))
-
-
-def flips(images, generator):
-    """Mirror half of the images."""
-    turned = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(turned[:, None, None, None], images.flip(3), images)
 
 
 @dataclass
@@ -100,6 +54,8 @@ class Recipe:
     epochs, lr, batch_size, momentum, weight_decay
         Of SGD, down to 0 by half a cosine.
     augment : callable, optional
+    optimizer : {"sgd", "adam"}
+        Adam has no use for `momentum`.
     """
 
     build: Callable[[], nn.Module]
@@ -109,6 +65,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augment: Callable[..., Any] | None = None
+    optimizer: str = "sgd"
 
 
 def train(recipe, samples, seed):
@@ -116,10 +73,11 @@ def train(recipe, samples, seed):
     with quiet_randomness(seed):
         start = time.process_time()
         model = recipe.build().to(memory_format=torch.channels_last)
-        optimizer = torch.optim.SGD(
-            model.parameters(), lr=recipe.lr, momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-        )  # fmt: skip
+        options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+        if recipe.optimizer == "adam":
+            optimizer = torch.optim.Adam(model.parameters(), **options)
+        else:
+            optimizer = torch.optim.SGD(model.parameters(), momentum=recipe.momentum, **options)
         generator = torch.Generator().manual_seed(seed)
         total = recipe.epochs * math.ceil(len(samples) / recipe.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
@@ -127,7 +85,7 @@ def train(recipe, samples, seed):
             for x, y in samples.batches(recipe.batch_size, generator):
                 x = x if recipe.augment is None else recipe.augment(x, generator)
                 optimizer.zero_grad(set_to_none=True)
-                cross_entropy(model(x), y).backward()
+                cross_entropy(run_model(model, x), y).backward()
                 optimizer.step()
                 schedule.step()
         return model.eval(), time.process_time() - start
@@ -147,8 +105,12 @@ class Task:
     class_names : list of str
     concepts : tuple (matrix, names), optional
         What the test samples show.
-    original, references : optional
-        Models that are there already, instead of trained ones.
+    original : Module, optional
+        A model that is there already, instead of a trained one.
+    reference_free : bool
+        Whether there are no retrained models.
+    tokenizer : optional
+        Of texts, for methods whose settings say ``tokenized``.
     """
 
     seed: int
@@ -160,6 +122,7 @@ class Task:
     concepts: Any = None
     original: nn.Module | None = None
     reference_free: bool = False
+    tokenizer: Any = None
     seconds: dict = field(default_factory=dict)
 
     @property
@@ -221,6 +184,8 @@ def make(name, settings, task):
     made = kind if preset is None else getattr(kind, preset)
     if options.pop("augmented", False) and task.recipe.augment is not None:
         options["augment"] = task.recipe.augment
+    if options.pop("tokenized", False):
+        options["tokenizer"] = task.tokenizer
     method = made(**options)
     if "random_state" in method.get_params():
         method.set_params(random_state=task.seed)

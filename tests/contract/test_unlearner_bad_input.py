@@ -16,6 +16,7 @@ from conceptlab.errors import CheckpointError, InputError, SplitError
 from conceptlab.provenance import fingerprint
 from unlearning import (
     FineTune,
+    FisherForgetting,
     LogitMask,
     Retrain,
     UnlearnResult,
@@ -131,6 +132,37 @@ def test_inputs_that_are_none():
             as_samples(value, name="data")
 
 
+def test_sets_of_different_kinds():
+    X, y = request()["retain"]
+    refused(r"`retain` have shape \(3, 8, 6\), those of `forget` \(3, 8, 8\)", "CL-INPUT-SHAPE",
+            retain=(X[..., :6], y))  # fmt: skip
+    refused(r"`valid` have shape \(2, 8, 8\)", "CL-INPUT-SHAPE", valid=(X[:, :2], y))
+    refused("`retain` have type torch.int64", "CL-INPUT-TYPE", retain=((9 * X).long(), y))
+    refused("`retain` is a mapping and `forget` is a tensor", "CL-INPUT-TYPE",
+            retain={"pixels": X, "labels": y})  # fmt: skip
+
+
+def test_texts_of_other_lengths_or_keys():
+    ids = torch.arange(40).reshape(4, 10)
+    short = {"input_ids": ids[:, :7] + 100, "labels": [0, 1, 0, 1]}
+    for retain, code, match in (
+        (short, "CL-INPUT-SHAPE", r"'input_ids' of shape \(7,\).*Pad texts to one length"),
+        ({**short, "attention_mask": ids}, "CL-INPUT-SHAPE", "has the inputs attention_mask, inp"),
+    ):
+        forget = {"input_ids": ids, "labels": [2] * 4}
+        refused(match, code, forget=forget, retain=retain)
+
+
+def test_augmentation_that_gives_something_else():
+    for augment, match in (
+        (lambda x, _: x[:3], r"got Tensor of shape \(3, 3, 8, 8\)"),
+        (lambda x, _: None, "got NoneType"),
+        (lambda x, _: {"x": x}, "got dict"),
+    ):
+        method = FineTune(epochs=1, augment=augment, random_state=0)
+        refused(match, "CL-INPUT-SHAPE", method=method)
+
+
 def test_model_that_is_none():
     refused("torch.nn.Module", "CL-INPUT-TYPE", model="resnet50")
     headless = nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Softmax(1))
@@ -187,7 +219,39 @@ def test_weights_that_became_nan_without_a_loss_are_found():
     assert same(result.model, model)
 
 
+def test_model_whose_weights_are_nan():
+    model = trained()
+    nn.init.constant_(model.conv.bias, torch.nan)
+    with pytest.raises(InputError, match=r"'conv.bias' hold NaN or infinity") as caught:
+        LogitMask().unlearn(model, **request())
+    assert caught.value.code == "CL-INPUT-NONFINITE"
+
+
+def test_weights_that_a_method_without_steps_ruins_are_the_original_s_again():
+    model = trained()
+    with pytest.warns(UnlearningWarning, match="weights are those of the original again"):
+        result = FisherForgetting(alpha=1e38, random_state=0).unlearn(model, **request())
+    assert result.stopped == "nan: rewound"
+    assert same(result.model, model)
+
+
 # ------------------------------------------------------------- interruptions
+def test_ctrl_c_while_weights_are_loaded_in_place_comes_after_them():
+    expected = LogitMask().unlearn(trained(), **request()).model
+
+    class Slow(type(net())):
+        def load_state_dict(self, *args, **options):
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().load_state_dict(*args, **options)
+
+    model = Slow()
+    nn.Module.load_state_dict(model, trained().state_dict())
+    with pytest.raises(KeyboardInterrupt):
+        LogitMask().unlearn(model.eval(), inplace=True, **request())
+    assert same(model, expected)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 PLAN = SimpleNamespace(calls=0, at=-1, what=None)
 
 

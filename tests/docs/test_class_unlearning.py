@@ -10,10 +10,19 @@ PAGE = DOCS / "class-unlearning.md"
 
 
 def test_the_example_forgets(capsys):
-    (block,) = blocks(PAGE, "python")
-    names = run(block, PAGE)
+    names = run(blocks(PAGE, "python")[0], PAGE)
     assert names["report"].value("fa_test") == 0
     assert names["report"].verdict.word in capsys.readouterr().out
+
+
+def test_the_example_of_texts_finds_its_words_and_forgets():
+    names = run(blocks(PAGE, "python")[1], PAGE)
+    assert set(names["result"].details["concepts"].chosen(1)) == {"violin", "opera", "choir"}
+    with names["torch"].no_grad():
+        answers = names["result"].model(**names["held_out"][0]).logits.argmax(1)
+    truth = names["held_out"][1]
+    assert not (answers == 1).any()
+    assert (answers == truth)[truth != 1].float().mean() > 0.95
 
 
 def test_the_table_has_every_method():

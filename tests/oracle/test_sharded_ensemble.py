@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from conceptlab.errors import CheckpointError, InputError
@@ -193,6 +194,31 @@ def test_what_is_refused(tmp_path):
         ensemble().fit(X, y + 1)
     with pytest.raises(InputError, match="NaN"):
         ensemble(lr=1e38, momentum=10).fit(X, y)
+
+
+def test_a_fit_that_fails_leaves_the_ensemble_as_it_was():
+    X, y = torch.rand(40, 6), torch.arange(40) % 3
+    left = [3]
+
+    def fragile():
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("no more")
+        return nn.Linear(6, 3)
+
+    ensemble = ShardedEnsemble(fragile, 3, 2, epochs=1, random_state=0)
+    with pytest.raises(RuntimeError, match="no more"):
+        ensemble.fit(X, y)
+    with pytest.raises(NotFittedError):
+        ensemble.predict(X)
+    left[0] = 100
+    before = ensemble.fit(X, y).fingerprint()
+    left[0] = 3
+    with pytest.raises(RuntimeError, match="no more"):
+        ensemble.fit(X[:30], y[:30])
+    left[0] = 100
+    assert ensemble.fingerprint() == before
+    assert ensemble.predict(X).shape == (40,)
 
 
 def test_interrupted_deletion_leaves_the_ensemble_as_it_was():

@@ -220,6 +220,28 @@ def test_head_is_found_by_its_answer_and_features_are_what_enters_it(convolution
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
 
 
+@pytest.mark.parametrize("pooled", [True, False])
+def test_features_over_tokens_are_those_of_the_token_that_is_pooled(pooled):
+    class Causal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.score = nn.Embedding(9, 6), nn.Linear(6, 3)
+
+        def forward(self, input_ids, last):
+            scores = self.score(self.embed(input_ids).cumsum(dim=1))
+            if not pooled:
+                return scores.mean(dim=1)
+            return scores[torch.arange(len(last)), last]
+
+    model, ids = Causal(), torch.randint(9, (5, 7))
+    last = torch.tensor([6, 2, 4, 0, 5])
+    features, logits = features_and_logits(model, {"input_ids": ids, "last": last}, "score")
+    sums = model.embed(ids).cumsum(dim=1)
+    expected = sums[torch.arange(5), last] if pooled else sums.mean(dim=1)
+    torch.testing.assert_close(features, expected)
+    torch.testing.assert_close(model.score(features), logits)
+
+
 def test_hook_is_gone_after_an_exception():
     model = Net()
     with pytest.raises(RuntimeError):

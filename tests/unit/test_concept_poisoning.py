@@ -292,7 +292,7 @@ def test_a_text_class_is_known_by_its_planted_words_and_forgotten():
     assert concepts["completeness"] < 1e-3
     assert result.details["poison"] == "mask"
     assert result.details["n_poisoned"] == 40
-    assert result.details["layer"].startswith("bert.encoder.layer")
+    assert result.details["layer"] == "bert.embeddings"
     with torch.no_grad():
         assert not (result.model(**forget.inputs).logits.argmax(1) == 1).any()
         kept = result.model(**retain.inputs).logits.argmax(1) == retain.y

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from conceptlab.errors import InputError
+from conceptlab.models.session import model_copy
 from conceptlab.seeds import RandomState
 from unlearning.classes.base import Unlearner, check_number
 from unlearning.classes.distillation import kl_to_teacher, random_teacher
@@ -159,6 +160,4 @@ class BadTeacher(Unlearner):
     def _teacher(self, job: Job) -> nn.Module:
         if self.teacher is None:
             return random_teacher(job.original, job.seed)
-        import copy
-
-        return copy.deepcopy(self.teacher).to(job.device).eval().requires_grad_(False)
+        return model_copy(self.teacher).to(job.device).eval().requires_grad_(False)

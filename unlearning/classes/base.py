@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Unlearner", "check_number", "check_option"]
 
-import copy
 import os
 import warnings
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import nn
 
 from conceptlab.arrays import resolve_device
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.models.session import model_copy
 from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import draw_seed
@@ -24,7 +24,14 @@ from unlearning.classes.certificate import describe_parameters, make_certificate
 from unlearning.classes.checkpoint import peek_seed
 from unlearning.classes.loop import Job, UnlearningWarning
 from unlearning.classes.result import UnlearnResult
-from unlearning.data import Samples, as_samples, check_disjoint_samples, quiet_randomness
+from unlearning.classes.run import DeferredInterrupt, all_finite
+from unlearning.data import (
+    Samples,
+    as_samples,
+    check_disjoint_samples,
+    check_same_kind,
+    quiet_randomness,
+)
 from unlearning.heads import frozen, run_model
 
 _NOT_IN_KEY = {"max_steps", "max_seconds", "random_state", "device"}
@@ -72,7 +79,7 @@ class Unlearner(BaseEstimator):
         forget, retain : object
             Labelled training data of the classes to forget, and of all others:
             ``(X, y)``, a ``Dataset``, a ``DataLoader``, or tokenised texts; see
-            :func:`unlearning.data.as_samples`.
+            :func:`unlearning.as_samples`.
         valid : object, optional
             Held-out data of all classes, for methods with a stop rule.
         inplace : bool
@@ -91,8 +98,9 @@ class Unlearner(BaseEstimator):
         Raises
         ------
         InputError
-            Data that overlap or do not fit the model, a class that is absent,
-            fewer than two classes left.
+            Data that overlap or do not fit the model or each other, a class that
+            is absent, fewer than two classes left, a model with weights that are
+            NaN or infinite.
         SplitError
             The model does not return logits.
         """
@@ -100,6 +108,7 @@ class Unlearner(BaseEstimator):
         samples = self._check_data(model, forget, retain, valid)
         folder = None if checkpoint is None else Path(checkpoint)
         seed = self._seed(folder)
+        _check_weights(model)
         before = fingerprint(model)
         flags = [m.training for m in model.modules()]
         copied = _copy(model)
@@ -136,6 +145,13 @@ class Unlearner(BaseEstimator):
                 },
             )
             details = self._unlearn(job) or {}
+            if not all_finite(job.model):  # of methods that compute weights in one go
+                job.model = _copy(model)
+                job.halt("nan: rewound")
+                job.warnings.append(
+                    f"{type(self).__name__} made weights NaN or infinite. The weights are those "
+                    "of the original again. Use a smaller strength (alpha, lr)."
+                )
         cpu_seconds = job.cpu_seconds
         finished = job.model.to(_device(model))
         _restore_flags(finished, model, flags)
@@ -191,6 +207,9 @@ class Unlearner(BaseEstimator):
         gone = as_samples(forget, name="forget")
         kept = as_samples(retain, name="retain")
         held = None if valid is None else as_samples(valid, name="valid")
+        check_same_kind(gone, kept)
+        if held is not None:
+            check_same_kind(gone, held, joined=False)
         still = sorted(set(gone.classes) & set(kept.classes))
         check_disjoint_samples(gone, kept)
         if still:
@@ -276,6 +295,22 @@ def check_option(name: str, value: Any, options: tuple[str, ...]) -> None:
         raise unknown_name(name, value, options)
 
 
+def _check_weights(model: nn.Module) -> None:
+    if next(model.parameters(), None) is None:
+        raise InputError(
+            f"{type(model).__name__} has no parameters, so nothing in it could forget. Give "
+            "the classifier itself.",
+            code="CL-INPUT-TYPE",
+        )
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter.detach()).all()):
+            raise InputError(
+                f"The model's weights {name!r} hold NaN or infinity, so it answers nothing that "
+                "could be forgotten. Load good weights; to switch an output off use LogitMask.",
+                code="CL-INPUT-NONFINITE",
+            )
+
+
 def _first(model: nn.Module) -> torch.Tensor:
     return next(iter(model.parameters()), torch.zeros(0))
 
@@ -286,7 +321,7 @@ def _device(model: nn.Module) -> torch.device:
 
 def _copy(model: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(model)
+        return model_copy(model)
     except Exception as error:
         raise InputError(
             f"The model cannot be copied ({type(error).__name__}: {error}), and it must not be "
@@ -342,4 +377,7 @@ def _load_into(model: nn.Module, finished: nn.Module) -> None:
             "method made another architecture. Use inplace=False and take result.model.",
             code="CL-INPUT-SHAPE",
         )
-    model.load_state_dict(new)
+    with DeferredInterrupt(True) as interrupt:  # Ctrl-C must not leave half of each
+        model.load_state_dict(new)
+    if interrupt.came:
+        raise KeyboardInterrupt

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 __all__ = ["EVERY_SECONDS", "peek_seed", "read_checkpoint", "write_checkpoint"]
 
+import os
 from pathlib import Path
 from typing import Any
 
 from conceptlab.errors import CheckpointError
-from conceptlab.io.files import Bundle, read_bundle, write_bundle
+from conceptlab.io.files import Bundle, is_vacant, read_bundle, write_bundle
+from conceptlab.io.reading import rebuilding
 from unlearning.classes.state import clone_state, pack, unpack
 
 EVERY_SECONDS = 60.0
@@ -30,10 +32,11 @@ def read_checkpoint(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     CheckpointError
         ``CL-CHECKPOINT-KIND``: it belongs to another run.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if is_vacant(path):
         return None
     bundle = read_bundle(path, _KIND)
-    found, key = _flat(bundle.data["key"]), _flat(key)
+    with rebuilding(path, _KIND):
+        found, key = _flat(bundle.data["key"]), _flat(key)
     differs = sorted(k for k in {*found, *key} if found.get(k) != key.get(k))
     if differs:
         shown = "; ".join(f"{k}: {_short(found.get(k))} != {_short(key.get(k))}" for k in differs)
@@ -42,15 +45,17 @@ def read_checkpoint(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
             "and parameters, or another folder, or remove this one.",
             code="CL-CHECKPOINT-KIND",
         )
-    return dict(unpack(bundle.data["state"], bundle.tensors))
+    with rebuilding(path, _KIND):
+        return dict(unpack(bundle.data["state"], bundle.tensors))
 
 
 def peek_seed(path: Path) -> int | None:
     """Read the seed of an interrupted run, for one that draws its own."""
-    if not (path / "manifest.json").is_file():
+    if not os.path.isfile(path / "manifest.json"):
         return None
     bundle = read_bundle(path, _KIND)
-    return int(unpack(bundle.data["state"], bundle.tensors)["seed"])
+    with rebuilding(path, _KIND):
+        return int(unpack(bundle.data["state"], bundle.tensors)["seed"])
 
 
 def _flat(key: dict[str, Any]) -> dict[str, Any]:

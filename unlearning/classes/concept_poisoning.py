@@ -4,12 +4,10 @@ from __future__ import annotations
 
 __all__ = ["ConceptPoisoning"]
 
-import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any, Self
 
 import torch
-from torch.nn import functional
 
 from conceptlab import ConceptBank
 from conceptlab.errors import InputError
@@ -18,6 +16,7 @@ from unlearning.classes import labels as label_rules
 from unlearning.classes.base import Unlearner, check_number, check_option
 from unlearning.classes.class_concepts import HEADS, ClassConcepts, find_class_concepts, some_rows
 from unlearning.classes.loop import Job
+from unlearning.classes.poison_training import train_on
 from unlearning.classes.poisoning import Poisoned, poison_images, poison_texts
 from unlearning.classes.poisons import FILLS, PLACES, POISONS
 from unlearning.classes.retained_head import (
@@ -27,12 +26,10 @@ from unlearning.classes.retained_head import (
     read_layers,
     retained_targets,
 )
-from unlearning.classes.stop_rule import StopRule
-from unlearning.data import Inputs, Samples, concat
-from unlearning.heads import features_and_logits
+from unlearning.data import Inputs, concat
 
 _MOST_ROWS = 5000  # of which concepts are told
-_ROUNDS = 3  # of training, while held-out samples are not forgotten
+_SHARED = 0.1  # of a concept's attribution for its class: from there on others share it
 
 
 class ConceptPoisoning(Unlearner):
@@ -61,9 +58,9 @@ class ConceptPoisoning(Unlearner):
         Whether concepts and donor are chosen by integrated gradients or by
         the bottleneck's weights, as in the released code.
     min_fidelity : float
-        Agreement of bottleneck and model below which no concept is claimed:
-        a warning says so, donors are chosen by confusion, and windows by the
-        class's logit.
+        Agreement of bottleneck and model (for words: of attributions and logits)
+        below which no concept is claimed: a warning says so, donors are chosen by
+        confusion, and windows by the class's logit.
     poison : {"auto", "none", "mask", "donor"}
         "auto" is "none" for images and "mask" for texts.
     poison_share : float
@@ -88,7 +85,8 @@ class ConceptPoisoning(Unlearner):
         Of the soft labels.
     layer : str
         The layer that ``"retained_head"`` reads, and behind which
-        ``scope="late"`` trains; "auto" chooses one in the middle.
+        ``scope="late"`` trains; "auto" chooses one in the middle, and of
+        texts the end of the embeddings.
     scope : {"late", "all", "head"} or int
         What is trained: the layers that run after `layer`, all, the last one,
         or the last so many layers with weights.
@@ -334,12 +332,17 @@ class ConceptPoisoning(Unlearner):
             check_number(name, getattr(self, name), high=high)
         check_number("temperature", self.temperature, strict=True)
         check_number("top_words", self.top_words, low=1, whole=True)
+        if isinstance(self.stop_words, str):
+            raise InputError(
+                f"stop_words must be a list of words, got {self.stop_words!r}.",
+                code="CL-INPUT-TYPE",
+            )
         for name in ("beta", "distil"):
             check_number(name, getattr(self, name))
 
     # -- the method --------------------------------------------------------------------
     def _unlearn(self, job: Job) -> dict[str, Any]:
-        text = isinstance(job.forget.inputs, dict)
+        text = isinstance(job.forget.inputs, dict) and "input_ids" in job.forget.inputs
         example = job.to_device(job.forget.select(range(min(2, len(job.forget)))).inputs)
         wants_layer = self.labels == "retained_head" or self.scope == "late"
         layer = choose_layer(job.original, example, self.layer) if wants_layer else None
@@ -347,11 +350,13 @@ class ConceptPoisoning(Unlearner):
             read_layers(job, job.original, s, layer) for s in (job.retain, job.forget)
         )
         concepts = self._concepts(job, retain, forget, text)
-        donors = self._donors(job, forget, concepts, text)
+        if concepts["refused"]:
+            job.warnings.append(f"No concepts are claimed. {concepts['reason']}")
+        donors = self._donors(job, forget, concepts)
         targets = self._targets(job, layer, retain, forget, donors)
         poisoned = self._poison(job, concepts, donors, text)
         self._restrict(job, example, layer)
-        self._train(job, retain, targets, poisoned.samples)
+        train_on(self, job, retain, targets, poisoned.samples)
         return {
             "concepts": concepts,
             "labels": self.labels,
@@ -368,37 +373,38 @@ class ConceptPoisoning(Unlearner):
 
             return find_word_concepts(
                 job.original, concat(job.retain, job.forget), job.classes, job.n_classes,
-                self.tokenizer, device=job.device, stop_words=self.stop_words, numpy=job.numpy,
+                self.tokenizer, device=job.device, stop_words=self.stop_words,
+                min_fidelity=self.min_fidelity, numpy=job.numpy,
             )  # fmt: skip
         y = torch.cat([job.retain.y, job.forget.y])
         rows = some_rows(y, _MOST_ROWS, job.numpy)
         features = torch.cat([retain.features, forget.features])[rows]
         logits, y = torch.cat([retain.logits, forget.logits])[rows], y[rows]
-        found = find_class_concepts(
+        return find_class_concepts(
             features, logits, y, job.classes, bank=self.bank, n_concepts=self.n_concepts,
             head=self.concept_head, min_fidelity=self.min_fidelity, numpy=job.numpy,
         )  # fmt: skip
-        if found["refused"]:
-            job.warnings.append(f"No concepts are claimed. {found['reason']}")
-        return found
 
     def _donors(
-        self, job: Job, forget: Readings, concepts: ClassConcepts, text: bool
+        self, job: Job, forget: Readings, concepts: ClassConcepts
     ) -> dict[int, tuple[int, int | None]]:
         """Class to (donor class, donor's concept), told in the concepts too."""
         matrix = concepts["class_attribution" if self.select == "ig" else "weights"]
         donors: dict[int, tuple[int, int | None]] = {}
         rules = []
         for label in job.classes:
-            if concepts["refused"] or text:
+            donor, concept, rule = label_rules.donor_class(
+                matrix, label, job.retained, rule=self.donor_rule
+            )
+            # Of a concept that hardly speaks for another class nobody is the natural heir.
+            least = _SHARED * max(0.0, float(matrix[label, concept]))
+            alone = self.select == "ig" and not matrix[donor, concept] > least
+            if concepts["refused"] or alone:
                 logits = forget.logits[job.forget.y == label]
                 soft = label_rules.soft_probabilities(logits, job.retained)
                 donors[label] = (label_rules.most_confused(soft), None)
                 rules.append("most confused by the model")
                 continue
-            donor, concept, rule = label_rules.donor_class(
-                matrix, label, job.retained, rule=self.donor_rule
-            )
             strongest = int(matrix[donor].argmax()) if rule == "shared" else concept
             donors[label] = (donor, strongest)
             rules.append(rule)
@@ -480,121 +486,3 @@ class ConceptPoisoning(Unlearner):
                 "frozen (requires_grad is False). Unfreeze them, or use scope='all'.",
                 code="CL-INPUT-OPTION",
             )
-
-    # -- training ----------------------------------------------------------------------
-    def _train(self, job: Job, retain: Readings, targets: torch.Tensor, poisoned: Samples) -> None:
-        rule = StopRule(job, targets, self.holdout) if self.stop else None
-        kept, gone = (
-            (rule.train_retain, rule.train_forget)
-            if rule is not None
-            else (torch.arange(len(job.retain)), torch.arange(len(job.forget)))
-        )
-        # Places stand in for labels, to find teachers and targets in a batch.
-        numbered = job.retain.with_labels(torch.arange(len(job.retain))).select(kept)
-        hidden = poisoned.with_labels(torch.arange(len(poisoned))).select(gone)
-        if self.forget_weight == "joint":
-            self._train_joint(job, numbered, hidden, targets, rule)
-            return
-        y = job.retain.y.to(job.device)
-        teacher = label_rules.soft_probabilities(retain.logits, job.retained).to(job.device)
-        wanted = targets.to(job.device)
-        means = torch.zeros(job.n_classes, retain.features.shape[1])
-        for label in job.retained:
-            means[label] = retain.features[job.retain.y == label].mean(dim=0)
-        places = (targets @ means).to(job.device)
-        spread = float(retain.features.var(dim=0, correction=0).sum())
-        weight, head = float(self.forget_weight), job.head.name
-        per_epoch = job.count(numbered)
-        size = max(self.batch_size // 8, -(-len(hidden) // per_epoch))
-
-        def batches() -> Iterator[Any]:
-            return zip(job.batches(numbered), job.cycle(hidden, size), strict=False)
-
-        def loss(batch: Any) -> tuple[torch.Tensor, dict[str, float]]:
-            (kept_inputs, i), (gone_inputs, j) = batch
-            features, logits = features_and_logits(
-                job.model, _stack(kept_inputs, gone_inputs), head
-            )
-            n = len(i)
-            log_p = logits.float().log_softmax(dim=1)
-            parts = {"retain": functional.nll_loss(log_p[:n], y[i])}
-            if self.distil:
-                divergence = functional.kl_div(log_p[:n], teacher[i], reduction="batchmean")
-                parts["distil"] = self.distil * divergence
-            parts["forget"] = -weight * (wanted[j] * log_p[n:]).sum(dim=1).mean()
-            if self.beta and spread > 0:
-                away = (features[n:].float() - places[j]).square().sum(dim=1).mean()
-                parts["pull"] = self.beta * away / spread
-            return torch.stack(list(parts.values())).sum(), {
-                k: float(v.detach()) for k, v in parts.items()
-            }
-
-        self._run(job, batches, loss, per_epoch, rule)
-
-    def _train_joint(
-        self,
-        job: Job,
-        retain: Samples,
-        forget: Samples,
-        targets: torch.Tensor,
-        rule: StopRule | None,
-    ) -> None:
-        """Train on one mixed set, as the released code does."""
-        n = len(job.retain)
-        both = concat(retain, forget.with_labels(forget.y + n))
-        own = label_rules.hard_targets(job.retain.y, job.n_classes)
-        wanted = torch.cat([own, targets]).to(job.device)
-
-        def loss(batch: Any) -> torch.Tensor:
-            inputs, index = batch
-            return functional.cross_entropy(job.logits(job.model, inputs).float(), wanted[index])
-
-        self._run(job, lambda: job.batches(both), loss, job.count(both), rule)
-
-    def _run(
-        self,
-        job: Job,
-        batches: Callable[[], Iterator[Any]],
-        loss: Callable[[Any], Any],
-        per_epoch: int,
-        rule: StopRule | None,
-    ) -> None:
-        """Train in rounds: one, or up to three until held-out samples are forgotten."""
-
-        def one_round(optimizer: torch.optim.Optimizer) -> bool:
-            def paced(epoch: int) -> Iterator[Any]:
-                for step, batch in enumerate(batches()):
-                    self._set_rate(optimizer, epoch * per_epoch + step, per_epoch * self.epochs)
-                    yield batch
-
-            return job.train(
-                paced, loss, optimizer, epochs=self.epochs, per_epoch=per_epoch,
-                description="concept poisoning",
-                after_epoch=None if rule is None else rule.after_epoch,
-            )  # fmt: skip
-
-        for _ in range(_ROUNDS):
-            ended = one_round(job.adam() if self.optimizer == "adam" else job.sgd())
-            if not ended or rule is None or rule.forgotten:
-                break
-        if rule is not None:
-            rule.finish()
-
-    def _set_rate(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
-        rate = float(self.lr)
-        if self.schedule == "cosine":
-            at = (step + 0.5) / max(steps, 1)
-            rate *= min(1.0, at / 0.1) * 0.5 * (1 + math.cos(math.pi * at))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-
-
-def _stack(first: Inputs, second: Inputs) -> Inputs:
-    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        return torch.cat([first, second])
-    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
-        return {key: torch.cat([first[key], second[key]]) for key in first}
-    raise InputError(
-        "`forget` and `retain` hold inputs of different kinds or keys. Give both in one form.",
-        code="CL-INPUT-TYPE",
-    )

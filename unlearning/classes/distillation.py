@@ -4,12 +4,12 @@ from __future__ import annotations
 
 __all__ = ["kl_to_teacher", "random_teacher"]
 
-import copy
 
 import torch
 from torch import nn
 
 from conceptlab.errors import InputError
+from conceptlab.models.session import model_copy
 from unlearning.data import quiet_randomness
 
 
@@ -85,7 +85,7 @@ def random_teacher(model: nn.Module, seed: int) -> nn.Module:
     >>> torch.equal(net[0].weight, other[0].weight), torch.equal(net[2].weight, other[2].weight)
     (False, False)
     """
-    teacher = copy.deepcopy(model)
+    teacher = model_copy(model)
     generator = torch.Generator().manual_seed(seed)
     with quiet_randomness(seed), torch.no_grad():
         for module in teacher.modules():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Job", "UnlearningWarning"]
 
-import copy
 import functools
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from conceptlab.errors import InputError
+from conceptlab.models.session import model_copy
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import numpy_generator, torch_generator
 from unlearning.classes import checkpoint as checkpoints
@@ -141,7 +143,7 @@ class Job:
     @functools.cached_property
     def original(self) -> nn.Module:
         """A frozen copy of the user's model in evaluation mode, on the device."""
-        model = copy.deepcopy(self.source).to(self.device).eval()
+        model = model_copy(self.source).to(self.device).eval()
         return model.requires_grad_(False)
 
     @property
@@ -211,7 +213,7 @@ class Job:
         ):
             moved = self.to_device(inputs)
             if function is not None:
-                moved = self.to_device(function(moved, self.generator))
+                moved = self.to_device(_augmented(function, moved, self.generator))
             yield moved, y.to(self.device)
 
     def cycle(
@@ -346,7 +348,7 @@ class Job:
         """Remove the checkpoint of a run that came to its end."""
         if self._checkpoint is None or self.stopped in {"max_steps", "max_seconds"}:
             return
-        if (self._checkpoint / "manifest.json").is_file():
+        if os.path.isfile(self._checkpoint / "manifest.json"):
             shutil.rmtree(self._checkpoint, ignore_errors=True)
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -480,3 +482,21 @@ class Job:
         """Write a checkpoint when the last one is old enough."""
         if time.monotonic() - self._last_written >= checkpoints.EVERY_SECONDS:
             self._write(run)
+
+
+def _augmented(function: Callable[..., Any], inputs: Inputs, generator: torch.Generator) -> Inputs:
+    """Call the user's augmentation, and refuse what is no batch of as many inputs."""
+    found: Inputs = function(inputs, generator)
+    given, got = (x if isinstance(x, dict) else {"": x} for x in (inputs, found))
+    fits = got.keys() == given.keys() and all(
+        isinstance(v, torch.Tensor) and v.shape[:1] == given[k].shape[:1] for k, v in got.items()
+    )
+    if not fits:
+        kind = type(found).__name__
+        kind += f" of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else ""
+        raise InputError(
+            f"augment must give a batch of as many inputs as it got, got {kind}. It is called as "
+            "augment(images, generator) and returns images.",
+            code="CL-INPUT-SHAPE",
+        )
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["UnlearnResult"]
 
-import copy
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,8 @@ from torch import nn
 from conceptlab.errors import CheckpointError
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.html import escape, table
+from conceptlab.io.reading import rebuilding
+from conceptlab.models.session import model_copy
 from conceptlab.provenance import fingerprint
 from unlearning.classes.state import pack, unpack
 
@@ -122,24 +123,27 @@ class UnlearnResult:
             The weights do not fit the model, or are not those of the certificate.
         """
         bundle = read_bundle(path, _KIND)
-        values = unpack(bundle.data["values"], bundle.tensors)
-        loaded = copy.deepcopy(model)
+        with rebuilding(path, _KIND):
+            values = unpack(bundle.data["values"], bundle.tensors)
+            state, history, details = values["state"], values["history"], values["details"]
+            certificate = dict(bundle.data["certificate"])
+            digest = certificate["sha256_after"]
+        loaded = model_copy(model)
         try:
-            loaded.load_state_dict(values["state"])
-        except RuntimeError as error:
+            loaded.load_state_dict(state)
+        except (AttributeError, RuntimeError, TypeError) as error:
             raise CheckpointError(
                 f"The weights in {path} do not fit this {type(model).__name__}: {error}. Give a "
                 "model of the same architecture.",
                 code="CL-CHECKPOINT-KIND",
             ) from error
-        certificate = dict(bundle.data["certificate"])
-        if fingerprint(loaded) != certificate["sha256_after"]:
+        if fingerprint(loaded) != digest:
             raise CheckpointError(
                 f"{path}: with these weights the model is not the one of the certificate; its "
                 "modules differ in name or settings. Give the model that was unlearned.",
                 code="CL-CHECKPOINT-KIND",
             )
-        return cls(loaded, values["history"], certificate, values["details"])
+        return cls(loaded, history, certificate, details)
 
     def __repr__(self) -> str:
         facts = self.certificate

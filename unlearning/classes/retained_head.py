@@ -115,7 +115,7 @@ def choose_layer(model: nn.Module, inputs: Any, layer: str = "auto") -> str:
     layer : str
         A name is only checked. "auto" takes the layer behind which lie about
         0.4 of the layers with weights, the end of a block before the end of a
-        single layer.
+        single layer; of texts, the end of the embeddings.
 
     Returns
     -------
@@ -126,7 +126,9 @@ def choose_layer(model: nn.Module, inputs: Any, layer: str = "auto") -> str:
     -----
     The last features of a classifier were trained to tell the forgotten class
     apart, and a head on them gives other answers than a model that never saw
-    the class. Earlier features still hold what all classes share.
+    the class. Earlier features still hold what all classes share. In a classifier
+    of texts any layer behind the embeddings may tell the class already, and what
+    words alone say is nearest to what a model says that never saw it.
 
     Examples
     --------
@@ -163,6 +165,8 @@ def choose_layer(model: nn.Module, inputs: Any, layer: str = "auto") -> str:
         for handle in handles:
             handle.remove()
     total = max(done[0], 1)
+    if isinstance(inputs, Mapping) and (found := _embeddings(model, ended, total)):
+        return found
     # The last layer is the head itself; what it answers is no earlier reading.
     ended = [item for item in ended if item[1] < total] or ended
     if any(rank > 2 for _, _, rank in ended):
@@ -181,6 +185,23 @@ def choose_layer(model: nn.Module, inputs: Any, layer: str = "auto") -> str:
         return abs(before / total - DEPTH) + (0.0 if block else 0.2), -place
 
     return min(enumerate(ended), key=badness)[1][0]
+
+
+def _embeddings(model: nn.Module, ended: list[tuple[str, int, int]], total: int) -> str | None:
+    """Name the module that ends the embeddings of tokens, where there is one."""
+    try:
+        embed = model.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        return None
+    inner = next((name for name, module in model.named_modules() if module is embed), None)
+    # With the token's vector go its place and a norm, in a module around it.
+    around = [
+        (before, name)
+        for name, before, rank in ended
+        if rank == 3 and inner is not None and (name == inner or inner.startswith(f"{name}."))
+    ]
+    near = [item for item in around if item[1] == inner or item[0] <= 0.3 * total]
+    return max(near)[1] if near else None
 
 
 def parameters_behind(model: nn.Module, inputs: Any, layer: str) -> list[str]:

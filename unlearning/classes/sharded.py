@@ -18,43 +18,30 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional
 
-from conceptlab.arrays import resolve_device
-from conceptlab.errors import CheckpointError, InputError
-from conceptlab.io.files import Bundle, read_bundle, write_bundle
+from conceptlab.arrays import like_input, resolve_device
+from conceptlab.errors import InputError
 from conceptlab.io.html import escape, table
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
-from conceptlab.seeds import RandomState, draw_seed
+from conceptlab.seeds import RandomState, draw_seed, quiet_randomness
 from unlearning.classes.base import check_number, check_option
+from unlearning.classes.checkpoint import peek_seed
 from unlearning.classes.run import set_mode
+from unlearning.classes.sharded_files import SlicesOnDisk, load_ensemble, save_ensemble
 from unlearning.classes.shards import (
     Deletion,
     MeanOfProbabilities,
+    State,
     hashed_number,
     move,
     sample_ids,
 )
-from unlearning.classes.state import clone_state, pack, unpack
-from unlearning.data import Samples, as_samples, quiet_randomness
+from unlearning.classes.state import clone_state
+from unlearning.data import Samples, as_samples
 from unlearning.heads import frozen, run_model
 
 if TYPE_CHECKING:
     import pandas as pd
-
-State = dict[str, torch.Tensor]
-_KIND = "ShardedEnsemble"
-
-
-_SETTINGS = (
-    "n_shards",
-    "n_slices",
-    "epochs",
-    "lr",
-    "batch_size",
-    "momentum",
-    "weight_decay",
-    "norm",
-)
 
 
 class ShardedEnsemble(ClassifierMixin, BaseEstimator):
@@ -169,7 +156,14 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, *, progress: Progress = None) -> ShardedEnsemble:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        progress: Progress = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> ShardedEnsemble:
         """Train all shards.
 
         Parameters
@@ -181,6 +175,10 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
             Class indices.
         progress : bool, callable or None
             See ``conceptlab.progress``.
+        checkpoint : path-like, optional
+            A folder. The states of finished slices are written there each minute and
+            at an interruption (Ctrl-C); the same call goes on from them to the same
+            bits. Removed when the fit is done.
 
         Returns
         -------
@@ -190,23 +188,47 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            Bad parameters or data; a loss that became NaN.
+            Bad parameters or data; a loss that became NaN. The ensemble stays as it was.
+        CheckpointError
+            A folder that is damaged, or belongs to another run.
         """
         self._check_parameters()
         data = as_samples(X if y is None else (X, y), name="data")
-        self.seed_ = draw_seed(self.random_state)
+        before = dict(vars(self))
+        try:
+            return self._fit(data, progress, checkpoint)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _fit(
+        self, data: Samples, progress: Progress, checkpoint: str | os.PathLike[str] | None
+    ) -> ShardedEnsemble:
+        known = None
+        if checkpoint is not None and self.random_state is None:
+            known = peek_seed(Path(checkpoint))
+        self.seed_ = draw_seed(self.random_state) if known is None else known
         with quiet_randomness(self.seed_):
             model = self._new_model()
+            weights = fingerprint(model)
             n_classes = self._count_classes(model, data)
         as_samples(data, name="data", n_classes=n_classes)
         self.classes_ = np.arange(n_classes)
         self.deletions_: list[Deletion] = []
         self._place(data)
         self.states_: list[list[State]] = [[] for _ in range(self.n_shards)]
-        self._train(list(range(self.n_shards)), progress)
+        kept = SlicesOnDisk(checkpoint, self, model=weights)
+        self._train(list(range(self.n_shards)), progress, kept)
         return self
 
-    def delete(self, forget: Any, *, progress: Progress = None) -> Deletion:
+    def delete(
+        self,
+        forget: Any,
+        *,
+        progress: Progress = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> Deletion:
         """Take samples out, as if they had never been there.
 
         Parameters
@@ -215,6 +237,8 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
             Labelled samples, equal to ones of the fit.
         progress : bool, callable or None
             See ``conceptlab.progress``.
+        checkpoint : path-like, optional
+            A folder, as in :meth:`fit`.
 
         Returns
         -------
@@ -226,6 +250,8 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         InputError
             ``CL-INPUT-LABELS``: a sample was not in the fit, or nothing would
             be left; the ensemble stays as it was.
+        CheckpointError
+            A folder that is damaged, or belongs to another run.
         """
         check_is_fitted(self)
         if self.data_ is None:
@@ -253,14 +279,15 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
             int(shard): int(self.slice_[~keep & (self.shard_ == shard)].min())
             for shard in np.unique(self.shard_[~keep])
         }
-        before = dict(vars(self))
+        before, whole = dict(vars(self)), self.fingerprint()
         self.states_ = [
             states[: first[shard] + 1] if shard in first else states
             for shard, states in enumerate(self.states_)
         ]
         try:
             self._keep(keep)
-            passes = self._train(sorted(first), progress)
+            kept = SlicesOnDisk(checkpoint, self, model=whole)
+            self._train(sorted(first), progress, kept)
         except BaseException:
             self.__dict__.update(before)
             raise
@@ -273,7 +300,11 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
             n_deleted=int((~keep).sum()),
             shards=sorted(first),
             slices=sum(self.n_slices - piece for piece in first.values()),
-            passes=passes,
+            passes=sum(
+                self._passes(shard, piece)
+                for shard, start in first.items()
+                for piece in range(start, self.n_slices)
+            ),
             passes_of_fit=everything,
             cpu_seconds=round(time.process_time() - started, 3),
         )
@@ -291,7 +322,8 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
                 members.append(model)
         return MeanOfProbabilities(members).eval()
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    @like_input
+    def predict_proba(self, X: Any) -> Any:
         """Give the mean of the shards' probabilities.
 
         Parameters
@@ -301,9 +333,12 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n, C), float32
-            Rows sum to 1.
+        array of shape (n, C)
+            Rows sum to 1. Like in, like out.
         """
+        return self._probabilities(X)
+
+    def _probabilities(self, X: Any) -> torch.Tensor:
         n = len(next(iter(X.values()))) if isinstance(X, dict) else len(X)
         samples = as_samples((X, np.zeros(n, dtype=np.int64)), name="X")
         module = self.as_module()
@@ -313,11 +348,12 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         with torch.no_grad():
             for inputs, _ in samples.batches(256):
                 found.append(module(move(inputs, device)).exp().float().cpu())
-        return np.asarray(torch.cat(found).numpy())
+        return torch.cat(found)
 
     def predict(self, X: Any) -> np.ndarray:
         """Give the most likely class of each input, (n,) int64."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        check_is_fitted(self)
+        return np.asarray(self.classes_[self._probabilities(X).argmax(dim=1).numpy()])
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Give the accuracy; labelled data in `X` need no `y`."""
@@ -352,19 +388,7 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         pathlib.Path
         """
         check_is_fitted(self)
-        values, arrays = pack(self.states_)
-        plain = {k: getattr(self, k) for k in _SETTINGS}
-        data = {
-            "settings": {**plain, "late_classes": [int(c) for c in self.late_classes]},
-            "seed": self.seed_,
-            "n_classes": len(self.classes_),
-            "ids": self.ids_,
-            "deletions": [asdict(d) for d in self.deletions_],
-            "states": values,
-            "augmented": self.augment is not None,
-        }
-        arrays |= {"shard": self.shard_, "slice": self.slice_}
-        return write_bundle(path, Bundle(_KIND, data, arrays))
+        return save_ensemble(self, path)
 
     @classmethod
     def load(
@@ -399,30 +423,7 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         InputError
             ``CL-INPUT-LABELS``: `data` are not those of the fit.
         """
-        bundle = read_bundle(path, _KIND)
-        found = bundle.data
-        if found["augmented"] != (augment is not None):
-            raise InputError(
-                "The ensemble was fitted "
-                + ("with" if found["augmented"] else "without")
-                + " augment; give the same to load(), or later deletions would not be exact.",
-                code="CL-INPUT-OPTION",
-            )
-        ensemble = cls(build, augment=augment, random_state=found["seed"], **found["settings"])
-        ensemble.seed_ = int(found["seed"])
-        ensemble.classes_ = np.arange(int(found["n_classes"]))
-        ensemble.deletions_ = [Deletion(**d) for d in found["deletions"]]
-        ensemble.states_ = unpack(found["states"], bundle.tensors)
-        ensemble.ids_ = list(found["ids"])
-        ensemble.shard_, ensemble.slice_ = bundle.tensors["shard"], bundle.tensors["slice"]
-        ensemble.data_ = None
-        try:
-            ensemble.as_module()
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"The models that build() makes do not fit the weights in {path}: {error}",
-                code="CL-CHECKPOINT-KIND",
-            ) from error
+        ensemble = load_ensemble(cls, path, build, augment)
         if data is not None:
             samples = as_samples(data, name="data")
             ensemble._check_same(samples)
@@ -463,26 +464,30 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         self.ids_ = [line for line, stays in zip(self.ids_, keep, strict=True) if stays]
         self.shard_, self.slice_ = self.shard_[keep], self.slice_[keep]
 
-    def _train(self, shards: list[int], progress: Progress) -> int:
-        """Train the slices of `shards` whose states are missing; give the passes."""
+    def _train(self, shards: list[int], progress: Progress, kept: SlicesOnDisk) -> None:
+        """Train the slices of `shards` whose states are missing."""
         work = [
             (shard, piece)
             for shard in shards
             for piece in range(max(0, len(self.states_[shard]) - 1), self.n_slices)
         ]
-        passes = 0
-        for shard, piece in track(work, description="train slices", progress=progress):
-            with quiet_randomness(self._seed_of("slice", shard, piece)):
-                if not self.states_[shard]:
-                    torch.manual_seed(self._seed_of("weights", shard, 0))
-                    self.states_[shard] = [clone_state(dict(self._new_model().state_dict()))]
-                    torch.manual_seed(self._seed_of("slice", shard, piece))
-                self.states_[shard] = [
-                    *self.states_[shard],
-                    self._train_slice(shard, piece, self.states_[shard][-1]),
-                ]
-            passes += self._passes(shard, piece)
-        return passes
+        try:
+            for shard, piece in track(work, description="train slices", progress=progress):
+                self._train_next(shard, piece)
+                kept.slice_done()
+        except KeyboardInterrupt:
+            kept.write()
+            raise
+        kept.remove()
+
+    def _train_next(self, shard: int, piece: int) -> None:
+        with quiet_randomness(self._seed_of("slice", shard, piece)):
+            states = self.states_[shard]
+            if not states:
+                torch.manual_seed(self._seed_of("weights", shard, 0))
+                states = [clone_state(dict(self._new_model().state_dict()))]
+                torch.manual_seed(self._seed_of("slice", shard, piece))
+            self.states_[shard] = [*states, self._train_slice(shard, piece, states[-1])]
 
     def _train_slice(self, shard: int, piece: int, state: State) -> State:
         device = resolve_device(self.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Deletion", "MeanOfProbabilities", "hashed_number", "move", "sample_ids"]
+__all__ = ["Deletion", "MeanOfProbabilities", "State", "hashed_number", "move", "sample_ids"]
 
 import hashlib
 from collections.abc import Sequence
@@ -15,6 +15,9 @@ from torch import nn
 
 from unlearning.data import Inputs, Samples
 from unlearning.heads import run_model
+
+State = dict[str, torch.Tensor]
+"""Weights and buffers of a model by name."""
 
 
 @dataclass(frozen=True)
