@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from conceptlab.errors import CheckpointError, InputError
+from conceptlab.errors import InputError
+from conceptlab.io.files import atomic_write
 
 
 def unlearn_gan(
@@ -80,9 +81,10 @@ def unlearn_gan(
     report.facts.update({k: result.details[k] for k in ("anchors", "separations", "layers")})
     path = report.to_html(out).resolve()
     if save is not None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save as save_tensors
 
-        save_file({k: v.contiguous() for k, v in result.module.state_dict().items()}, save)
+        tensors = {k: v.contiguous() for k, v in result.module.state_dict().items()}
+        atomic_write(save, save_tensors(tensors))
     if as_json:
         typer.echo(json.dumps({**report.to_dict(), "report": str(path)}, indent=2, default=str))
         return
@@ -110,13 +112,10 @@ def _generator(name: str, latent: int | None, output_range: str | None) -> tuple
         from conceptlab.assets.gan_world import GAN_FAMILIES
 
         return Generator(load_embedded_gan()), load_embedded_judge(), GAN_FAMILIES
-    import torch
-
     if name.startswith("torchscript:"):
-        file = Path(name.removeprefix("torchscript:"))
-        if not file.is_file():
-            raise CheckpointError(f"There is no file {file}.", code="CL-CHECKPOINT-MISSING")
-        module: Any = torch.jit.load(str(file), map_location="cpu").eval()
+        from conceptlab.models.load import load_torchscript
+
+        module: Any = load_torchscript(name.removeprefix("torchscript:"))[0]
     else:
         place, _, function = name.partition(":")
         if not function:

@@ -48,6 +48,12 @@ def removal(
     size: Annotated[int, typer.Option(help="Side that images are brought to.")] = 256,
     dilation: Annotated[int, typer.Option(help="Pixels that all masks grow by first.")] = 0,
     bootstrap: Annotated[int, typer.Option(help="Bootstrap samples; 0 for none.")] = 200,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published", help="Also U-IDS in-sample and cross-fitted, and P-IDS; slower."
+        ),
+    ] = False,
     cache: Annotated[
         Path | None, typer.Option(help="Folder where finished removals are kept.")
     ] = None,
@@ -59,12 +65,14 @@ def removal(
 ) -> None:
     """Judge object removers by images that never held the object."""
     from conceptlab.encoders import load_encoder
+    from unlearning.command_data import check_folder
     from unlearning.removal.masks import MaskPolicy
     from unlearning.removal.protocol import RemovalBenchmark
     from unlearning.removal.removers.registry import available_removers, make_remover
 
     console = Console(stderr=as_json)
     start = time.perf_counter()
+    check_folder(out.parent)
     names = _listed(classes)
     data = _data(folder, coco, names, images, size, seed)
     if removers is None:
@@ -73,14 +81,17 @@ def removal(
             console.print(f"Left out: {name}. {reason}", highlight=False)
     else:
         setups = [make_remover(spec) for spec in _listed(removers) or []]
+    encoder = load_encoder(features)
     benchmark = RemovalBenchmark(
-        load_encoder(features),
+        encoder,
         names,
+        feature_map="encoder" if hasattr(encoder, "encode_maps") else None,
         policy=MaskPolicy(dilation=dilation),
         match=match,
         n_min=min(n_min, images),
         n_max=images,
         n_bootstrap=bootstrap,
+        published=published,
         cache=cache,
         random_state=seed,
     )
@@ -130,7 +141,7 @@ def _show(console: Console, report: Any) -> None:
     from unlearning.removal.scores import SCORES
 
     table.add_column("rank", justify="right")
-    table.add_column("remover")
+    table.add_column("remover", overflow="fold")  # a name that is cut says nothing
     for score in scores:
         table.add_column(SCORES[score].title, justify="right")
     columns = {s: dict(zip(report.removers, report.values(s), strict=True)) for s in scores}
@@ -138,6 +149,5 @@ def _show(console: Console, report: Any) -> None:
         cells = [f"{columns[s][row.remover]:.3g}" for s in scores]
         table.add_row(str(row["rank"]), row.remover, *cells)
     console.print(table)
-    for what, notes in (("Passed over", report.skipped), ("Failed", report.failed)):
-        for name, reason in notes.items():
-            console.print(f"{what}: {name}. {reason}", highlight=False)
+    for note in report.notes():
+        console.print(note, highlight=False, markup=False)

@@ -32,6 +32,7 @@ from unlearning.removal import (
 from unlearning.removal.class_presence import region_crops
 from unlearning.removal.context import borrowed_masks, context_descriptor, context_self_check
 from unlearning.removal.removers import NoisyOracle, Oracle, Swap
+from unlearning.removal.removers.registry import available_removers
 from unlearning.removal.statistics import auc
 
 NOISE = 0.03
@@ -48,10 +49,11 @@ SHOWN = {
 
 
 def removers(name, seed, noise):
-    """Make every remover: three fills by four masks, and controls."""
+    """Make every remover: three fills by four masks, patches by two, and controls."""
     found = [make_remover(s) for s in ("nothing", "mean_fill", "mean_fill+2", "blur+1")]
     for fill in ("telea", "navier_stokes", "biharmonic"):
         found += [make_remover(f"{fill}{d}") for d in ("-2", "-1", "", "+2")]
+    found += available_removers(("patchmatch", "patchmatch+2"))[0]
     donors = SceneRemovals((name,), n=60, random_state=seed + 1000, noise=noise)
     ids = donors.with_class(name)
     found.append(RemoverSetup(Swap(donors.images(ids), donors.masks(name, ids)), 1))
@@ -76,7 +78,9 @@ def agreement(seeds, name, n, noise, encoder):
     taus, tables = {key: [] for key in SHOWN}, []
     for seed in seeds:
         data = SceneRemovals((name,), n=n, random_state=seed, noise=noise)
-        bench = RemovalBenchmark(image_vectors(encoder), n_bootstrap=0, random_state=seed)
+        bench = RemovalBenchmark(
+            image_vectors(encoder), n_min=min(n, 100), n_bootstrap=0, random_state=seed
+        )
         report = bench.run(data, removers(name, seed, noise), progress=False)
         kept = [i for i, k in enumerate(report.removers) if k != "oracle"]
         truth = report.values("fid_truth")[kept]
@@ -132,8 +136,33 @@ def matching(seeds, name, n, shift, encoder):
 
 
 def spread(values):
-    """Write mean and least of some values."""
-    return f"{np.mean(values):+.2f} | {np.min(values):+.2f} | {np.max(values):+.2f}"
+    """Write mean, least and most of some values."""
+    return f"{np.mean(values):+.3f} | {np.min(values):+.3f} | {np.max(values):+.3f}"
+
+
+def goals(agreements, presences, floors):
+    """Say for every goal whether it is met: means over seeds, the worst of other figures."""
+    found = []
+    for name, taus in agreements.items():
+        found += [
+            (f"τ of {SHOWN[key]} with the truth, {name}", float(np.mean(taus[key])), sign, limit)
+            for key, sign, limit in (
+                ("fid", ">=", 0.8), ("u_ids", ">=", 0.7), ("fid_original", "<=", 0.1),
+                ("psnr_original", "<=", 0.0),
+            )
+        ]  # fmt: skip
+    found += [
+        ("presence before removal, the least", min(a for *_, a, _ in presences), ">=", 0.95),
+        ("presence of the true removal off one half, the most",
+         max(abs(b - 0.5) for *_, b in presences), "<=", 0.06),
+        ("matching lowers the floor by, the least", min(row[5] for row in floors), ">=", 0.3),
+    ]  # fmt: skip
+    lines = ["| goal | measured | asked | |", "|---|---|---|---|"]
+    for name, value, sign, limit in found:
+        met = value >= limit if sign == ">=" else value <= limit
+        word = "met" if met else "**not met**"
+        lines.append(f"| {name} | {value:.3f} | {sign} {limit:g} | {word} |")
+    return "\n".join(lines)
 
 
 def main(arguments=None):
@@ -148,12 +177,7 @@ def main(arguments=None):
     torch.set_num_threads(1)
     encoder = load_encoder("embedded", device="cpu")
     seeds, n = range(options.seeds), options.images
-    parts = [
-        "# Object removal on scenes\n",
-        "Made by `python docs/results/removal_scenes.py`. Objects of one class are removed from "
-        f"{n} scenes and judged by {n} other scenes that never held the class; "
-        f"{options.seeds} seeds; features of the embedded encoder.\n",
-    ]
+    parts, agreements = [], {}
     for cls, text in (
         (options.cls, "Smooth fills are next to perfect here: many removers differ by less than "
                       "the scores' own noise."),
@@ -161,6 +185,7 @@ def main(arguments=None):
                        "them lie near one of the two ends, where order is noise."),
     ):  # fmt: skip
         taus, labels, table = agreement(seeds, cls, n, NOISE, encoder)
+        agreements[cls] = taus
         parts += [
             f"## Agreement with the truth: {cls}\n",
             f"Default scenes (noise {NOISE}). {text} Kendall's τ of each score with FID to the "
@@ -176,14 +201,23 @@ def main(arguments=None):
                                              "psnr_original", "psnr_mask")]  # fmt: skip
             parts.append(f"| {labels[i]} | " + " | ".join(f"{v:.3g}" for v in figures) + " |")
         parts.append("")
-    parts += [
+    presences = presence(seeds, ("circle", "red", "heart"), n, encoder)
+    floors = matching(seeds, options.cls, n, 0.35, encoder)
+    parts = [
+        "# Object removal on scenes\n",
+        "Made by `python docs/results/removal_scenes.py`. Objects of one class are removed from "
+        f"{n} scenes and judged by {n} other scenes that never held the class; "
+        f"{options.seeds} seeds; features of the embedded encoder.\n",
+        "## What was asked, and what came\n",
+        goals(agreements, presences, floors) + "\n",
+        "The τ are means over the seeds; a single seed may lie lower, down to the least in the "
+        "tables below. About half of the removers lie so near to the truth that their order is "
+        "noise with so many images.\n",
+        *parts,
         "## Presence\n",
         "AUC of the class text in the hole against places where the class was never drawn.\n",
         "| class | seed | nothing | true removal |\n|---|---|---|---|",
-        *(
-            f"| {name} | {seed} | {a:.3f} | {b:.3f} |"
-            for name, seed, a, b in presence(seeds, ("circle", "red", "heart"), n, encoder)
-        ),
+        *(f"| {name} | {seed} | {a:.3f} | {b:.3f} |" for name, seed, a, b in presences),
         "",
         "## Context shift\n",
         "Night is the background with probability 0.85 where the class is, and 0.15 where it is "
@@ -193,7 +227,7 @@ def main(arguments=None):
         "self-check |\n|---|---|---|---|---|---|---|",
         *(
             f"| {seed} | {a:.2f} | {b:.3f} | {c:.2f} | {d:.3f} | {less:.0%} | {check:.2f} |"
-            for seed, a, b, c, d, less, check in matching(seeds, options.cls, n, 0.35, encoder)
+            for seed, a, b, c, d, less, check in floors
         ),
         "",
     ]

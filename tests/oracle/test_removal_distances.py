@@ -7,6 +7,7 @@ from scipy.linalg import sqrtm
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 
+from conceptlab.errors import InputError
 from unlearning.removal import (
     FeatureStatistics,
     cmmd,
@@ -162,13 +163,15 @@ def peers():
 
 
 def check_peers(n, d):
-    from unlearning.bench.frechet import features
+    from unlearning.bench.frechet import features, fidelity_exact_means
 
-    # torch-fidelity means in the input's precision, which in float32 costs it the sixth digit
+    # torch-fidelity averages in the input's precision, which in float32 costs it the sixth digit
     X, Y = (features(n, d, seed).astype(np.float64) + 0.01 * seed for seed in (0, 1))
     ours = frechet_distance(X, Y)
     for peer in peers():
         assert peer(X, Y) == pytest.approx(ours, rel=2e-6)
+    short = [F.astype(np.float32) for F in (X, Y)]
+    assert fidelity_exact_means(*short) == pytest.approx(frechet_distance(*short), rel=2e-6)
 
 
 def test_agrees_with_torch_fidelity_and_torchmetrics():
@@ -217,21 +220,59 @@ def test_cmmd_by_its_definition_and_by_the_means():
 # -- U-IDS and P-IDS ------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("n", "d"), [(40, 6), (12, 30)])
-def test_leave_one_out_is_what_refits_give(n, d):
+def test_leave_one_out_is_what_refits_give(n, d, weighted):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, d)) + 2
-    y = np.where(np.arange(n) < n // 2, 1.0, -1.0)
+    y = np.where(np.arange(n) < n // 3, 1.0, -1.0)
+    s = np.where(y > 0, 3.0, 1.5) * n / 2 / (n - n // 3) if weighted else np.ones(n)
     ridge = 0.1
-    strength = ridge * np.square(X - X.mean(0)).sum() / d  # of the whole set, as documented
-    expected = []
+    middle = s @ X / s.sum()
+    strength = ridge * (s @ np.square(X - middle)).sum() / d  # of the whole set, as documented
+    expected, margins = [], []
     for i in range(n):
         rows = np.arange(n) != i
+        w = s[rows, None]
+        mean, label = (w * X[rows]).sum(0) / w.sum(), s[rows] @ y[rows] / w.sum()
+        A, b = X[rows] - mean, y[rows] - label
+        slope = np.linalg.solve(A.T @ (w * A) + strength * np.eye(d), A.T @ (w[:, 0] * b))
+        margins.append((X[i] - mean) @ slope)
+        expected.append(margins[-1] + label)
+    found = leave_one_out(
+        torch.tensor(X), torch.tensor(y), ridge=ridge,
+        weights=torch.tensor(s) if weighted else None,
+    )  # fmt: skip
+    np.testing.assert_allclose(found[0], expected, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(found[1], margins, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(("n", "d"), [(20, 6), (8, 30)])
+def test_left_out_pairs_are_what_refits_give(n, d):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, d))
+    X = np.concatenate([X, X + 0.3 * rng.normal(size=(n, d))])
+    y = np.r_[np.ones(n), -np.ones(n)]
+    strength = 0.1 * np.square(X - X.mean(0)).sum() / d
+    expected = np.empty(2 * n)
+    for i in range(n):
+        rows = ~np.isin(np.arange(2 * n), [i, i + n])
         A, b = X[rows] - X[rows].mean(0), y[rows] - y[rows].mean()
         w = np.linalg.solve(A.T @ A + strength * np.eye(d), A.T @ b)
-        expected.append((X[i] - X[rows].mean(0)) @ w + y[rows].mean())
-    found = leave_one_out(torch.tensor(X), torch.tensor(y), ridge=ridge).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+        expected[[i, i + n]] = (X[[i, i + n]] - X[rows].mean(0)) @ w
+    found = leave_one_out(torch.tensor(X), torch.tensor(y), pairs=True, ridge=0.1)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(found[1], expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 8), (20, 50)])
+def test_equal_pairs_cannot_be_told_apart(n, d):
+    X = np.random.default_rng(0).normal(size=(n, d))
+    assert u_ids(X, X) == 1.0  # each row's twin has the other label
+    assert u_ids(X, X, paired=True) == 0.5
+    assert u_ids(X, X + 5, paired=True) == 0.0
+    with pytest.raises(InputError, match="Pairs are compared"):
+        u_ids(X, X[1:], paired=True)
 
 
 def test_in_sample_is_the_published_score():
@@ -276,8 +317,30 @@ def test_pairs_without_a_difference_count_one_half():
     assert p_ids(X, X, method="in-sample", ties=0.0) == 0.0
 
 
-def test_constant_features_cannot_be_told_apart():
-    assert u_ids(np.ones((10, 3)), np.ones((10, 3))) in (0.5, 1.0)
+@pytest.mark.parametrize("sizes", [(100, 1000), (1000, 100)])
+@pytest.mark.parametrize(("shift", "bayes"), [(0.0, 0.5), (2.0, 0.1587)])
+def test_sets_of_other_sizes_weigh_alike(sizes, shift, bayes):
+    found = {"loo": [], "cv": []}
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        X, Y = (rng.normal(size=(n, 8)) for n in sizes)
+        Y[:, 0] += shift
+        for method, values in found.items():
+            values.append(u_ids(X, Y, method=method))
+    for values in found.values():
+        assert np.mean(values) == pytest.approx(bayes, abs=0.04)
+
+
+@pytest.mark.parametrize("method", ["loo", "cv", "in-sample"])
+def test_constant_features_cannot_be_told_apart(method):
+    assert u_ids(np.ones((10, 3)), np.ones((10, 3)), method=method) == 0.5
+    assert u_ids(np.ones((10, 3)), np.ones((25, 3)), method=method) == 0.5
+
+
+def test_few_rows_without_a_difference_are_at_one_half():
+    rng = np.random.default_rng(0)
+    found = [u_ids(*rng.normal(size=(2, 12, 1))) for _ in range(400)]
+    assert np.mean(found) == pytest.approx(0.5, abs=0.03)
 
 
 # -- paired scores and concepts ----------------------------------------------------------
@@ -322,6 +385,14 @@ def test_lpips_is_that_of_torchmetrics_with_the_same_weights():
         expected = theirs(A, B, normalize=True).flatten()
         found = ours(A, B)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    theirs.spatial = True
+    masks = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
+    masks[0, :, 10:30, 5:20] = True
+    with torch.no_grad():
+        local = theirs(A, B, normalize=True)
+        found = ours.inside(A, B, masks)
+    assert float(found[0]) == pytest.approx(float(local[0][masks[0]].mean()), rel=1e-4)
+    assert bool(found[1].isnan())
 
 
 def test_concept_fid_splits_exactly_and_is_a_frechet_distance():

@@ -103,6 +103,8 @@ def test_features_that_are_refused(distance):
         (X[:1], X, "CL-INPUT-FEW"),
         (X[:, None], X, "CL-INPUT-RANK"),
         ("features", X, "CL-INPUT-TYPE"),
+        (X + 1j, X, "CL-INPUT-TYPE"),
+        (torch.tensor(X + 1j), X, "CL-INPUT-TYPE"),
     ):
         with pytest.raises(InputError) as caught:
             distance(first, second)
@@ -117,7 +119,7 @@ def test_options_that_are_refused():
     X = np.random.default_rng(0).normal(size=(12, 4))
     with pytest.raises(InputError, match="Did you mean"):
         u_ids(X, X, method="insample")
-    with pytest.raises(InputError, match="compares pairs"):
+    with pytest.raises(InputError, match="Pairs are compared"):
         p_ids(X, X[:5])
     with pytest.raises(InputError, match="no direction"):
         cmmd(np.zeros((3, 4)), X)

@@ -20,6 +20,7 @@ from unlearning.removal import (
     RemovalReport,
     RemoverSetup,
     SceneRemovals,
+    frechet,
     match_context,
 )
 from unlearning.removal.context import context_descriptor, context_self_check
@@ -114,7 +115,7 @@ def test_coco_crowds_count_as_the_class(tmp_path, capsys):
     assert rows.max() in (10, 11, 12)
     assert columns.max() in (11, 12)
     (tmp_path / "bad.json").write_text('{"images": []}')
-    with pytest.raises(InputError, match="lacks annotations, categories"):
+    with pytest.raises(InputError, match="lacks the lists categories, annotations"):
         CocoRemovals(tmp_path / "bad.json", folder)
 
 
@@ -247,7 +248,7 @@ def test_a_remover_that_fails_stops_the_run_or_is_left_out(tmp_path):
         return images
 
     def setup():
-        return RemoverSetup(CallableRemover(broken, name="broken"))
+        return RemoverSetup(CallableRemover(broken, name="broken", deterministic=True))
 
     cache = tmp_path / "cache"
     with pytest.raises(RemoverError, match="no more"):
@@ -285,21 +286,95 @@ def test_without_truth_the_floor_comes_from_two_halves(tmp_path):
     assert found.removers == ["nothing", "mean_fill"]
     assert not found.results[0].truth_is_floor
     assert found.results[0].floors["fid"] == pytest.approx(known.floors["fid"], rel=0.5)
+    assert found.notes() == []
     with pytest.raises(InputError, match="needs the true removal"):
         run(data, ["oracle"])
+
+
+@pytest.mark.parametrize("n", [40, 200])
+def test_the_floor_of_halves_is_that_of_the_whole_size(n):
+    # 64 features: the smaller sets have fewer images than that.
+    scale = 1 / np.sqrt(np.arange(1, 65))
+    floors, truth = [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X, Y = (rng.normal(size=(n, 64)) * scale for _ in range(2))
+        truth.append(frechet(X, Y))
+        floors.append(halves(Y, n, seed))
+    biased = np.mean([t.distance for t in truth])
+    assert np.mean([f["fid"] for f in floors]) == pytest.approx(biased, rel=0.12)
+    off = np.mean([f["fid_debiased"] for f in floors]) - np.mean([t.debiased for t in truth])
+    assert abs(off) < 0.12 * biased
+    assert np.mean([f["u_ids"] for f in floors]) == pytest.approx(0.5, abs=0.05)
+
+
+def halves(Y, n, seed):
+    """Give the floors of a comparison set for n images with the class, without truth."""
+    from unlearning.removal.collecting import Collected
+    from unlearning.removal.scoring import Scorer
+
+    data = Collected(np.arange(n), np.arange(len(Y)), [], {}, Y, Y, None, {})
+    scorer = Scorer(encoder=None, name="c", prompts=[], concepts=(), n_bootstrap=0,
+                    confidence=0.95, published=False, seed=seed)  # fmt: skip
+    return scorer._anchors(data)[0]
+
+
+def test_features_that_see_nothing_are_said_so(tmp_path):
+    report = run(scenes(40), features=lambda x: torch.randn(len(x), 6))
+    report.results[0].floors["fid"] = report.results[0].ceilings["fid"] + 1
+    assert "cannot tell removers apart" in report.notes()[0]
+    assert "cannot tell removers apart" in report.to_html(tmp_path / "page.html").read_text()
 
 
 def test_published_scores_and_maps_and_lpips():
     def maps(images):
         return torch.nn.functional.avg_pool2d(images, 8)
 
-    report = run(published=True, feature_map=maps, lpips=lambda a, b: (a - b).abs().mean((1, 2, 3)))
-    scores = dict(zip(report.removers, report.values("lpips"), strict=True))
-    assert scores["oracle"] < scores["blur"] < scores["nothing"]
+    class Distance:
+        """Like LPIPS: over the image, and inside masks."""
+
+        def __call__(self, a, b):
+            return (a - b).abs().mean((1, 2, 3))
+
+        def inside(self, a, b, masks):
+            return ((a - b).abs() * masks).sum((1, 2, 3)) / masks.sum((1, 2, 3)) / 3
+
+    report = run(published=True, feature_map=maps, lpips=Distance())
+    for name in ("lpips", "lpips_mask"):
+        scores = dict(zip(report.removers, report.values(name), strict=True))
+        assert scores["oracle"] < scores["blur"] < scores["nothing"]
+        assert report.replicates(name) is not None
+    assert (report.values("lpips_mask") > report.values("lpips")).sum() >= 3
+    cross = dict(zip(report.removers, report.values("u_ids_cv"), strict=True))
+    assert cross["nothing"] + 0.05 < cross["oracle"]
+    for name in ("fid_original", "kid_original", "cmmd_original"):
+        worst = dict(zip(report.removers, report.values(name), strict=True))
+        assert min(worst, key=worst.get) == "nothing"
+    plain = run(lpips=lambda a, b: (a - b).abs().mean((1, 2, 3)))
+    assert "lpips" in plain.scores()
+    assert "lpips_mask" not in plain.scores()
     ties = dict(zip(report.removers, report.values("p_ids_original"), strict=True))
     assert ties["nothing"] == 0.5
     assert np.isfinite(report.values("u_ids_in_sample")).all()
     assert np.isfinite(report.values("remove_score")).all()
+
+
+def test_maps_of_the_encoder_and_what_is_none():
+    bench = RemovalBenchmark("embedded", feature_map="encoder", n_min=10, n_bootstrap=0)
+    report = bench.run(scenes(20), ["blur"], progress=False)
+    assert np.isfinite(report.values("remove_score")).all()
+    assert bench.feature_map(torch.rand(2, 3, 64, 64)).shape[2:] == (8, 8)
+    for options, words in (
+        ({"feature_map": "encoder"}, "needs an encoder of open_clip"),
+        ({"feature_map": 3}, "feature_map must be a function"),
+        ({"policy": 2}, "policy must be a MaskPolicy"),
+        ({"n_min": "many"}, "n_min must be a whole number"),
+        ({"n_bootstrap": 1.5}, "n_bootstrap must be a whole number"),
+    ):
+        with pytest.raises(InputError, match=words):
+            RemovalBenchmark(colours, **options)
+    with pytest.raises(InputError, match="dataset must be a RemovalDataset"):
+        RemovalBenchmark(colours).run("folder", ["blur"])
 
 
 # -- statistics, report, command ---------------------------------------------------------------
@@ -347,7 +422,7 @@ def test_command_on_scenes_and_its_messages(tmp_path, monkeypatch):
         return CliRunner().invoke(app, list(arguments))
 
     done = call("--classes", "red", "--images", "30", "--removers", "blur", "--bootstrap", "0",
-                "--n-min", "20", "--cache", "kept", "--json")  # fmt: skip
+                "--n-min", "20", "--cache", "kept", "--published", "--json")  # fmt: skip
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
     assert {row["remover"] for row in facts["ranking"]} == {
@@ -355,5 +430,9 @@ def test_command_on_scenes_and_its_messages(tmp_path, monkeypatch):
     }  # fmt: skip
     assert (tmp_path / "conceptlab-report" / "removal.html").is_file()
     assert list((tmp_path / "kept").iterdir())
+    scores = facts["classes"]["red"]["removers"]["blur"]
+    assert {"u_ids_cv", "u_ids_in_sample", "p_ids_original", "remove_score"} <= set(scores)
+    (tmp_path / "file").touch()
+    assert "is writable" in str(call("--out", "file/page.html").exception)
     assert "Did you mean 'blur'" in str(call("--removers", "blurr").exception)
     assert "needs the folder" in str(call("--coco", "a.json").exception)

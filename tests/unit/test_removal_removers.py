@@ -10,6 +10,7 @@ from unlearning.removal.class_presence import presence, region_crops
 from unlearning.removal.masks import as_masks, grow
 from unlearning.removal.removers import (
     CallableRemover,
+    MeanFill,
     NoisyOracle,
     Oracle,
     PipelineRemover,
@@ -131,6 +132,34 @@ def test_what_a_remover_must_not_give():
     assert torch.equal(make_remover("oracle").run(images, masks, truth=truth), truth)
     with pytest.raises(InputError, match="Did you mean 'telea'"):
         make_remover("telae")
+
+
+def test_images_are_checked_before_a_remover_is_blamed():
+    images, masks = torch.rand(2, 3, 16, 16), torch.zeros(2, 1, 16, 16, dtype=torch.bool)
+    masks[..., 4:8, 4:8] = True
+    setup = RemoverSetup(MeanFill())
+    for bad, words in (
+        (images * 255, "bytes stored as floats"),
+        (images * torch.nan, "contains NaN"),
+        (images.permute(0, 2, 3, 1), "channels last"),
+    ):
+        with pytest.raises(InputError, match=words):
+            setup.run(bad, masks)
+    expected = setup.run(images, masks)
+    found = setup.run(images.numpy(), masks.numpy())
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, expected.numpy())
+
+
+def test_functions_of_one_name_do_not_share_a_cache(tmp_path):
+    images, masks = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    masks[..., 2:4, 2:4] = True
+    fills = [
+        RemoverSetup(CallableRemover(fn, name="fill"))
+        for fn in (lambda x, m, s: 0 * x, lambda x, m, s: 0 * x + 1)
+    ]
+    found = [s.run(images, masks, cache=RemovalCache(tmp_path))[0, 0, 2, 2] for s in fills]
+    assert [float(v) for v in found] == [0.0, 1.0]
 
 
 def test_without_compositing_damage_outside_shows():

@@ -8,8 +8,9 @@ Features in, score out: :func:`frechet_distance`, :func:`kid`, :func:`cmmd`,
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from conceptlab._lazy import attach
 
 if TYPE_CHECKING:
     from unlearning.removal.bias import null_bias as null_bias
@@ -42,45 +43,35 @@ if TYPE_CHECKING:
     from unlearning.removal.surroundings import remove_score as remove_score
 
 _HOMES = {
-    "CocoRemovals": "datasets",
-    "ConceptShift": "concept_shift",
-    "FeatureStatistics": "moments",
-    "FrechetResult": "fid",
-    "Lpips": "paired",
-    "MaskFolder": "datasets",
-    "MaskPolicy": "masks",
-    "Presence": "class_presence",
-    "RemovalBenchmark": "protocol",
-    "RemovalCache": "cache",
-    "RemovalDataset": "datasets",
-    "RemovalReport": "report",
-    "RemoverSetup": "removers",
-    "SceneRemovals": "datasets",
-    "cmmd": "kernels",
-    "concept_fid": "concept_shift",
-    "frechet": "fid",
-    "frechet_distance": "fid",
-    "kid": "kernels",
-    "make_remover": "removers",
-    "match_context": "context",
-    "null_bias": "bias",
-    "p_ids": "ids",
-    "presence": "class_presence",
-    "psnr": "paired",
-    "remove_score": "surroundings",
-    "ssim": "paired",
-    "u_ids": "ids",
+    "CocoRemovals": ".datasets",
+    "ConceptShift": ".concept_shift",
+    "FeatureStatistics": ".moments",
+    "FrechetResult": ".fid",
+    "Lpips": ".paired",
+    "MaskFolder": ".datasets",
+    "MaskPolicy": ".masks",
+    "Presence": ".class_presence",
+    "RemovalBenchmark": ".protocol",
+    "RemovalCache": ".cache",
+    "RemovalDataset": ".datasets",
+    "RemovalReport": ".report",
+    "RemoverSetup": ".removers",
+    "SceneRemovals": ".datasets",
+    "cmmd": ".kernels",
+    "concept_fid": ".concept_shift",
+    "frechet": ".fid",
+    "frechet_distance": ".fid",
+    "kid": ".kernels",
+    "make_remover": ".removers",
+    "match_context": ".context",
+    "null_bias": ".bias",
+    "p_ids": ".ids",
+    "presence": ".class_presence",
+    "psnr": ".paired",
+    "remove_score": ".surroundings",
+    "ssim": ".paired",
+    "u_ids": ".ids",
 }
 __all__ = list(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'unlearning.removal' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"unlearning.removal.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = attach(__name__, _HOMES)

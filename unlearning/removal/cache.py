@@ -5,12 +5,16 @@ from __future__ import annotations
 __all__ = ["RemovalCache"]
 
 import hashlib
+import io
 import os
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from conceptlab.datasets.pictures import decode, file_bytes
+from conceptlab.errors import InputError
+from conceptlab.io.files import atomic_write
 
 
 class RemovalCache:
@@ -36,29 +40,24 @@ class RemovalCache:
         self.folder = Path(folder)
 
     def get(self, remover: str, key: str) -> np.ndarray | None:
-        """Give the image (3, H, W) uint8 of that key, or None."""
-        from PIL import Image, UnidentifiedImageError
-
+        """Give the image (3, H, W) uint8 that a `remover` wrote under `key`, or None."""
+        path = self._path(remover, key)
         try:
-            with Image.open(self._path(remover, key)) as picture:
-                return np.ascontiguousarray(np.moveaxis(np.asarray(picture.convert("RGB")), 2, 0))
-        except (OSError, UnidentifiedImageError, SyntaxError):
+            picture = np.asarray(decode(file_bytes(path), str(path)))
+        except InputError:
             return None
+        return np.ascontiguousarray(np.moveaxis(picture, 2, 0))
 
     def put(self, remover: str, key: str, image: np.ndarray) -> None:
-        """Write the image (3, H, W) uint8; another process may do the same."""
+        """Write an `image` (3, H, W) uint8 of a `remover` under `key`.
+
+        Another process may do the same.
+        """
         from PIL import Image
 
-        path = self._path(remover, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, staged = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                Image.fromarray(np.moveaxis(image, 0, 2)).save(stream, format="PNG")
-            os.replace(staged, path)
-        except BaseException:
-            Path(staged).unlink(missing_ok=True)
-            raise
+        stream = io.BytesIO()
+        Image.fromarray(np.moveaxis(image, 0, 2)).save(stream, format="PNG")
+        atomic_write(self._path(remover, key), stream.getvalue(), durable=False)
 
     def __len__(self) -> int:
         return sum(1 for _ in self.folder.glob("*/*.png"))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState
 from unlearning.removal.masks import as_masks
@@ -104,7 +105,7 @@ def presence(
     """
     if not 0 < margin < 0.5:
         raise InputError(f"margin must lie in (0, 0.5), got {margin}.", code="CL-INPUT-RANGE")
-    first, second = np.asarray(scores, np.float64), np.asarray(reference, np.float64)
+    first, second = (as_numpy(part).astype(np.float64) for part in (scores, reference))
     value = float(auc(first, second))
     draws = auc(
         first,

@@ -158,6 +158,9 @@ class Collector:
                 found["ssim_mask"] = _averaged(local, region)
             if self.lpips is not None:
                 found["lpips"] = as_numpy(self.lpips(removed, truth)).astype(np.float64)
+                if hasattr(self.lpips, "inside"):
+                    inside = self.lpips.inside(removed, truth, region)
+                    found["lpips_mask"] = as_numpy(inside).astype(np.float64)
         if self.feature_map is not None:
             with torch.no_grad():
                 found["remove_score"] = remove_score(self.feature_map(removed), region)

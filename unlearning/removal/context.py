@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, numpy_generator
 from unlearning.removal.fid import frechet
@@ -74,9 +75,10 @@ def match_context(descriptors: np.ndarray, pool: np.ndarray) -> np.ndarray:
             "fewer images with it, or match=False.",
             code="CL-INPUT-FEW",
         )
-    spread = pool.std(axis=0)
+    rows, others = (as_numpy(part).astype(np.float64) for part in (descriptors, pool))
+    spread = others.std(axis=0)
     spread[spread == 0] = 1
-    cost = cdist(descriptors / spread, pool / spread, "sqeuclidean")
+    cost = cdist(rows / spread, others / spread, "sqeuclidean")
     return np.asarray(linear_sum_assignment(cost)[1], dtype=np.int64)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FeatureExtractor", "as_extractor"]
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from conceptlab.arrays import as_numpy, resolve_device
 from conceptlab.errors import InputError
+from conceptlab.models.session import Session
 from conceptlab.provenance import fingerprint
 
 
@@ -61,15 +63,8 @@ class FeatureExtractor:
             return np.asarray(
                 as_numpy(self.source.encode_image(images, normalize=False, progress=False))
             )
-        training = isinstance(self.source, nn.Module) and self.source.training
-        try:
-            if training:
-                self.source.eval()
-            with torch.no_grad():
-                found = as_numpy(self.source(images.to(self.device)))
-        finally:
-            if training:
-                self.source.train()
+        with self._borrowed(), torch.no_grad():
+            found = as_numpy(self.source(images.to(self.device)))
         if found.ndim != 2 or len(found) != len(images):
             raise InputError(
                 f"{self.name} gave features of shape {found.shape} for {len(images)} images; "
@@ -81,6 +76,11 @@ class FeatureExtractor:
                 f"{self.name} gave NaN or infinity for some images.", code="CL-INPUT-NONFINITE"
             )
         return found
+
+    def _borrowed(self) -> contextlib.AbstractContextManager[Any]:
+        if not isinstance(self.source, nn.Module):
+            return contextlib.nullcontext()
+        return Session(self.source, self.device, "float32", False).borrowed()
 
 
 def as_extractor(features: Any) -> FeatureExtractor:

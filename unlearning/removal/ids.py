@@ -25,6 +25,7 @@ Method = Literal["loo", "cv", "in-sample"]
 METHODS = ("loo", "cv", "in-sample")
 _RIDGE = 1e-3
 _FOLDS = 5
+_NOTHING = 1e-9
 
 
 def u_ids(
@@ -32,6 +33,7 @@ def u_ids(
     fake: Any,
     *,
     method: Method = "loo",
+    paired: bool = False,
     random_state: RandomState = 0,
     device: str | torch.device = "auto",
 ) -> float:
@@ -43,8 +45,13 @@ def u_ids(
         Features of each set; the numbers of rows may differ.
     method : {"loo", "cv", "in-sample"}
         ``"loo"``: least squares, every row scored by the fit without it (exact, one
-        Cholesky factorisation). ``"cv"``: linear SVM, five folds. ``"in-sample"``: as
-        published, the SVM on its own training rows.
+        Cholesky factorisation). ``"cv"``: linear SVM, five folds. Both give either set
+        half of the weight, whatever its size. ``"in-sample"``: as published, the SVM on
+        its own training rows.
+    paired : bool
+        Whether row i of one set is made of row i of the other, as a removed image of its
+        original. Then both are left out together: a row's twin carries the other label
+        and would turn its answer around.
     random_state : int, RandomState, Generator or None
         Of the folds; the other methods draw nothing.
     device : str or torch.device
@@ -59,8 +66,8 @@ def u_ids(
     Raises
     ------
     InputError
-        Fewer than two rows (five for ``"cv"``), different numbers of features, NaN or
-        infinity, or an unknown method.
+        Fewer than two rows (five for ``"cv"``), different numbers of features (or of rows,
+        where they are pairs), NaN or infinity, or an unknown method.
 
     See Also
     --------
@@ -69,7 +76,9 @@ def u_ids(
     Notes
     -----
     Zhao et al. 2021 (co-modulated GANs), section 4. With different numbers of rows the
-    two error rates count alike.
+    two error rates count alike. A line that was fitted without weights would then call
+    nearly everything the larger set's and err half of the time, however plain the
+    difference; the published score does so.
 
     Examples
     --------
@@ -78,7 +87,9 @@ def u_ids(
     >>> 0.42 < u_ids(X, Y) < 0.58, u_ids(X, Y + 8)
     (True, 0.0)
     """
-    errors = u_ids_errors(real, fake, method=method, random_state=random_state, device=device)
+    errors = u_ids_errors(
+        real, fake, method=method, paired=paired, random_state=random_state, device=device
+    )
     return float(errors[0].mean() + errors[1].mean()) / 2
 
 
@@ -87,6 +98,7 @@ def u_ids_errors(
     fake: Any,
     *,
     method: Method = "loo",
+    paired: bool = False,
     random_state: RandomState = 0,
     device: str | torch.device = "auto",
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +109,7 @@ def u_ids_errors(
     real, fake : ndarray of shape (n,), float64
         1 for an error, 0 for none, 0.5 on the boundary.
     """
-    scores = _scores(real, fake, method, random_state, device)
+    scores = _scores(real, fake, method, random_state, device, paired=paired)
     return _wrong(scores[0]), _wrong(-scores[1])
 
 
@@ -148,18 +160,19 @@ def p_ids(
         raise unknown_name("method", method, ("cv", "in-sample"))
     if not 0 <= ties <= 1:
         raise InputError(f"ties must lie in [0, 1], got {ties}.", code="CL-INPUT-RANGE")
-    if len(real) != len(fake):
-        raise InputError(
-            f"P-IDS compares pairs, but there are {len(real)} real and {len(fake)} fake rows. "
-            "Use u_ids for sets without partners.",
-            code="CL-INPUT-SHAPE",
-        )
     first, second = _scores(real, fake, method, random_state, "cpu", paired=True)
     return float(np.mean((second > first) + ties * (second == first)))
 
 
-def leave_one_out(X: torch.Tensor, y: torch.Tensor, *, ridge: float = _RIDGE) -> torch.Tensor:
-    """Fit labels by ridge regression with intercept and predict each row without it.
+def leave_one_out(
+    X: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    weights: torch.Tensor | None = None,
+    pairs: bool = False,
+    ridge: float = _RIDGE,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fit labels by weighted ridge regression with intercept and predict each row without it.
 
     Parameters
     ----------
@@ -167,39 +180,65 @@ def leave_one_out(X: torch.Tensor, y: torch.Tensor, *, ridge: float = _RIDGE) ->
         Features.
     y : Tensor of shape (n,), float64
         Labels.
+    weights : Tensor of shape (n,), optional
+        Weight s of each row's square; 1 by default.
+    pairs : bool
+        Whether rows i and i + n/2 are left out together; they must have one weight.
     ridge : float
-        Penalty in units of the features' mean variance times n.
+        Penalty in units of the features' mean variance times the sum of the weights.
 
     Returns
     -------
-    Tensor of shape (n,)
-        (f_i - h_i y_i) / (1 - h_i), with h the diagonal of the hat matrix.
+    predictions : Tensor of shape (n,)
+        ``y_S - (1 - H_SS)⁻¹ (y_S - f_S)``, with H the hat matrix and S what is left out;
+        for single rows ``(f_i - h_i y_i) / (1 - h_i)``.
+    margins : Tensor of shape (n,)
+        The predictions less the mean label of the rows that are left. That mean leans
+        away from the row's own label, since one row of its kind is missing, and would
+        count as an error where features say nothing.
     """
     n, d = X.shape
-    centred = X - X.mean(dim=0)
-    target = y - y.mean()
+    s = X.new_ones(n) if weights is None else weights
+    total = s.sum()
+    mean = (s @ y) / total
+    root = s.sqrt()
+    shifted = X - X[:1]  # so that a constant feature is 0 to the bit, whatever the weights
+    centred = (shifted - (s @ shifted) / total) * root[:, None]
+    target = (y - mean) * root
     strength = ridge * float(centred.square().sum()) / d
     if strength == 0:  # constant features: nothing but the intercept
-        leverage, fitted = X.new_zeros(n), X.new_zeros(n)
+        half = X.new_zeros(1, n)
     elif n <= d:
         kernel = gram(centred.T.contiguous())
         values, vectors = torch.linalg.eigh(kernel)
         shrunk = values.clamp_min(0) / (values.clamp_min(0) + strength)
-        leverage = (vectors.square() * shrunk).sum(dim=1)
-        fitted = vectors @ (shrunk * (vectors.T @ target))
+        half = (vectors * shrunk.sqrt()).T
     else:
         covariance = gram(centred)
         covariance.diagonal().add_(strength)
         lower = torch.linalg.cholesky(covariance)
         half = torch.linalg.solve_triangular(lower, centred.T, upper=False)
-        leverage = half.square().sum(dim=0)
-        fitted = half.T @ (half @ target)
-    hat = leverage + 1 / n
-    return (fitted + y.mean() - hat * y) / (1 - hat).clamp_min(1e-12)
+    leverage = half.square().sum(dim=0)
+    slope = half.T @ (half @ target) / root
+    own = s / total  # the intercept's part of the leverage
+    if pairs:
+        m = n // 2
+        shared = (half[:, :m] * half[:, m:]).sum(dim=0).repeat(2) + own
+        free = 1 - own - leverage
+        rest = y - slope - mean
+        other, partner = free.roll(m), rest.roll(m)
+        determinant = (free * other - shared.square()).clamp_min(1e-12)
+        predictions = y - (other * rest + shared * partner) / determinant
+        kept = (total * mean - s * (y + y.roll(m))) / (total - 2 * s)
+        return predictions, predictions - kept
+    left = (1 - own - leverage).clamp_min(1e-12)
+    predictions = (slope + mean - (own + leverage) * y) / left
+    return predictions, (slope * (1 - own) - leverage * (y - mean)) / (left * (1 - own))
 
 
 def _wrong(margin: np.ndarray) -> np.ndarray:
-    return np.where(margin == 0, 0.5, (margin < 0).astype(np.float64))
+    # Of rows that say nothing the margin is rounding alone.
+    return np.where(np.abs(margin) < _NOTHING, 0.5, (margin < 0).astype(np.float64))
 
 
 def _scores(
@@ -214,6 +253,12 @@ def _scores(
     """Give signed scores of both sets, positive for what looks real."""
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
+    if paired and len(real) != len(fake):
+        raise InputError(
+            f"Pairs are compared, but there are {len(real)} real and {len(fake)} fake rows. Use "
+            "u_ids without paired=True for sets without partners.",
+            code="CL-INPUT-SHAPE",
+        )
     first = feature_tensor(real, "real", device=device if method == "loo" else "cpu")
     second = feature_tensor(fake, "fake", device=first.device)
     check_pair(first, second)
@@ -221,7 +266,10 @@ def _scores(
     n = len(first)
     y = torch.cat([first.new_ones(n), -first.new_ones(len(second))])
     if method == "loo":
-        scores = leave_one_out(X, y).cpu().numpy()
+        weights = torch.cat(
+            [torch.full_like(part[:, 0], len(y) / 2 / len(part)) for part in (first, second)]
+        )
+        scores = leave_one_out(X, y, weights=weights, pairs=paired)[1].cpu().numpy()
     elif method == "in-sample":
         scores = _svm(X.numpy(), y.numpy(), X.numpy())
     else:
@@ -237,11 +285,11 @@ def _scores(
         scores = np.empty(len(y))
         for k in range(_FOLDS):
             held = folds == k
-            scores[held] = _svm(X.numpy()[~held], y.numpy()[~held], X.numpy()[held])
+            scores[held] = _svm(X.numpy()[~held], y.numpy()[~held], X.numpy()[held], "balanced")
     return scores[:n], scores[n:]
 
 
-def _svm(X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _svm(X: np.ndarray, y: np.ndarray, rows: np.ndarray, weight: str | None = None) -> np.ndarray:
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
@@ -250,5 +298,6 @@ def _svm(X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         # The published score takes what the solver has after its default 1000 steps.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = LinearSVC(dual=False).fit(X, y)
+        # Nothing depends on the seed, but without one NumPy's global state would be drawn from.
+        fitted = LinearSVC(dual=False, class_weight=weight, random_state=0).fit(X, y)
     return np.asarray(fitted.decision_function(rows))

@@ -14,6 +14,7 @@ import torch
 from conceptlab.arrays import as_tensor, check_finite, resolve_device
 from conceptlab.errors import InputError
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
+from conceptlab.io.reading import rebuilding
 from unlearning.removal.linalg import gram
 
 
@@ -224,13 +225,14 @@ class FeatureStatistics:
     def load(cls, path: str | os.PathLike[str]) -> FeatureStatistics:
         """Read what :meth:`save` wrote."""
         bundle = read_bundle(path, "FeatureStatistics")
-        found = cls(device="cpu")
-        parts = {name: torch.from_numpy(value) for name, value in bundle.tensors.items()}
-        found.n, found._shift, found._sum = int(bundle.data["n"]), parts["shift"], parts["sum"]
-        found.n_features = len(found._shift)
-        found._rows = [parts["rows"]] if "rows" in parts else []
-        found._outer = parts.get("outer")
-        return found
+        with rebuilding(path, "FeatureStatistics"):
+            found = cls(device="cpu")
+            parts = {name: torch.from_numpy(value) for name, value in bundle.tensors.items()}
+            found.n, found._shift, found._sum = int(bundle.data["n"]), parts["shift"], parts["sum"]
+            found.n_features = len(found._shift)
+            found._rows = [parts["rows"]] if "rows" in parts else []
+            found._outer = parts.get("outer")
+            return found
 
     def __repr__(self) -> str:
         return f"FeatureStatistics(n={self.n}, n_features={self.n_features})"
@@ -280,6 +282,11 @@ def feature_tensor(X: Any, name: str, *, device: str | torch.device = "auto") ->
     InputError
         Not 2-D or no numbers, NaN or infinity, no feature.
     """
+    if X.is_complex() if isinstance(X, torch.Tensor) else np.iscomplexobj(X):
+        raise InputError(
+            f"{name} holds complex numbers; features are real. Give their parts as features.",
+            code="CL-INPUT-TYPE",
+        )
     try:
         tensor = as_tensor(X, dtype=torch.float64) if not _on_mps(X) else X.detach().cpu().double()
     except (TypeError, ValueError, RuntimeError) as error:

@@ -15,11 +15,12 @@ from unlearning.removal.scores import SCORES
 if TYPE_CHECKING:
     from unlearning.removal.report import RemovalReport
 
-_SHOWN = ("fid_debiased", "fid_normalised", "kid", "cmmd", "u_ids", "presence", "removed_share",
-          "concept_collateral", "background_max")  # fmt: skip
-_TRUTH = ("fid_truth", "psnr_mask", "ssim_mask", "psnr_truth", "lpips", "remove_score")
-_MISLEADING = ("fid_original", "u_ids_original", "p_ids_original", "psnr_original",
-               "u_ids_in_sample")  # fmt: skip
+_SHOWN = ("fid_debiased", "fid_normalised", "kid", "cmmd", "u_ids", "u_ids_cv", "presence",
+          "removed_share", "concept_collateral", "remove_score", "background_max")  # fmt: skip
+_TRUTH = ("fid_truth", "psnr_mask", "ssim_mask", "lpips_mask", "psnr_truth", "ssim_truth",
+          "lpips")  # fmt: skip
+_MISLEADING = ("fid_original", "kid_original", "cmmd_original", "u_ids_original",
+               "p_ids_original", "psnr_original", "u_ids_in_sample")  # fmt: skip
 
 
 def removal_page(report: RemovalReport, title: str) -> str:
@@ -75,14 +76,7 @@ def removal_page(report: RemovalReport, title: str) -> str:
     if any(r.shifts for r in report.results):
         parts.append(_concepts(report))
     parts.append(_pictures(report))
-    notes = [f"{k} was passed over: {v}." for k, v in report.skipped.items()]
-    notes += [f"{k} failed and was left out: {v}" for k, v in report.failed.items()]
-    for r in report.results:
-        if r.context_check:
-            notes.append(
-                f"Matching of contexts for {r.name}: distance {r.context_check['distance']:.3f} "
-                f"where {r.context_check['null']:.3f} is expected."
-            )
+    notes = report.notes()
     if notes:
         parts.append(
             section("Notes", "<ul>" + "".join(f"<li>{escape(n)}</li>" for n in notes) + "</ul>")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Lpips", "psnr", "ssim"]
 
-import hashlib
 import os
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,11 @@ from torch.nn import functional
 
 from conceptlab.arrays import as_numpy
 from conceptlab.datasets.images import as_image_batch
+from conceptlab.encoders.shadow import shadow
 from conceptlab.errors import CheckpointError, InputError, unknown_name
+from conceptlab.io.reading import file_digest
+from conceptlab.models.load import load_state_dict
+from conceptlab.seeds import quiet_randomness
 from unlearning.removal.masks import as_masks
 
 _SIDE, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
@@ -185,7 +188,7 @@ class Lpips(nn.Module):
                 code="CL-INPUT-SHAPE",
             )
         self.net, self.tag = net, tag
-        self.features = features.eval().requires_grad_(False)
+        self.features = shadow(features)
         self.linear = nn.ParameterList(
             [nn.Parameter(w.detach().flatten().float(), requires_grad=False) for w in weights]
         )
@@ -218,7 +221,8 @@ class Lpips(nn.Module):
 
         if net not in cls.LAYERS:
             raise unknown_name("network", net, cls.LAYERS)
-        model = {"alex": models.alexnet, "vgg": models.vgg16}[net](weights=None)
+        with quiet_randomness():  # weights are drawn before those of the file come
+            model = {"alex": models.alexnet, "vgg": models.vgg16}[net](weights=None)
         state, digest = _state(backbone)
         lines, line_digest = _state(linear)
         try:
@@ -233,13 +237,42 @@ class Lpips(nn.Module):
 
     def forward(self, images: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """Compute the distance of each pair of images (n, 3, H, W) in [0, 1]: (n,)."""
-        total = torch.zeros(len(images), device=images.device)
+        means = [part.mean(dim=(1, 2)) for part in self._differences(images, truth)]
+        return torch.stack(means).sum(dim=0).to(images.dtype)
+
+    def inside(self, images: torch.Tensor, truth: torch.Tensor, masks: Any) -> torch.Tensor:
+        """Average the distance over masks, layer by layer scaled up to the image.
+
+        Parameters
+        ----------
+        images, truth : Tensor of shape (n, 3, H, W), in [0, 1]
+            What a remover gave, and what is right.
+        masks : array-like of shape (n, 1, H, W), bool
+            Where to look.
+
+        Returns
+        -------
+        Tensor of shape (n,)
+            NaN where a mask is empty.
+        """
+        where = as_masks(masks, like=images)[:, 0].to(images.device)
+        size = tuple(images.shape[-2:])
+        local = torch.stack(
+            [
+                functional.interpolate(part[:, None], size, mode="bilinear", align_corners=False)
+                for part in self._differences(images, truth)
+            ]
+        ).sum(dim=0)[:, 0]
+        inside = (local * where).sum(dim=(1, 2)) / where.sum(dim=(1, 2))
+        return inside.to(images.dtype)
+
+    def _differences(self, images: torch.Tensor, truth: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Give each layer's weighted squared difference at its positions, (n, h, w)."""
+        dtype = self.linear[0].dtype
         for first, second, weight in zip(
-            self._maps(images), self._maps(truth), self.linear, strict=True
+            self._maps(images.to(dtype)), self._maps(truth.to(dtype)), self.linear, strict=True
         ):
-            difference = (first - second).square() * weight[:, None, None]
-            total = total + difference.sum(dim=1).mean(dim=(1, 2))
-        return total
+            yield ((first - second).square() * weight[:, None, None]).sum(dim=1)
 
     def _maps(self, images: torch.Tensor) -> list[torch.Tensor]:
         shift = images.new_tensor(self._SHIFT)[:, None, None]
@@ -257,13 +290,4 @@ class Lpips(nn.Module):
 
 
 def _state(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], str]:
-    try:
-        content = Path(path).read_bytes()
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist.", code="CL-CHECKPOINT-MISSING") from error
-    except Exception as error:
-        raise CheckpointError(f"{path} is no state dict of tensors: {error}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} is no state dict.", code="CL-CHECKPOINT-KIND")
-    return state, hashlib.sha256(content).hexdigest()
+    return load_state_dict(path), file_digest(path)

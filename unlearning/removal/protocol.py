@@ -16,6 +16,7 @@ from conceptlab.progress import Progress, track
 from conceptlab.provenance import provenance
 from conceptlab.seeds import RandomState, draw_seed
 from unlearning.removal.cache import RemovalCache
+from unlearning.removal.class_result import ClassResult
 from unlearning.removal.collecting import Collected, Collector
 from unlearning.removal.context import (
     borrowed_masks,
@@ -30,7 +31,7 @@ from unlearning.removal.removers.base import RemoverSetup
 from unlearning.removal.removers.controls import Oracle
 from unlearning.removal.removers.registry import make_remover
 from unlearning.removal.removers.simple import MeanFill, Nothing
-from unlearning.removal.report import ClassResult, RemovalReport
+from unlearning.removal.report import RemovalReport
 from unlearning.removal.scoring import Scorer
 
 
@@ -47,10 +48,12 @@ class RemovalBenchmark:
     encoder : Encoder or str, optional
         Image–text encoder for concept presence and concept FID; `features` if that is one.
         Without any, those scores are left out.
-    feature_map : callable, optional
-        Images to maps (n, c, h, w), for the ReMOVE-style score.
+    feature_map : callable or "encoder", optional
+        Images to maps (n, c, h, w), for the ReMOVE-style score; ``"encoder"`` takes those of
+        `features` or `encoder` (of open_clip).
     lpips : callable, optional
-        Distance of two image batches, such as :class:`Lpips` with your weights.
+        Distance of two image batches, such as :class:`Lpips` with your weights, which also
+        looks inside the mask.
     policy : MaskPolicy
         Least and largest area, and a dilation that all removers get on top of their own.
     match : bool
@@ -63,7 +66,8 @@ class RemovalBenchmark:
     confidence : float
         Level of intervals.
     published : bool
-        Whether in-sample U-IDS and P-IDS are computed too, which need SVM fits.
+        Whether U-IDS in-sample and cross-fitted, and P-IDS, are computed too, which need
+        SVM fits.
     cache : path-like, optional
         Folder for finished removals, so that a stopped run goes on.
     on_error : {"raise", "skip"}
@@ -119,11 +123,15 @@ class RemovalBenchmark:
             ("n_min", n_min, 2), ("n_max", n_max, n_min), ("batch_size", batch_size, 1),
             ("n_bootstrap", n_bootstrap, 0),
         ):  # fmt: skip
-            if isinstance(value, bool) or int(value) != value or value < least:
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
                 raise InputError(
                     f"{name} must be a whole number of at least {least}, got {value!r}.",
                     code="CL-INPUT-RANGE",
                 )
+        if not isinstance(policy, MaskPolicy):
+            raise InputError(
+                f"policy must be a MaskPolicy, got {type(policy).__name__}.", code="CL-INPUT-TYPE"
+            )
         if not 0 < confidence < 1:
             raise InputError(
                 f"confidence must lie in (0, 1), got {confidence}.", code="CL-INPUT-RANGE"
@@ -143,7 +151,7 @@ class RemovalBenchmark:
                 code="CL-INPUT-TYPE",
             )
         self.classes = (classes,) if isinstance(classes, str) else classes
-        self.feature_map, self.lpips = feature_map, lpips
+        self.feature_map, self.lpips = self._maps(feature_map), lpips
         self.policy, self.match = policy, match
         self.n_min, self.n_max = n_min, n_max
         self.n_bootstrap, self.confidence = n_bootstrap, confidence
@@ -178,6 +186,12 @@ class RemovalBenchmark:
         RemoverError
             If a remover fails and `on_error` is "raise".
         """
+        if not isinstance(dataset, RemovalDataset):
+            raise InputError(
+                "dataset must be a RemovalDataset (SceneRemovals, CocoRemovals, MaskFolder or a "
+                f"subclass of yours), got {type(dataset).__name__}.",
+                code="CL-INPUT-TYPE",
+            )
         setups = self._setups(removers, dataset.has_truth)
         names = list(dataset.class_names if self.classes is None else self.classes)
         if not names:
@@ -210,6 +224,25 @@ class RemovalBenchmark:
             settings=settings,
             provenance=provenance(seed=self.seed_, features=self.features.fingerprint),
         )
+
+    def _maps(self, feature_map: Any) -> Any:
+        """Find what gives the maps of the ReMOVE-style score."""
+        if feature_map == "encoder":
+            for source in (self.features.source, self.encoder):
+                if callable(getattr(source, "encode_maps", None)):
+                    return source.encode_maps
+            raise InputError(
+                f"feature_map='encoder' needs an encoder of open_clip, and {self.features.name} "
+                "is none. Give a function from images to maps (n, c, h, w), or leave it out.",
+                code="CL-INPUT-OPTION",
+            )
+        if feature_map is not None and not callable(feature_map):
+            raise InputError(
+                "feature_map must be a function from images to maps, 'encoder' or None, got "
+                f"{feature_map!r}.",
+                code="CL-INPUT-TYPE",
+            )
+        return feature_map
 
     def _setups(self, removers: Sequence[Any], has_truth: bool) -> list[RemoverSetup]:
         given = [removers] if isinstance(removers, str) else list(removers)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["ClassResult", "RemovalReport"]
+__all__ = ["RemovalReport"]
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ import numpy as np
 
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.io.files import Bundle, atomic_write, read_bundle, write_bundle
-from unlearning.removal.concept_shift import ConceptShift
+from conceptlab.io.reading import rebuilding
+from unlearning.removal.class_result import ClassResult, plain
 from unlearning.removal.scores import SCORES
 from unlearning.removal.statistics import compare, tied_ranks
 
@@ -23,50 +24,6 @@ if TYPE_CHECKING:
 
 MEAN = "mean"
 _DRAWN_BY = {"fid_debiased": "fid"}  # reflection takes the bias away
-
-
-@dataclass(eq=False)
-class ClassResult:
-    """Scores of all removers on one class.
-
-    Attributes
-    ----------
-    name : str
-        The class.
-    n, n_comparison : int
-        Images with it, and without.
-    labels : list of str
-        The removers.
-    rows : dict of str to dict of str to float
-        Scores of each remover; see ``unlearning.removal.scores.SCORES``.
-    floors, ceilings : dict of str to float
-        What the true removals (or images without the class) score, and what the originals
-        score.
-    replicates : dict of str to ndarray of shape (r, b)
-        Bootstrap replicates of some scores.
-    shifts : dict of str to ConceptShift
-        What each remover leaves and makes.
-    truth_is_floor : bool
-        Whether the floor comes from true removals; else from two halves of the comparison
-        set.
-    context_check : dict or None
-        Whether matching is sound; see ``unlearning.removal.context.ContextCheck``.
-    pictures : dict
-        Worst and best images of each remover.
-    """
-
-    name: str
-    n: int
-    n_comparison: int
-    labels: list[str]
-    rows: dict[str, dict[str, float]]
-    floors: dict[str, float]
-    ceilings: dict[str, float]
-    replicates: dict[str, np.ndarray] = field(default_factory=dict)
-    shifts: dict[str, ConceptShift] = field(default_factory=dict)
-    truth_is_floor: bool = False
-    context_check: dict[str, float] | None = None
-    pictures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class RemovalReport:
@@ -115,6 +72,25 @@ class RemovalReport:
             name for name in SCORES
             if all(name in r.rows[k] for r in self.results for k in self.removers)
         ]  # fmt: skip
+
+    def notes(self) -> list[str]:
+        """Say what a reader has to know: what was left out, and where nothing can be told."""
+        found = [f"{k} was passed over: {v}." for k, v in self.skipped.items()]
+        found += [f"{k} failed and was left out: {v}" for k, v in self.failed.items()]
+        for r in self.results:
+            if not r.floors["fid"] < r.ceilings["fid"]:
+                found.append(
+                    f"{r.name}: a perfect removal would score {r.floors['fid']:.3g} and the "
+                    f"originals score {r.ceilings['fid']:.3g}, so these images and features cannot "
+                    "tell removers apart. Use more images, or features that see the class."
+                )
+            if r.context_check:
+                check = r.context_check
+                found.append(
+                    f"Matching of contexts for {r.name}: distance {check['distance']:.3f} where "
+                    f"{check['null']:.3f} is expected."
+                )
+        return found
 
     def values(self, score: str, of: str = MEAN) -> np.ndarray:
         """Give a score of each remover, in the order of :attr:`removers`.
@@ -315,14 +291,14 @@ class RemovalReport:
             "settings": self.settings,
             "classes": {
                 r.name: {
-                    "n": r.n, "n_comparison": r.n_comparison, "floors": _plain(r.floors),
-                    "ceilings": _plain(r.ceilings), "truth_is_floor": r.truth_is_floor,
+                    "n": r.n, "n_comparison": r.n_comparison, "floors": plain(r.floors),
+                    "ceilings": plain(r.ceilings), "truth_is_floor": r.truth_is_floor,
                     "context_check": r.context_check,
-                    "removers": {k: _plain(r.rows[k]) for k in r.labels},
+                    "removers": {k: plain(r.rows[k]) for k in r.labels},
                 }
                 for r in self.results
             },
-            "ranking": [_plain(dict(row)) for _, row in self.ranking("fid").iterrows()],
+            "ranking": [plain(dict(row)) for _, row in self.ranking("fid").iterrows()],
             "skipped": self.skipped,
             "failed": self.failed,
             "provenance": self.provenance,
@@ -403,33 +379,10 @@ class RemovalReport:
         """Write to the folder `path`; read again with :meth:`load`."""
         tensors: dict[str, np.ndarray] = {}
         classes = []
-        for number, r in enumerate(self.results):
-            for name, value in r.replicates.items():
-                tensors[f"{number}/replicates/{name}"] = value
-            for k, shift in r.shifts.items():
-                at = f"{number}/shifts/{r.labels.index(k)}"
-                tensors[f"{at}/contributions"] = shift.contributions
-                tensors[f"{at}/shift"] = shift.shift
-            for k, shown in r.pictures.items():
-                tensors[f"{number}/pictures/{r.labels.index(k)}"] = shown["images"]
-            classes.append(
-                {
-                    "name": r.name, "n": r.n, "n_comparison": r.n_comparison,
-                    "labels": r.labels, "rows": {k: _plain(v) for k, v in r.rows.items()},
-                    "floors": _plain(r.floors), "ceilings": _plain(r.ceilings),
-                    "truth_is_floor": r.truth_is_floor, "context_check": r.context_check,
-                    "shifts": {
-                        k: {"names": list(s.names), "target": s.target, **_plain(
-                            {"distance": s.distance, "removal": s.removal,
-                             "collateral": s.collateral}
-                        )}
-                        for k, s in r.shifts.items()
-                    },
-                    "pictures": {
-                        k: {"by": p["by"], "labels": p["labels"]} for k, p in r.pictures.items()
-                    },
-                }
-            )  # fmt: skip
+        for number, result in enumerate(self.results):
+            values, arrays = result.packed()
+            classes.append(values)
+            tensors |= {f"{number}/{name}": array for name, array in arrays.items()}
         data = {
             "classes": classes, "skipped": self.skipped, "failed": self.failed,
             "settings": self.settings, "provenance": self.provenance,
@@ -440,44 +393,19 @@ class RemovalReport:
     def load(cls, path: str | os.PathLike[str]) -> RemovalReport:
         """Read what :meth:`save` wrote."""
         bundle = read_bundle(path, "RemovalReport")
-        results = []
-        for number, one in enumerate(bundle.data["classes"]):
-            labels = one["labels"]
-            prefix = f"{number}/replicates/"
-            shifts = {}
-            for k, facts in one["shifts"].items():
-                at = f"{number}/shifts/{labels.index(k)}"
-                shifts[k] = ConceptShift(
-                    names=tuple(facts["names"]), target=facts["target"],
-                    contributions=bundle.tensors[f"{at}/contributions"],
-                    shift=bundle.tensors[f"{at}/shift"],
-                    **{f: _number(facts[f]) for f in ("distance", "removal", "collateral")},
-                )  # fmt: skip
-            results.append(
-                ClassResult(
-                    **{
-                        **one,
-                        "rows": {k: _numbers(v) for k, v in one["rows"].items()},
-                        "floors": _numbers(one["floors"]),
-                        "ceilings": _numbers(one["ceilings"]),
-                        "shifts": shifts,
-                        "pictures": {
-                            k: {**p, "images": bundle.tensors[
-                                f"{number}/pictures/{labels.index(k)}"
-                            ]}
-                            for k, p in one["pictures"].items()
-                        },
-                    },
-                    replicates={
-                        name.removeprefix(prefix): value
-                        for name, value in bundle.tensors.items()
-                        if name.startswith(prefix)
-                    },
-                )
-            )  # fmt: skip
-        data = bundle.data
-        return cls(results, skipped=data["skipped"], failed=data["failed"],
-                   settings=data["settings"], provenance=data["provenance"])  # fmt: skip
+        with rebuilding(path, "RemovalReport"):
+            results = []
+            for number, values in enumerate(bundle.data["classes"]):
+                own = f"{number}/"
+                arrays = {
+                    name.removeprefix(own): array
+                    for name, array in bundle.tensors.items()
+                    if name.startswith(own)
+                }
+                results.append(ClassResult.unpacked(values, arrays))
+            data = bundle.data
+            return cls(results, skipped=data["skipped"], failed=data["failed"],
+                       settings=data["settings"], provenance=data["provenance"])  # fmt: skip
 
     def to_html(self, path: str | os.PathLike[str], *, title: str = "Which remover is better?",
                 ) -> Path:  # fmt: skip
@@ -530,22 +458,3 @@ class RemovalReport:
         if of not in self.classes:
             raise unknown_name("class", of, [*self.classes, MEAN])
         return [self.results[self.classes.index(of)]]
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn NumPy numbers to Python's, and what is not finite to text."""
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, float | np.floating) and not np.isfinite(value):
-            out[name] = str(float(value))
-        else:
-            out[name] = value.item() if isinstance(value, np.generic) else value
-    return out
-
-
-def _number(value: Any) -> float:
-    return float(value)
-
-
-def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items()}

@@ -13,6 +13,7 @@ import torch
 from conceptlab.arrays import as_numpy
 from unlearning.removal.bias import null_bias
 from unlearning.removal.class_presence import presence
+from unlearning.removal.class_result import ClassResult
 from unlearning.removal.collecting import Collected
 from unlearning.removal.concept_shift import concept_fid
 from unlearning.removal.fid import frechet
@@ -29,13 +30,14 @@ from unlearning.removal.kernels import (
     wide,
 )
 from unlearning.removal.moments import feature_tensor
-from unlearning.removal.report import ClassResult
 from unlearning.removal.statistics import auc, frechet_replicates, resample_counts
 
 _MEANS = (
     "remove_score", "background_psnr", "psnr_truth", "psnr_mask", "ssim_truth", "ssim_mask",
-    "lpips", "psnr_original",
+    "lpips", "lpips_mask", "psnr_original",
 )  # fmt: skip
+_SPLITS = 3  # of the comparison set, for the floor
+_LEAST = 8  # images in a part
 PSNR_CAP = 100.0  # decibels that an exact copy counts in means
 
 
@@ -117,10 +119,13 @@ class Scorer:
         row["cmmd"] = cmmd(X, data.comparison)
         row["u_ids"] = u_ids(data.comparison, X)
         row["fid_original"] = frechet(X, data.originals).distance
-        row["u_ids_original"] = u_ids(data.originals, X)
+        row["kid_original"] = kid(X, data.originals)
+        row["cmmd_original"] = cmmd(X, data.originals)
+        row["u_ids_original"] = u_ids(data.originals, X, paired=True)
         if data.truth is not None:
             row["fid_truth"] = frechet(X, data.truth).distance
         if self.published:
+            row["u_ids_cv"] = u_ids(data.comparison, X, method="cv", random_state=self.seed)
             row["u_ids_in_sample"] = u_ids(data.comparison, X, method="in-sample")
             row["p_ids_original"] = p_ids(data.originals, X, method="in-sample")
 
@@ -137,16 +142,44 @@ class Scorer:
             found = frechet(data.truth, data.comparison)
             floors["fid"], floors["fid_debiased"] = found.distance, found.debiased
             return floors, ceilings
-        order = np.random.default_rng(self.seed).permutation(len(data.comparison))
-        half = len(order) // 2
-        A, B = data.comparison[order[:half]], data.comparison[order[half:]]
-        floors = {name: fn(A, B) for name, fn in scores.items()}
-        # Half as many images have twice the bias: take theirs away, put the right one in.
-        found = frechet(A, B)
+        return self._halves(data, scores), ceilings
+
+    def _halves(
+        self, data: Collected, scores: dict[str, Callable[[Any, Any], float]]
+    ) -> dict[str, float]:
+        """Estimate the floor from parts of the comparison set, where there is no truth.
+
+        Two parts of one law have a distance of bias alone. For FID it goes with
+        h = 1/n + 1/m at first and less than that with few images, so that halves and
+        quarters fix a parabola in h, which is read at the sizes of the comparison.
+        """
+        rng, n, m = np.random.default_rng(self.seed), len(data.ids), len(data.comparison)
+        floors: dict[str, float] = {}
+        halves, distances = self._parts(data.comparison, m // 2, rng)
+        for name, fn in scores.items():
+            floors[name] = float(np.mean([fn(A, B) for A, B in halves]))
+        here, large = 1 / n + 1 / m, 2 / (m // 2)
+        floors["cmmd"] *= here / large  # a V-statistic: all bias, and proportional
+        slope, bend = distances / large, 0.0
+        if m >= 4 * _LEAST:
+            small = 2 / (m // 4)
+            _, further = self._parts(data.comparison, m // 4, rng)
+            bend = (further / small - slope) / (small - large)
+            slope -= bend * large
+        floors["fid"] = max(slope * here + bend * here**2, 0.0)
         spectrum = np.linalg.eigvalsh(np.cov(data.comparison.T.astype(np.float64)))
-        bias = null_bias(spectrum.clip(0), len(data.ids), len(data.comparison))
-        floors["fid"], floors["fid_debiased"] = max(found.debiased, 0.0) + bias, found.debiased
-        return floors, ceilings
+        floors["fid_debiased"] = floors["fid"] - null_bias(spectrum.clip(0), n, m)
+        return floors
+
+    def _parts(
+        self, rows: np.ndarray, size: int, rng: np.random.Generator
+    ) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
+        """Draw pairs of parts without common rows, and give their mean Fréchet distance."""
+        pairs = []
+        for _ in range(_SPLITS):
+            order = rng.permutation(len(rows))
+            pairs.append((rows[order[:size]], rows[order[size : 2 * size]]))
+        return pairs, float(np.mean([frechet(A, B).distance for A, B in pairs]))
 
     def _presence(self, rows: dict[str, dict[str, float]], data: Collected) -> None:
         for label, scores in data.crops.items():
@@ -212,7 +245,8 @@ class Scorer:
         if data.crops:
             crops = [data.crops[s.label] for s in data.setups]
             found["presence"] = np.stack([auc(c, data.comparison_crops, V, W) for c in crops])
-        for name in ("psnr_truth", "psnr_mask", "ssim_truth", "ssim_mask", "lpips"):
+        paired = ("psnr_truth", "psnr_mask", "ssim_truth", "ssim_mask", "lpips", "lpips_mask")
+        for name in paired:
             if all(name in data.values[s.label] for s in data.setups):
                 values = [data.values[s.label][name] for s in data.setups]
                 if "psnr" in name:

@@ -38,7 +38,19 @@ class RemovalDataset:
     has_truth: bool = False
 
     def with_class(self, name: str, *, min_area: float = 0.0, max_area: float = 1.0) -> np.ndarray:
-        """Give the images that hold the class within these shares of the area, (n,) int64."""
+        """Give the images that hold a class, (n,) int64.
+
+        Parameters
+        ----------
+        name : str
+            One of ``class_names``.
+        min_area, max_area : float
+            Bounds of the share of the picture that the class covers.
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+        """
         raise NotImplementedError
 
     def without_class(self, name: str) -> np.ndarray:
@@ -53,17 +65,51 @@ class RemovalDataset:
         raise NotImplementedError
 
     def masks(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Give the union of the masks of all instances of the class, (n, 1, H, W) bool."""
+        """Give the union of the masks of all instances of a class.
+
+        Parameters
+        ----------
+        name : str
+            The class.
+        ids : sequence of int
+            Which images.
+
+        Returns
+        -------
+        ndarray of shape (n, 1, H, W), bool
+        """
         raise NotImplementedError
 
     def truth(self, name: str, ids: Sequence[int] | np.ndarray) -> torch.Tensor:
-        """Give the images as they are without the class, (n, 3, H, W) float32 in [0, 1]."""
+        """Give the images as they are without a class.
+
+        Parameters
+        ----------
+        name : str
+            The class.
+        ids : sequence of int
+            Which images.
+
+        Returns
+        -------
+        Tensor of shape (n, 3, H, W), float32 in [0, 1]
+        """
         raise NotImplementedError
 
     def places(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray | None:
-        """Give masks of where the class would be in images without it, (n, 1, H, W) bool.
+        """Give masks of where a class would be in images without it.
 
-        None where nobody knows; then holes of other images are borrowed.
+        Parameters
+        ----------
+        name : str
+            The class.
+        ids : sequence of int
+            Which images.
+
+        Returns
+        -------
+        ndarray of shape (n, 1, H, W), bool, or None
+            None where nobody knows; then holes of other images are borrowed.
         """
         return None
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 __all__ = ["CocoRemovals"]
 
-import contextlib
-import io
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.datasets.images import ImageFile, as_image_batch
+from conceptlab.datasets.images import as_image_batch
 from conceptlab.errors import InputError
+from unlearning.removal.datasets.annotations import mask_of, open_annotations
 from unlearning.removal.datasets.base import RemovalDataset
-from unlearning.removal.removers.opencv import require
 
 
 class CocoRemovals(RemovalDataset):
@@ -42,8 +39,8 @@ class CocoRemovals(RemovalDataset):
     Raises
     ------
     InputError
-        A file that is missing or is not in the format (``CL-INPUT-FILE``), or a class
-        that is no category.
+        A file that is missing or is not in the format, or that names pictures outside
+        `folder` (``CL-INPUT-FILE``); a class that is no category.
     DependencyError
         Without pycocotools.
 
@@ -64,9 +61,9 @@ class CocoRemovals(RemovalDataset):
         if size < 16:
             raise InputError(f"size must be at least 16, got {size}.", code="CL-INPUT-RANGE")
         self.folder = Path(folder)
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             raise InputError(f"{self.folder} is no folder of images.", code="CL-INPUT-FILE")
-        self._coco = _open(Path(annotations))
+        self._coco = open_annotations(Path(annotations))
         names = {c["name"]: int(c["id"]) for c in self._coco.dataset["categories"]}
         self.name = Path(annotations).stem
         self.size = (size, size)
@@ -101,13 +98,11 @@ class CocoRemovals(RemovalDataset):
         """Read images, (n, 3, H, W) float32 in [0, 1]."""
         files = [self.folder / self._coco.loadImgs(int(i))[0]["file_name"] for i in ids]
         for file in files:
-            if not file.is_file():
+            if not os.path.isfile(file):
                 raise InputError(
                     f"{file} is named by the annotations and is not there.", code="CL-INPUT-FILE"
                 )
-        return as_image_batch(
-            [ImageFile(str(file), file.read_bytes) for file in files], size=self.size
-        )
+        return as_image_batch(files, size=self.size)
 
     def masks(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Give the union of the masks of all instances of the class, (n, 1, H, W) bool."""
@@ -128,14 +123,7 @@ class CocoRemovals(RemovalDataset):
             info = self._coco.loadImgs(index)[0]
             union = np.zeros((info["height"], info["width"]), dtype=bool)
             for annotation in self._annotations(name, index):
-                try:
-                    union |= self._coco.annToMask(annotation).astype(bool)
-                except Exception as error:
-                    raise InputError(
-                        f"Annotation {annotation.get('id')} of image {info['file_name']} has no "
-                        f"mask that can be read: {error}.",
-                        code="CL-INPUT-FILE",
-                    ) from error
+                union |= mask_of(self._coco, annotation)
             self._masks[key] = np.packbits(fit_mask(union, self.size))
         flat = np.unpackbits(self._masks[key], count=self.size[0] * self.size[1])
         return flat.reshape(self.size).astype(bool)
@@ -163,24 +151,3 @@ def fit_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     picture = Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB")
     shown = as_image_batch([picture], size=size)[0, 0]
     return np.asarray((shown > 0.02).numpy())
-
-
-def _open(path: Path) -> Any:
-    COCO = require("pycocotools.coco", "pycocotools").COCO
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist.", code="CL-INPUT-FILE") from error
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON: {error}.", code="CL-INPUT-FILE") from error
-    missing = [k for k in ("images", "annotations", "categories") if k not in data]
-    if not isinstance(data, dict) or missing:
-        raise InputError(
-            f"{path} lacks {', '.join(missing)}; expected instance annotations in COCO's format.",
-            code="CL-INPUT-FILE",
-        )
-    coco = COCO()
-    coco.dataset = data
-    with contextlib.redirect_stdout(io.StringIO()):  # the library prints as it goes
-        coco.createIndex()
-    return coco

@@ -7,15 +7,20 @@ __all__ = ["MaskFolder"]
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from conceptlab.datasets.folder import IMAGE_SUFFIXES
-from conceptlab.datasets.images import ImageFile, as_image_batch
+from conceptlab.datasets.images import as_image_batch
+from conceptlab.datasets.pictures import file_bytes, open_picture
 from conceptlab.errors import InputError
 from unlearning.removal.datasets.base import RemovalDataset
 from unlearning.removal.datasets.coco import fit_mask
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class MaskFolder(RemovalDataset):
@@ -49,7 +54,7 @@ class MaskFolder(RemovalDataset):
         self.size = (size, size)
         self._files = _pictures(root / "images")
         self._stems = list(self._files)
-        if not (root / "masks").is_dir():
+        if not os.path.isdir(root / "masks"):
             raise InputError(
                 f"{root} has no folder masks/CLASS with mask images.", code="CL-INPUT-FILE"
             )
@@ -65,7 +70,7 @@ class MaskFolder(RemovalDataset):
         self._truth = {
             name: _pictures(root / "truth" / name)
             for name in self.class_names
-            if (root / "truth" / name).is_dir()
+            if os.path.isdir(root / "truth" / name)
         }
         self.has_truth = set(self._truth) == set(self.class_names)
         for name, masks in self._masks.items():
@@ -99,7 +104,7 @@ class MaskFolder(RemovalDataset):
 
     def images(self, ids: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Read images, (n, 3, H, W) float32 in [0, 1]."""
-        return self._read([self._files[self._stems[int(i)]] for i in ids])
+        return as_image_batch([self._files[self._stems[int(i)]] for i in ids], size=self.size)
 
     def masks(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Give the masks, (n, 1, H, W) bool."""
@@ -108,7 +113,8 @@ class MaskFolder(RemovalDataset):
 
     def truth(self, name: str, ids: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Read the true removals, (n, 3, H, W) float32 in [0, 1]."""
-        return self._read([self._truth[name][self._stems[int(i)]] for i in ids])
+        files = [self._truth[name][self._stems[int(i)]] for i in ids]
+        return as_image_batch(files, size=self.size)
 
     def label(self, index: int) -> str:
         """Give the file's name."""
@@ -117,27 +123,14 @@ class MaskFolder(RemovalDataset):
     def _masked(self, name: str) -> list[int]:
         return [i for i, stem in enumerate(self._stems) if stem in self._masks[name]]
 
-    def _read(self, files: list[Path]) -> torch.Tensor:
-        return as_image_batch(
-            [ImageFile(str(file), file.read_bytes) for file in files], size=self.size
-        )
-
     def _mask(self, name: str, index: int) -> np.ndarray:
-        from PIL import Image
-
         key = (name, index)
         if key not in self._fitted:
             stem = self._stems[index]
-            with Image.open(self._files[stem]) as picture:
-                expected = picture.size
-            try:
-                with Image.open(self._masks[name][stem]) as picture:
-                    found = picture.size
-                    mask = np.asarray(picture.convert("L")) > 127
-            except OSError as error:
-                raise InputError(
-                    f"{self._masks[name][stem]} is no picture: {error}.", code="CL-INPUT-FILE"
-                ) from error
+            expected = _open(self._files[stem], pixels=False).size
+            picture = _open(self._masks[name][stem])
+            found = picture.size
+            mask = np.asarray(picture.convert("L")) > 127
             if found != expected:
                 raise InputError(
                     f"{self._masks[name][stem]} is {found[0]} × {found[1]} pixels, its image "
@@ -149,8 +142,12 @@ class MaskFolder(RemovalDataset):
         return self._fitted[key]
 
 
+def _open(file: Path, *, pixels: bool = True) -> Image:
+    return open_picture(file_bytes(file), str(file), pixels=pixels)
+
+
 def _pictures(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder} is no folder.", code="CL-INPUT-FILE")
     found = {
         p.stem: p for p in sorted(folder.iterdir())

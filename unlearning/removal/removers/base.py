@@ -12,8 +12,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from conceptlab.arrays import as_tensor
+from conceptlab.arrays import ArrayKind, as_tensor
+from conceptlab.datasets.images import as_image_batch
 from conceptlab.errors import ConceptlabError, InputError, RemoverError
+from conceptlab.models.identity import describe_callable
+from conceptlab.provenance import fingerprint
 from unlearning.removal.cache import RemovalCache
 from unlearning.removal.masks import as_masks, check_holes, grow
 
@@ -30,8 +33,9 @@ class Remover:
     version : str
         Changes when results change; part of the cache's keys.
     deterministic : bool
-        Whether the seed is ignored. Others are called for one image at a time, each with
-        a seed of its own, so that results do not depend on batches.
+        Whether the seed is ignored; then images are filled many at a time. Others, also
+        those that say nothing, are called for one image at a time, each with a seed of its
+        own, so that results depend on no batch and a stopped run ends at the same bits.
     pad_multiple : int
         Images are padded by reflection until their sides are multiples of it.
     needs_truth : bool
@@ -40,7 +44,7 @@ class Remover:
 
     name: str = "remover"
     version: str = "1"
-    deterministic: bool = True
+    deterministic: bool = False
     pad_multiple: int = 1
     needs_truth: bool = False
 
@@ -75,11 +79,11 @@ class CallableRemover(Remover):
         ``fn(images, masks, seed)``; see :meth:`Remover.remove`.
     name : str, optional
         For tables; the function's own by default.
-    version : str
-        Change it when the function changes, so that old results are not taken from a
-        cache.
+    version : str, optional
+        Change it when the function's results change, so that old ones are not taken from
+        a cache; by default made of the function's own code.
     deterministic : bool
-        Whether the seed is ignored.
+        Whether the seed is ignored; such functions get many images at a time.
     pad_multiple : int
         See :class:`Remover`.
 
@@ -98,8 +102,8 @@ class CallableRemover(Remover):
         fn: Callable[..., Any],
         *,
         name: str | None = None,
-        version: str = "1",
-        deterministic: bool = True,
+        version: str | None = None,
+        deterministic: bool = False,
         pad_multiple: int = 1,
     ) -> None:
         if not callable(fn):
@@ -110,6 +114,8 @@ class CallableRemover(Remover):
             )
         self.fn = fn
         self.name = name or str(getattr(fn, "__name__", type(fn).__name__))
+        if version is None:
+            version = fingerprint(describe_callable(fn))[:16]
         self.version, self.deterministic, self.pad_multiple = version, deterministic, pad_multiple
 
     def remove(self, images: torch.Tensor, masks: torch.Tensor, seed: int) -> Any:
@@ -180,7 +186,7 @@ class RemoverSetup:
 
         Parameters
         ----------
-        images : Tensor of shape (n, 3, H, W), float32 in [0, 1]
+        images : Tensor or ndarray of shape (n, 3, H, W), in [0, 1]
             With the objects.
         masks : array-like of shape (n, 1, H, W), bool
             The objects, before dilation.
@@ -195,15 +201,20 @@ class RemoverSetup:
 
         Returns
         -------
-        Tensor of shape (n, 3, H, W), float32 in [0, 1]
+        Tensor or ndarray of shape (n, 3, H, W), float32 in [0, 1]
+            Like the images.
 
         Raises
         ------
         InputError
-            Masks of another size, empty, or covering everything.
+            Images that are no RGB or out of range; masks of another size, empty, or
+            covering everything.
         RemoverError
             If the remover raises, or returns another shape, another range or NaN.
         """
+        kind = ArrayKind.of(images)
+        images = as_image_batch(images, device="cpu")
+        truth = None if truth is None else as_image_batch(truth, device="cpu")
         holes = torch.from_numpy(grow(as_masks(masks, like=images).numpy(), self.dilation))
         check_holes(holes, names)
         bytes_ = torch.empty(images.shape, dtype=torch.uint8)
@@ -227,7 +238,7 @@ class RemoverSetup:
                 for i in group:
                     cache.put(self.label, keys[i], bytes_[i].numpy())
         filled = bytes_.float() / 255
-        return torch.where(holes, filled, images) if self.composite else filled
+        return kind.restore(torch.where(holes, filled, images) if self.composite else filled)
 
     def _key(
         self, image: torch.Tensor, hole: torch.Tensor, truth: torch.Tensor | None, i: int, seed: int

@@ -7,6 +7,7 @@ __all__ = ["Biharmonic"]
 import numpy as np
 import torch
 
+from conceptlab.arrays import as_numpy
 from unlearning.removal.removers.base import Remover
 from unlearning.removal.removers.opencv import require
 
@@ -20,6 +21,7 @@ class Biharmonic(Remover):
     """
 
     name = "biharmonic"
+    deterministic = True
 
     def __init__(self) -> None:
         self._restoration = require("skimage.restoration", "scikit-image")
@@ -28,6 +30,6 @@ class Biharmonic(Remover):
     def remove(self, images: torch.Tensor, masks: torch.Tensor, seed: int) -> np.ndarray:
         """Fill the holes."""
         fill = self._restoration.inpaint_biharmonic
-        pairs = zip(images.numpy(), masks.numpy(), strict=True)
+        pairs = zip(as_numpy(images), as_numpy(masks), strict=True)
         filled = [fill(image, mask[0], channel_axis=0) for image, mask in pairs]
         return np.stack(filled).clip(0, 1).astype(np.float32)

@@ -27,6 +27,7 @@ class Oracle(Remover):
     """
 
     name = "oracle"
+    deterministic = True
     needs_truth = True
 
     def remove(

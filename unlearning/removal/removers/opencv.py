@@ -47,6 +47,7 @@ def require(module: str, package: str) -> Any:
 
 class _OpenCV(Remover):
     flag = ""
+    deterministic = True
 
     def __init__(self, radius: float = 5.0) -> None:
         if not radius > 0:

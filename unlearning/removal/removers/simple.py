@@ -21,6 +21,7 @@ class Nothing(Remover):
     """
 
     name = "nothing"
+    deterministic = True
 
     def remove(self, images: torch.Tensor, masks: torch.Tensor, seed: int) -> torch.Tensor:
         """Give the images back."""
@@ -37,6 +38,7 @@ class MeanFill(Remover):
     """
 
     name = "mean_fill"
+    deterministic = True
 
     def remove(self, images: torch.Tensor, masks: torch.Tensor, seed: int) -> torch.Tensor:
         """Fill the holes."""
@@ -57,6 +59,7 @@ class GaussianBlur(Remover):
     """
 
     name = "blur"
+    deterministic = True
 
     def __init__(self, sigma: float = 1 / 16) -> None:
         if not 0 < sigma <= 1:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 __all__ = ["TorchScriptRemover"]
 
-import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from conceptlab.arrays import resolve_device
-from conceptlab.errors import CheckpointError
+from conceptlab.models.load import load_torchscript
 from unlearning.removal.removers.base import Remover
 
 
@@ -44,21 +42,11 @@ class TorchScriptRemover(Remover):
         pad_multiple: int = 8,
         device: str | torch.device = "auto",
     ) -> None:
-        file = Path(path)
-        if not file.is_file():
-            raise CheckpointError(f"{file} does not exist.", code="CL-CHECKPOINT-MISSING")
         self.device = resolve_device(device)
-        try:
-            self._model: Any = torch.jit.load(str(file), map_location=self.device).eval()
-        except (RuntimeError, ValueError) as error:
-            raise CheckpointError(
-                f"{file} is no TorchScript file: {str(error)[:200]}. Export the model with "
-                "torch.jit.save, or write a function (images, masks, seed) around it.",
-                code="CL-CHECKPOINT-KIND",
-            ) from error
-        self.name = name or file.stem
+        self._model, digest = load_torchscript(path, self.device)
+        self.name = name or Path(path).stem
         self.pad_multiple = pad_multiple
-        self.version = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        self.version = digest[:16]
 
     def remove(self, images: torch.Tensor, masks: torch.Tensor, seed: int) -> torch.Tensor:
         """Fill the holes."""
