@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["bottleneck"]
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ def bottleneck(
     """Classify images through few named concepts, beside a dense probe and random concepts."""
     from bottlenecks.command_report import bottleneck_page
     from bottlenecks.sparse import SparseCBM
-    from conceptlab.encoders import load_encoder
+    from conceptlab.encoders.registry import EMBEDDED_NOTE, load_encoder
     from conceptlab.io.files import atomic_write
 
     console = Console(stderr=as_json)
@@ -68,6 +69,7 @@ def bottleneck(
     model.fit(X[rows], found.labels[rows], space=reader.fingerprint)
     facts: dict[str, Any] = {
         "encoder": reader.name,
+        "notes": [EMBEDDED_NOTE] if images is not None and encoder == "embedded" else [],
         "n_train": len(rows),
         "n_test": len(held),
         "concepts": len(bank),
@@ -137,7 +139,7 @@ def _pictures(images: Path | None, limit: int, seed: int) -> _Found:
         paths = [f"scene {i}" for i in range(len(scenes))]
         truth = scenes.main_attributes
         return _Found(scenes.images, names[scenes.y], paths, truth, tuple(scenes.attribute_names))
-    if not images.exists():
+    if not os.path.exists(images):
         raise InputError(
             f"{images} does not exist; give a folder or zip with a subfolder for each class.",
             code="CL-INPUT-FILE",
@@ -238,3 +240,5 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
     console.print(f"{sparse}; {facts['sparsity']:.0%} of all activations are zero.")
     for name, accuracy in facts["accuracy"].items():
         console.print(f"Accuracy, {name}: {accuracy:.1%}")
+    for note in facts["notes"]:
+        console.print(note)

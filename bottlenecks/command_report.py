@@ -31,7 +31,7 @@ def bottleneck_page(
     titles : sequence of m str
         What stands above each.
     facts : mapping
-        accuracy (by method), nec, sparsity, concepts, active, encoder, n_train, n_test.
+        accuracy (by method), nec, sparsity, concepts, active, encoder, n_train, n_test, notes.
     curves : mapping of str to InterventionCurve
         By policy; may be empty.
 
@@ -50,7 +50,7 @@ def bottleneck_page(
         ),
         section(
             "What speaks for each class",
-            picture(model.plot("weights"), "weights by class and concept"),
+            picture(model.plot("weights", top=40), "weights by class and concept"),
             text=f"A class uses {facts['nec']:.3g} of {facts['concepts']} concepts on average; "
             f"{facts['sparsity']:.0%} of the activations are exactly zero.",
         ),
@@ -80,7 +80,7 @@ def bottleneck_page(
         f"{facts['n_train']} images to fit, encoder {facts['encoder']}; "
         f"accuracy {accuracy['bottleneck']:.1%} through {len(facts['active'])} concepts."
     )
-    return page("Classified through concepts", lead, parts)
+    return page("Classified through concepts", " ".join([lead, *facts["notes"]]), parts)
 
 
 def _reasons(why: Contributions, i: int, image: Any) -> Any:

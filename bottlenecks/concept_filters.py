@@ -22,6 +22,7 @@ import numpy as np
 
 from bottlenecks.measures import as_matrix
 from conceptlab import ConceptBank
+from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError
 from conceptlab.io.html import table
 from conceptlab.vocabulary.concepts import encode_unique
@@ -126,6 +127,12 @@ def filter_concepts(
     dropped: list[tuple[str, str, str]] = []
     for step in steps:
         label = str(getattr(step, "label", getattr(step, "__name__", type(step).__name__)))
+        if not callable(step):
+            raise InputError(
+                f"A filter must be a function from names to reasons, got {step!r:.60}. Make one "
+                "with readable(...), distinct(...) and the like.",
+                code="CL-INPUT-TYPE",
+            )
         reasons = step(list(names))
         strange = [name for name in reasons if name not in set(names)]
         if strange:
@@ -352,7 +359,7 @@ def scored(
     >>> filter_concepts(["a", "b"], scored("seen", ["a", "b"], [0.2, 0.7], 0.5)).dropped
     (('a', 'seen', 'value 0.200, not above 0.500'),)
     """
-    numbers = np.asarray(values, dtype=np.float64)
+    numbers = as_numpy(values).astype(np.float64)
     if numbers.shape != (len(names),):
         raise InputError(
             f"There are {len(names)} names for numbers of shape {numbers.shape}. Give one each.",

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks.heads import SparseLinearHead
+from bottlenecks.heads.checks import checked_number
 from bottlenecks.leakage import measure_leakage
 from bottlenecks.measures import (
     as_matrix,
@@ -109,11 +110,20 @@ def evaluate(
     (True, True)
     """
     check_is_fitted(model)
-    if n_random < 1:
+    checked_number(
+        "n_random",
+        n_random,
+        least=1,
+        whole=True,
+        hint="accuracy without the control of random concepts tells nothing of the concepts",
+    )
+    checked_number("n_permutations", n_permutations, least=0, whole=True)
+    if nec is not None:
+        checked_number("nec", nec, above=0.0, most=len(model.concept_names_))
+    if train is not None and not (isinstance(train, tuple | list) and len(train) == 2):
         raise InputError(
-            f"n_random must be at least 1, got {n_random}: accuracy without the control of random "
-            "concepts tells nothing of the concepts.",
-            code="CL-INPUT-RANGE",
+            f"train must be (X, y), rows and their classes, got {type(train).__name__}.",
+            code="CL-INPUT-TYPE",
         )
     rows = as_matrix(X, "X")
     labels = checked_labels(y, rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["load", "save"]
 
 import inspect
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from conceptlab.bank import ConceptBank
 from conceptlab.errors import CheckpointError
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
+from conceptlab.io.reading import read_plain_file, rebuilding, strict_json
 
 _ARRAY, _BANK, _PAIRS, _TEXT, _TUPLE = "$array", "$bank", "$pairs", "$text", "$tuple"
 
@@ -60,16 +60,16 @@ def load(cls: type[Any], path: str | os.PathLike[str]) -> Any:
                 code="CL-CHECKPOINT-KIND",
             )
     bundle = read_bundle(path, kind)
-    try:
+    with rebuilding(path, kind):
         parts = {
             part: {name: _unpacked(v, bundle.tensors) for name, v in bundle.data[part].items()}
             for part in ("param", "fitted")
         }
         model = kinds[kind](**parts["param"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not describe a {kind}: {error}.") from error
-    for name, value in parts["fitted"].items():
-        setattr(model, name, value)
+        for name, value in parts["fitted"].items():
+            if name.startswith("_") or not name.endswith("_"):
+                raise ValueError(f"{name!r} is no fitted attribute")
+            setattr(model, name, value)
     return model
 
 
@@ -150,6 +150,6 @@ def _own_kinds(cls: type[Any]) -> dict[str, type[Any]]:
 
 def _kind_of(path: Path, default: str) -> str:
     try:
-        return str(json.loads((path / "manifest.json").read_bytes())["kind"])
+        return str(strict_json(read_plain_file(path / "manifest.json"))["kind"])
     except (OSError, ValueError, KeyError, TypeError):
         return default  # read_bundle tells what is wrong

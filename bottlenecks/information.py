@@ -11,6 +11,7 @@ from scipy.special import xlogy
 from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 
 from bottlenecks.measures import as_matrix
+from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, draw_seed
 
@@ -79,7 +80,7 @@ def mutual_information(
 
 def variable(values: Any, name: str, *, discrete: bool = False) -> tuple[np.ndarray, Any]:
     """Give values, and their codes from 0 on where they are discrete."""
-    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    array = as_numpy(values)
     if array.ndim != 1 or not len(array):
         raise InputError(
             f"{name} must be one value a sample, got shape {array.shape}.", code="CL-INPUT-RANK"

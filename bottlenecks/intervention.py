@@ -219,6 +219,12 @@ class InterventionCurve:
         curves = {self.policy: (self.steps, self.accuracy)}
         return intervention_plot(curves, n_samples=self.n_samples, ax=ax)
 
+    def _repr_html_(self) -> str:
+        from conceptlab.io.html import escape, picture
+
+        drawn = picture(self.plot(), "accuracy against concepts set to the truth", dpi=80)
+        return f"<div><p>{escape(repr(self))}</p>{drawn}</div>"
+
 
 def _uncertainty(state: PolicyState) -> np.ndarray:
     return _used_first(state, state.uncertainty)

@@ -370,6 +370,13 @@ class LeakageScores(Mapping[str, Leakage]):
         shown = ", ".join(f"{s.name} {s.value:.3f} ({s.baseline:.3f})" for s in self.values())
         return f"LeakageScores({shown}; baseline in brackets)"
 
+    def _repr_html_(self) -> str:
+        from conceptlab.io.html import table
+
+        frame = self.to_frame().reset_index()
+        heads = [name.replace("_", " ") for name in frame.columns]
+        return f"<div>{table(heads, frame.itertuples(index=False, name=None))}</div>"
+
 
 def measure_leakage(
     activations: Any,

@@ -12,9 +12,9 @@ from scipy.optimize import minimize
 
 from bottlenecks.base import ConceptBottleneck
 from bottlenecks.heads import SparseLinearHead
+from bottlenecks.heads.checks import checked_number
 from conceptlab import ConceptBank
 from conceptlab.arrays import as_numpy, check_features
-from conceptlab.errors import InputError
 from conceptlab.zeroshot.labels import checked_labels, label_columns
 
 
@@ -116,12 +116,12 @@ class PostHocCBM(ConceptBottleneck):
         self.device = device
 
     def _fit_scores(self, S: torch.Tensor, y: np.ndarray, X: torch.Tensor) -> None:
-        if not (self.residual_l2 > 0 and np.isfinite(self.residual_l2)):
-            raise InputError(
-                f"residual_l2 must be above 0, got {self.residual_l2!r}. Without a penalty the "
-                "residual takes over what the concepts say.",
-                code="CL-INPUT-RANGE",
-            )
+        checked_number(
+            "residual_l2",
+            self.residual_l2,
+            above=0.0,
+            hint="without a penalty the residual takes over what the concepts say",
+        )
         A = self._activations(S)
         head = SparseLinearHead(
             self.lam, self.nec, alpha=self.alpha, max_iter=self.max_iter, device=self.device

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bottlenecks.heads.checks import checked_number
 from conceptlab.arrays import as_numpy, as_tensor, check_finite, like_input, resolve_device
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
@@ -410,16 +411,14 @@ def _check(
             f"features have {len(X)} rows and scores {len(P)}; give both for the same images.",
             code="CL-INPUT-SHAPE",
         )
-    if not (ridge > 0 and np.isfinite(ridge)) or max_iter < 0 or not tol >= 0:
+    checked_number("ridge", ridge, above=0.0)
+    checked_number("max_iter", max_iter, least=0, whole=True)
+    checked_number("tol", tol, least=0.0)
+    checked_number("validation_fraction", share, least=0.0, below=1.0)
+    if len(X) - round(share * len(X)) < 2:
         raise InputError(
-            f"ridge must be above 0, max_iter and tol at least 0, got {ridge!r}, {max_iter!r} and "
-            f"{tol!r}.",
-            code="CL-INPUT-RANGE",
-        )
-    if not 0 <= share < 1 or len(X) - round(share * len(X)) < 2:
-        raise InputError(
-            f"validation_fraction={share!r} of {len(X)} rows leaves too few to fit; it must be in "
-            "[0, 1), and at least 2 rows must be left.",
+            f"validation_fraction={share!r} of {len(X)} rows leaves too few to fit; at least 2 "
+            "rows must be left.",
             code="CL-INPUT-RANGE",
         )
     flat = P.amax(dim=0) == P.amin(dim=0)

@@ -180,6 +180,7 @@ class ConceptMatrixSearch(SearchUse, ClassifierMixin, BaseEstimator):
         ):
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
+        resolve_device(self.device)
         if self.bank is not None and not isinstance(self.bank, ConceptBank):
             raise InputError(
                 f"bank must be a ConceptBank or None, got {type(self.bank).__name__}.",
@@ -207,7 +208,7 @@ class ConceptMatrixSearch(SearchUse, ClassifierMixin, BaseEstimator):
             labels = np.array(list(given))
             vectors = _stacked(given)
         else:
-            vectors = as_numpy(given).astype(np.float64)
+            vectors = _numbers(given)
             if vectors.ndim != 2:
                 raise InputError(
                     f"class_vectors must have the axes (classes, features), got shape "
@@ -440,6 +441,8 @@ class ConceptMatrixSearch(SearchUse, ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = self.class_vectors is None
+        # scikit-learn's clouds of points have scores of mean zero, whose sums say nothing.
+        tags.classifier_tags.poor_score = self.rule == "max" or self.normalize in ("row", "column")
         return tags
 
 
@@ -473,8 +476,18 @@ def _cosines(V: torch.Tensor, T: torch.Tensor) -> torch.Tensor:
     return parts[0] @ parts[1].T
 
 
+def _numbers(given: Any) -> np.ndarray:
+    try:
+        return as_numpy(given).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"class_vectors must hold numbers, one row for each class, got {given!r:.60}.",
+            code="CL-INPUT-TYPE",
+        ) from error
+
+
 def _stacked(vectors: Mapping[Any, Any]) -> np.ndarray:
-    rows = {label: as_numpy(value).astype(np.float64) for label, value in vectors.items()}
+    rows = {label: _numbers(value) for label, value in vectors.items()}
     shapes = {row.shape for row in rows.values()}
     if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
         raise InputError(

@@ -186,8 +186,8 @@ class SearchUse:
         if kind == "weights":
             from conceptlab.plot.bottlenecks import weight_map
 
-            weights = self.explain_weights()
-            return weight_map(weights, self.concept_names_, list(map(str, self.classes_)), ax=ax)
+            labels = list(map(str, self.classes_))
+            return weight_map(self.explain_weights(), self.concept_names_, labels, top=top, ax=ax)
         if X is None or (kind == "intervention" and (C is None or y is None)):
             needs = "X" if kind == "waterfall" else "X, C and y"
             raise InputError(f"plot({kind!r}) needs {needs}.", code="CL-INPUT-EMPTY")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import Tags
 
 from bottlenecks.base import ConceptBottleneck
 from bottlenecks.gates import budget_threshold, sample_gates, temperatures
@@ -303,13 +304,14 @@ class SparseCBM(ConceptBottleneck):
 
             rows = as_numpy(A).astype(np.float64)
             K, k = len(self.classes_), rows.shape[1]
-            scale = np.where(rows.std(axis=0) > 0, rows.std(axis=0), 1.0)
-            ridge = LogisticRegression(max_iter=1000).fit(rows / scale, y)
+            mean, scale = rows.mean(axis=0), rows.std(axis=0)
+            scale = np.where(scale > 0, scale, 1.0)
+            ridge = LogisticRegression(max_iter=1000).fit((rows - mean) / scale, y)
             self.coef_, self.intercept_ = np.zeros((K, k)), np.zeros(K)
             # With two classes scikit-learn has one row: the second logit less the first.
             rows_of = slice(1, 2) if K == 2 else slice(None)
             self.coef_[rows_of] = ridge.coef_ / scale
-            self.intercept_[rows_of] = ridge.intercept_
+            self.intercept_[rows_of] = ridge.intercept_ - (ridge.coef_ / scale) @ mean
             return
         from bottlenecks.heads import SparseLinearHead
 
@@ -346,6 +348,12 @@ class SparseCBM(ConceptBottleneck):
         return -np.abs(margin)
 
     # -- parameters -------------------------------------------------------------------
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        # The ten epochs of the released code hardly move a head on a few hundred rows.
+        tags.classifier_tags.poor_score = self.mode == "reference"
+        return tags
+
     def _check_parameters(self, k: int) -> None:
         for kind, value, options in (
             ("mode", self.mode, MODES),

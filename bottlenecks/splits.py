@@ -86,7 +86,10 @@ def split_rows(
     """
     rows = as_matrix(X, "X")
     n = len(rows)
-    shares = np.asarray(fractions, dtype=np.float64)
+    try:
+        shares = np.asarray(fractions, dtype=np.float64)
+    except (TypeError, ValueError):
+        shares = np.empty(0)
     if shares.shape != (3,) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-9:
         raise InputError(
             f"fractions must be three numbers of at least 0 that sum to 1, got {fractions!r}.",

@@ -192,7 +192,10 @@ class SubmodularSelector(BaseEstimator):
                 f"n_select must be an integer of at least 1, got {self.n_select!r}.",
                 code="CL-INPUT-RANGE",
             )
-        w = np.asarray(self.weights, dtype=np.float64)
+        try:
+            w = np.asarray(self.weights, dtype=np.float64)
+        except (TypeError, ValueError):
+            w = np.empty(0)
         if w.shape != (2,) or not np.isfinite(w).all() or (w < 0).any():
             raise InputError(
                 f"weights must be two numbers of at least 0, got {self.weights!r}.",

@@ -52,7 +52,7 @@ from conceptlab.seeds import numpy_generator
 FULL = {"n": 20_000, "M": 512, "K": 100}
 QUICK = {"n": 1_500, "M": 64, "K": 10}
 ALPHA, SHARE, BATCH, RATE = 0.99, 0.05, 512, 0.1
-PATH_RATIO = 0.023  # beyond an NEC of 40
+PATH_RATIO = 0.035  # there 40 concepts a class are used
 LARGE = {"n": 1_280_000, "M": 4_500, "K": 1_000}
 CPU = torch.device("cpu")
 Snapshot = tuple[float, torch.Tensor, torch.Tensor]

@@ -38,13 +38,14 @@ from bottlenecks.heads.path import (
     unscaled,
     with_strongest,
 )
-from conceptlab.arrays import as_tensor, check_features, like_input, resolve_device
+from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
 from conceptlab.errors import InputError
 
 _DEFAULT_SHARE = 0.05  # of lam_max, where neither lam nor nec is given
 _STEP_DOWN = 0.5  # between two strengths on the way to one that is given
 _LOOSE = 0.5  # residual at those strengths
 _LAST = 1e-4  # of lam_max: where the search for nec ends
+_FILLS = 20  # refits with new weights in place of those that fell to zero
 
 
 class SparseLinearHead(ClassifierMixin, BaseEstimator):
@@ -67,8 +68,9 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         Share of the absolute values in the penalty, above 0 and at most 1.
     positive : bool
         Whether weights stay at 0 or above, so that a class is told by what it
-        has and never by what it lacks. A refit may then set more of them to 0,
-        so that ``nec_`` is below `nec`.
+        has and never by what it lacks. Those that a refit sets to 0 are
+        replaced by others; ``nec_`` is below `nec` only where no further
+        positive weight would lower the loss.
     refit : bool
         Whether the weights that are left are fitted again without the penalty,
         which shrinks them. False gives the minimiser of the objective itself.
@@ -124,8 +126,9 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
     n_dropped_, n_added_ : int
         Weights that the count was corrected by, before the refit: the smallest
         dropped, where some leave zero together; those of the steepest slope
-        added, where no strength has so many. (A penalty of absolute values
-        holds the median over the classes of a concept's weights at zero.)
+        added, where no strength has so many (a penalty of absolute values
+        holds the median over the classes of a concept's weights at zero), and
+        in place of positive ones that the refit sets to 0.
     path_ : SoftmaxPath
         What was solved on the way.
     n_iter_ : int
@@ -247,6 +250,8 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         self.shrunken_coef_, self.shrunken_intercept_ = unscaled(data, best.state)
         if self.refit:
             state = self._refitted(data, state, mask)
+            if self.nec is not None and data.positive:
+                state = self._filled_up(data, state, int(mask.sum()))
         self.coef_, self.intercept_ = unscaled(data, state)
         self.nec_ = number_of_effective_concepts(self.coef_)
         size = state.W.abs().double().cpu().numpy()
@@ -272,8 +277,10 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
             )
         if self.refit_l2 != "auto":
             checked_number("refit_l2", self.refit_l2, least=0.0)
-        checked_number("max_iter", self.max_iter, least=1)
-        checked_number("n_lambdas", self.n_lambdas, least=2)
+        checked_number("max_iter", self.max_iter, least=1, whole=True)
+        checked_number("n_lambdas", self.n_lambdas, least=2, whole=True)
+        if self.chunk_rows is not None:
+            checked_number("chunk_rows", self.chunk_rows, least=1, whole=True)
         alpha = checked_number(
             "alpha", self.alpha, above=0.0, most=1.0, hint="1 is the lasso alone"
         )
@@ -324,6 +331,21 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         )
         self.n_iter_ += again.n_iter
         return again
+
+    def _filled_up(self, data: SoftmaxData, state: State, count: int) -> State:
+        """Let others in for positive weights that fell to zero in the refit."""
+        for _ in range(_FILLS):
+            held = state.W != 0
+            missing = count - int(held.sum())
+            if missing <= 0:
+                break
+            mask = with_strongest(data, state, missing)
+            added = int((mask & ~held).sum())
+            if not added:
+                break
+            self.n_added_ += added
+            state = self._refitted(data, state, mask)
+        return state
 
     def _warn(self, surplus: int) -> None:
         if not self.converged_:
@@ -466,11 +488,12 @@ def _prepare(estimator: Any, X: Any, y: Any) -> tuple[SoftmaxData, np.ndarray]:
         first = int(data.constant[0])
         names = getattr(estimator, "feature_names_in_", None)
         called = f"{first}" if names is None else f"{first} ({names[first]!r})"
+        others = len(data.constant) - 1
         raise InputError(
-            f"Column {called} of X is constant, and so are {len(data.constant) - 1} others: a "
-            "concept that never changes tells nothing. Drop it, or set constant='ignore' to give "
-            "it weight 0.",
-            code="CL-INPUT-RANGE",
+            f"Column {called} of X is constant{f' (and {others} more)' if others else ''}: "
+            "a concept that never changes tells nothing. Drop it, or set constant='ignore' to "
+            "give it weight 0.",
+            code="CL-INPUT-ZERO",
         )
     return data, classes
 
@@ -539,7 +562,7 @@ def sparse_softmax_path(
         checked_number("ratio", ratio, above=0.0, most=1.0)
         chosen = geometric(lam_max, ratio, n_lambdas)
     else:
-        chosen = np.sort(np.asarray(lams, dtype=np.float64).ravel())[::-1]
+        chosen = np.sort(as_numpy(lams).astype(np.float64).ravel())[::-1]
         checked_number("lams", chosen.min() if len(chosen) else float("nan"), least=0.0)
     problem = Problem(data, alpha, fit_intercept, max_iter, lam_max)
     start = initial_state(data, fit_intercept)

@@ -14,6 +14,7 @@ import numpy as np
 from bottlenecks.heads.objective import number_of_effective_concepts
 from bottlenecks.heads.path import SoftmaxPath
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
+from conceptlab.io.reading import rebuilding
 
 if TYPE_CHECKING:
     from bottlenecks.heads.estimator import SparseLinearHead
@@ -56,19 +57,20 @@ def load(kind: type[SparseLinearHead], path: str | os.PathLike[str]) -> SparseLi
     """Read a head."""
     bundle = read_bundle(path, _KIND)
     data, tensors = bundle.data, bundle.tensors
-    head = kind(**data["parameters"])
-    for name in _NUMBERS:
-        setattr(head, name, data["fitted"][name])
-    for name in _ARRAYS:
-        setattr(head, name, tensors[name])
-    head.path_ = SoftmaxPath(**{name: tensors[f"path_{name}"] for name in _PATH})
-    head.active_concepts_ = np.split(tensors["active"], tensors["active_offsets"][1:-1])
-    head.classes_ = np.array(data["classes"])
-    head.nec_ = number_of_effective_concepts(head.coef_)
-    head.n_features_in_ = int(head.coef_.shape[1])
-    if data["feature_names"] is not None:
-        head.feature_names_in_ = np.array(data["feature_names"], dtype=object)
-    return head
+    with rebuilding(path, _KIND):
+        head = kind(**data["parameters"])
+        for name in _NUMBERS:
+            setattr(head, name, data["fitted"][name])
+        for name in _ARRAYS:
+            setattr(head, name, tensors[name])
+        head.path_ = SoftmaxPath(**{name: tensors[f"path_{name}"] for name in _PATH})
+        head.active_concepts_ = np.split(tensors["active"], tensors["active_offsets"][1:-1])
+        head.classes_ = np.array(data["classes"])
+        head.nec_ = number_of_effective_concepts(head.coef_)
+        head.n_features_in_ = int(head.coef_.shape[1])
+        if data["feature_names"] is not None:
+            head.feature_names_in_ = np.array(data["feature_names"], dtype=object)
+        return head
 
 
 def _plain(value: Any) -> Any:

@@ -117,7 +117,7 @@ class SoftmaxPath:
 
     @classmethod
     def of(cls, points: Iterable[PathPoint], data: SoftmaxData, *, coefs: bool) -> SoftmaxPath:
-        """Gather points; weights are brought back to the columns as given."""
+        """Gather `points` of `data`; with `coefs`, weights for the columns as they were given."""
         found = list(points)
         weights = [unscaled(data, p.state) for p in found] if coefs else []
         return cls(
@@ -129,6 +129,19 @@ class SoftmaxPath:
             np.stack([W for W, _ in weights]) if weights else None,
             np.stack([b for _, b in weights]) if weights else None,
         )
+
+    def __repr__(self) -> str:
+        if not len(self.lams):
+            return "SoftmaxPath(no strengths)"
+        last = f", to NEC {self.nec[-1]:.3g} at lam {self.lams[-1]:.3g}"
+        return f"SoftmaxPath({len(self.lams)} strengths{last}, residuals to {self.kkt.max():.2g})"
+
+    def _repr_html_(self) -> str:
+        from conceptlab.io.html import escape, table
+
+        frame = self.to_frame()
+        rows = table(list(frame.columns), frame.itertuples(index=False, name=None))
+        return f"<div><p>{escape(repr(self))}</p>{rows}</div>"
 
     def to_frame(self) -> pd.DataFrame:
         """Give the path as a table with a row for every strength."""
@@ -263,14 +276,18 @@ def to_count(state: State, surplus: int) -> State:
 
 
 def with_strongest(data: SoftmaxData, state: State, more: int) -> torch.Tensor:
-    """Give the support with `more` weights beside it, those of the largest gradient."""
+    """Give the support with `more` weights beside it, those of the largest gradient.
+
+    Fewer where fewer would leave zero.
+    """
     found = gradient_at(data, state.W, state.b)
     slope = -found.W if data.positive else found.W.abs()
     usable = torch.ones(data.M, dtype=torch.bool, device=data.device)
     usable[torch.as_tensor(data.constant, device=data.device)] = False
     slope[(state.W != 0) | ~usable] = -float("inf")
     mask = state.W != 0
-    mask.view(-1)[slope.flatten().topk(more).indices] = True
+    best = slope.flatten().topk(more)
+    mask.view(-1)[best.indices[best.values > 0]] = True
     return mask
 
 

@@ -60,7 +60,9 @@ def test_folder_with_concepts_of_a_file(folder, tmp_path):
     assert answer.exit_code == 0
     assert "1 of 4 concepts a class" in answer.stdout
     assert "Accuracy, bottleneck: 100.0%" in answer.stdout
+    assert "knows rendered scenes only" in " ".join(answer.stdout.split())
     assert "What if" not in out.read_text()
+    assert "knows rendered scenes only" in out.read_text()
 
 
 def test_folder_makes_its_own_concepts(folder, tmp_path):
