@@ -112,9 +112,9 @@ def explain(
 
 def _check_out(out: Path) -> None:
     """Find out before the work whether its report can be written."""
-    above = next(parent for parent in out.absolute().parents if parent.exists())
-    if out.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
-        what = "is a folder" if out.is_dir() else f"cannot be written in {above}"
+    above = next(parent for parent in out.absolute().parents if os.path.exists(parent))
+    if os.path.isdir(out) or not os.path.isdir(above) or not os.access(above, os.W_OK):
+        what = "is a folder" if os.path.isdir(out) else f"cannot be written in {above}"
         raise CheckpointError(
             f"--out {out} {what}; name a file, such as report.html, in a folder that is writable.",
             code="CL-CHECKPOINT-TARGET",
@@ -126,7 +126,7 @@ def _load(images: Path | None, size: int, limit: int, seed: int) -> tuple[Any, s
         from conceptlab.datasets import load_scenes
 
         return load_scenes("test", limit, seed=seed).images, "the rendered world"
-    if not images.exists():
+    if not os.path.exists(images):
         raise InputError(
             f"{images} does not exist; give a folder, zip or file.", code="CL-INPUT-FILE"
         )

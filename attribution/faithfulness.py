@@ -167,9 +167,17 @@ def faithfulness(
 
 
 def gini(values: Any) -> float:
-    """Give the Gini coefficient of the absolute values of `values` (k,).
+    """Give the Gini coefficient of absolute values.
 
-    0 when all are equal, (k - 1) / k when one has all, and 0 when all are zero.
+    Parameters
+    ----------
+    values : array-like of shape (k,)
+        Their signs do not count.
+
+    Returns
+    -------
+    float
+        0 when all are equal, (k - 1) / k when one has all, and 0 when all are zero.
 
     Examples
     --------
@@ -184,11 +192,20 @@ def gini(values: Any) -> float:
 
 
 def hoyer(U: Any) -> float:
-    """Give the mean Hoyer sparsity of the rows of `U` (..., k).
+    """Give the mean Hoyer sparsity of rows.
 
     (sqrt(k) - |u|_1 / |u|_2) / (sqrt(k) - 1) for each row that is not zero: 0
-    when all entries are equal, 1 when one is not zero (Hoyer, 2004). NaN-free:
-    0 for one concept or without such rows.
+    when all entries are equal, 1 when one is not zero (Hoyer, 2004).
+
+    Parameters
+    ----------
+    U : array-like of shape (..., k)
+        Such as coefficients.
+
+    Returns
+    -------
+    float
+        In [0, 1], never NaN: 0 for one concept or where all rows are zero.
 
     Examples
     --------
@@ -207,7 +224,9 @@ def hoyer(U: Any) -> float:
 
 def _scores(importance: Any, n: int, k: int, order: str) -> tuple[np.ndarray, np.ndarray]:
     """Give what ranks the concepts of each image (n, k), and the global importances (k,)."""
-    values = as_numpy(getattr(importance, "values", importance)).astype(np.float64)
+    held = getattr(importance, "values", importance)
+    # A tensor has a method of that name.
+    values = as_numpy(importance if callable(held) else held).astype(np.float64)
     if values.shape not in ((k,), (n, k)):
         raise InputError(
             f"importance must have shape ({k},) or ({n}, {k}) to fit U, got {values.shape}.",

@@ -14,6 +14,7 @@ import numpy as np
 from conceptlab.errors import unknown_name
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.html import table
+from conceptlab.io.reading import rebuilding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,7 +180,19 @@ class FaithfulnessReport:
         return float((1 + beaten.sum()) / (1 + self.n_random))
 
     def curve(self, curve: str, metric: str | None = None) -> Curve:
-        """Give one curve by name; raise an InputError for another name."""
+        """Give one curve by name; raise an InputError for another name.
+
+        Parameters
+        ----------
+        curve : {"deletion", "insertion"}
+            Which curve.
+        metric : str, optional
+            Which measure; the report's own by default.
+
+        Returns
+        -------
+        Curve
+        """
         metric = metric or self.metric
         if curve not in _CURVES:
             raise unknown_name("curve", curve, _CURVES)
@@ -292,15 +305,16 @@ class FaithfulnessReport:
     def load(cls, path: str | os.PathLike[str]) -> FaithfulnessReport:
         """Read what :meth:`save` wrote."""
         bundle = read_bundle(path, "FaithfulnessReport")
-        parts: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-        for key, value in bundle.tensors.items():
-            name, metric, part = key.split("/")
-            parts.setdefault(name, {}).setdefault(metric, {})[part] = value
-        curves = {
-            name: {metric: Curve(**fields) for metric, fields in by_metric.items()}
-            for name, by_metric in parts.items()
-        }
-        return cls(curves=curves, **bundle.data)
+        with rebuilding(path, "FaithfulnessReport"):
+            parts: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+            for key, value in bundle.tensors.items():
+                name, metric, part = key.split("/")
+                parts.setdefault(name, {}).setdefault(metric, {})[part] = value
+            curves = {
+                name: {metric: Curve(**fields) for metric, fields in by_metric.items()}
+                for name, by_metric in parts.items()
+            }
+            return cls(curves=curves, **bundle.data)
 
     def __repr__(self) -> str:
         return (

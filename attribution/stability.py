@@ -19,6 +19,7 @@ from conceptlab.errors import InputError, unknown_name
 from conceptlab.extractors.matching import match_concepts
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.html import table
+from conceptlab.io.reading import rebuilding
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
@@ -128,8 +129,9 @@ class StabilityReport:
     def load(cls, path: str | os.PathLike[str]) -> StabilityReport:
         """Read what :meth:`save` wrote."""
         bundle = read_bundle(path, "StabilityReport")
-        fields: dict[str, Any] = {**bundle.tensors, **bundle.data}
-        return cls(**fields)
+        with rebuilding(path, "StabilityReport"):
+            fields: dict[str, Any] = {**bundle.tensors, **bundle.data}
+            return cls(**fields)
 
     def __repr__(self) -> str:
         return (

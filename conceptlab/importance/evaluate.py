@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Evaluator", "check_coefficients", "resolve_target"]
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +14,11 @@ import torch
 from conceptlab.arrays import as_numpy, as_tensor, check_finite
 from conceptlab.batching import AutoInt, BatchMemory, check_batch_size, iter_batches
 from conceptlab.errors import InputError
+from conceptlab.importance.scratch import Scratch
 
-# Numbers that one batch of masked coefficients (or of what they decode to) may
-# hold: small enough for a CPU's cache to help, large enough to fill a GPU.
-_CPU_NUMBERS, _GPU_NUMBERS = 2**22, 2**27
+# Numbers that one batch of masked coefficients (or of what they decode to) may hold: on a
+# CPU enough for a call's own cost not to count, on a GPU enough to fill it.
+_CPU_NUMBERS, _GPU_NUMBERS = 2**23, 2**27
 
 
 def check_coefficients(U: Any) -> torch.Tensor:
@@ -56,7 +58,8 @@ class Evaluator:
     fn : callable
         Maps coefficients (m, *positions, k) to outputs (m, n_outputs) or (m,).
         Where it has a method ``for_image(U_i)``, masked copies of one image go
-        through the function of masks that it returns.
+        through the function of masks that it returns; with ``uses_scratch`` it also
+        gets ``scratch=``, a :class:`~conceptlab.importance.scratch.Scratch`.
     batch_size : int or "auto"
         Rows in a call of `fn`.
     """
@@ -73,6 +76,7 @@ class Evaluator:
         self.n_evaluations = 0
         self.precision = float(torch.finfo(torch.float32).eps)
         self._limit = 2**62
+        self._scratch = Scratch()
 
     def __call__(self, U: torch.Tensor) -> torch.Tensor:
         """Give fn(U) of shape (m, n_outputs), float64 on the CPU."""
@@ -91,7 +95,9 @@ class Evaluator:
         width = max(U_i.numel(), int(getattr(self.fn, "row_numbers", 0)))
         prepare = getattr(self.fn, "for_image", None)
         if prepare is not None:
-            return self._batched(prepare(U_i), masks, width, wanted)
+            reuse = getattr(self.fn, "uses_scratch", False)
+            call = prepare(U_i, scratch=self._scratch) if reuse else prepare(U_i)
+            return self._batched(call, masks, width, wanted)
         shape = (-1, *(1,) * (U_i.ndim - 1), masks.shape[1])
         return self._batched(lambda part: self.fn(U_i * part.reshape(shape)), masks, width, wanted)
 
@@ -147,13 +153,13 @@ class Evaluator:
         """Call for batches of rows; keep all outputs, or the wanted one of each row."""
         memory = BatchMemory()
         budget = _CPU_NUMBERS if rows.device.type == "cpu" else _GPU_NUMBERS
-        memory.fitted = started = min(max(16, budget // max(1, width)), self._limit)
+        most = min(max(16, budget // max(1, width)), self._limit)
+        # Batches of one size rather than full ones and a rest.
+        memory.fitted = started = math.ceil(len(rows) / math.ceil(len(rows) / most))
 
         def step(start: int, stop: int) -> torch.Tensor:
-            values = self._check(call(rows[start:stop]), stop - start)
-            if wanted is None:
-                return values
-            return values[torch.arange(stop - start), wanted[start:stop]]
+            columns = None if wanted is None else wanted[start:stop]
+            return self._check(call(rows[start:stop]), stop - start, columns)
 
         with torch.no_grad():
             batches = iter_batches(
@@ -170,7 +176,7 @@ class Evaluator:
         self.n_evaluations += len(rows)
         return torch.cat(parts)
 
-    def _check(self, answer: Any, m: int) -> torch.Tensor:
+    def _check(self, answer: Any, m: int, wanted: torch.Tensor | None) -> torch.Tensor:
         if not isinstance(answer, torch.Tensor | np.ndarray):
             raise InputError(
                 "fn must return a tensor or array of shape (m, n_outputs), got "
@@ -188,7 +194,9 @@ class Evaluator:
             )
         if values.is_floating_point():
             self.precision = float(torch.finfo(values.dtype).eps)
-        values = values.to("cpu", torch.float64)
+        if wanted is not None:  # before anything else is done to outputs that nobody asked for
+            values = values.gather(1, wanted[:, None].to(values.device))[:, 0]
+        values = values.to("cpu", torch.float64, copy=True)  # `answer` may lie in the scratch
         check_finite(values, "fn(U)")
         return values
 

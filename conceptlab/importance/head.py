@@ -11,6 +11,7 @@ import torch
 
 from conceptlab.arrays import as_tensor
 from conceptlab.errors import InputError
+from conceptlab.importance.scratch import Scratch
 
 if TYPE_CHECKING:
     from conceptlab.models.split import SplitModel
@@ -60,6 +61,7 @@ class HeadOnCoefficients:
     """
 
     expands = True
+    uses_scratch = True
 
     def __init__(
         self,
@@ -97,7 +99,21 @@ class HeadOnCoefficients:
         *,
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> HeadOnCoefficients:
-        """Take W and the offset from a fitted extractor whose decoder is affine."""
+        """Take W and the offset from a fitted extractor whose decoder is affine.
+
+        Parameters
+        ----------
+        split : SplitModel
+            Cut at the layer that the extractor was fitted on.
+        extractor : ConceptExtractor
+            Fitted.
+        transform : callable, optional
+            Applied to the outputs.
+
+        Returns
+        -------
+        HeadOnCoefficients
+        """
         W = as_tensor(extractor.components_)
         zeros = torch.zeros(1, len(W), dtype=W.dtype)
         offset = as_tensor(extractor.inverse_transform(zeros.numpy())).reshape(-1)
@@ -135,13 +151,18 @@ class HeadOnCoefficients:
         """
         return self._decoder(U_i)(masks)
 
-    def for_image(self, U_i: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    def for_image(
+        self, U_i: Any, *, scratch: Scratch | None = None
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
         """Prepare one image: a function from masks (m, k) to outputs (m, n_outputs).
 
         Parameters
         ----------
         U_i : array-like of shape (*positions, k)
             Coefficients of the image.
+        scratch : Scratch, optional
+            Where activations are decoded to. Outputs must then be copied before the next
+            call, because a head may hand its activations on.
 
         Returns
         -------
@@ -158,14 +179,14 @@ class HeadOnCoefficients:
                 return self(rows.expand(-1, *positions, -1))
 
             return pooled
-        decode = self._decoder(U_i)
+        decode = self._decoder(U_i, scratch)
         return lambda masks: self._head(decode(masks))
 
     def mask_outputs(self, U_i: Any, masks: Any) -> torch.Tensor:
-        """Give the outputs (m, n_outputs) of one image (*positions, k) under masks (m, k)."""
+        """Give the outputs (m, n_outputs) of image `U_i` (*positions, k) under `masks` (m, k)."""
         return self.for_image(U_i)(self._tensor(masks))
 
-    def _decoder(self, U_i: Any) -> Callable[[Any], torch.Tensor]:
+    def _decoder(self, U_i: Any, scratch: Scratch | None = None) -> Callable[[Any], torch.Tensor]:
         U_i = self._at_positions(self._tensor(U_i)[None])[0]
         self._fits(U_i)
         k = len(self.W)
@@ -175,7 +196,9 @@ class HeadOnCoefficients:
         self.row_numbers = max(self.row_numbers, int(basis.shape[1]))
 
         def decode(masks: Any) -> torch.Tensor:
-            decoded = (self._tensor(masks) @ basis).reshape(-1, *shape)
+            masks = self._tensor(masks)
+            room = None if scratch is None else scratch.take((len(masks), basis.shape[1]), basis)
+            decoded = torch.matmul(masks, basis, out=room).reshape(-1, *shape)
             if self.offset is not None:
                 decoded += self.offset
             return self.split.from_positions(decoded)

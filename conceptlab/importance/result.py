@@ -15,6 +15,7 @@ import numpy as np
 from conceptlab.errors import InputError
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.html import table
+from conceptlab.io.reading import rebuilding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,11 +160,12 @@ class Importance:
     def load(cls, path: str | os.PathLike[str]) -> Importance:
         """Read what :meth:`save` wrote."""
         bundle = read_bundle(path, "Importance")
-        fields: dict[str, Any] = {
-            **{name: bundle.tensors[name] for name in _ARRAYS},
-            **{name: bundle.data[name] for name in _PLAIN},
-        }
-        return cls(**fields)
+        with rebuilding(path, "Importance"):
+            fields: dict[str, Any] = {
+                **{name: bundle.tensors[name] for name in _ARRAYS},
+                **{name: bundle.data[name] for name in _PLAIN},
+            }
+            return cls(**fields)
 
     def _how(self) -> str:
         if self.exact:
