@@ -5,9 +5,10 @@ Public names are imported on first use, so that ``import conceptlab`` is quick.
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from conceptlab._lazy import attach
 
 if TYPE_CHECKING:
     from conceptlab.bank import ConceptBank as ConceptBank
@@ -44,17 +45,4 @@ try:
 except importlib.metadata.PackageNotFoundError:  # a source tree on the path
     __version__ = "0+unknown"
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"conceptlab.{name}")
-    else:
-        raise AttributeError(f"module 'conceptlab' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = attach(__name__, _HOMES, _MODULES)

@@ -89,8 +89,15 @@ class ArrayKind:
 def like_input(method: F) -> F:
     """Decorate a method so that its answer has the kind of its first argument.
 
-    The method receives the argument unchanged and may answer with a NumPy
-    array or a tensor; see :meth:`ArrayKind.restore`.
+    Parameters
+    ----------
+    method : callable
+        Receives the argument unchanged and may answer with a NumPy array or a
+        tensor; see :meth:`ArrayKind.restore`.
+
+    Returns
+    -------
+    callable
     """
 
     @functools.wraps(method)
@@ -185,7 +192,18 @@ def _from_array(array: Any) -> torch.Tensor:
 
 
 def as_numpy(array: Any) -> np.ndarray:
-    """Give `array` as a NumPy array; bfloat16 and float16 tensors become float32."""
+    """Give `array` as a NumPy array; bfloat16 and float16 tensors become float32.
+
+    Parameters
+    ----------
+    array : array-like
+        A tensor may be on any device and have a gradient.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shares memory with `array` where it can.
+    """
     if isinstance(array, torch.Tensor):
         tensor = array.detach().cpu()
         if tensor.is_floating_point():
@@ -196,6 +214,13 @@ def as_numpy(array: Any) -> np.ndarray:
 
 def check_finite(array: Any, name: str = "X") -> None:
     """Raise an error that names the first NaN or infinite entry of `array`.
+
+    Parameters
+    ----------
+    array : array-like
+        What is no array of floats passes.
+    name : str
+        What the message calls it.
 
     Raises
     ------
@@ -264,7 +289,9 @@ def check_features(
                 ensure_all_finite=False,
             )
         except ValueError as error:
-            raise InputError(str(error), code=_code_of(str(error))) from error
+            code = _code_of(str(error))
+            mend = _MENDS.get(code, "Give a matrix of numbers, one row for each sample.")
+            raise InputError(f"{str(error).rstrip('. ')}. {mend}", code=code) from error
         check_finite(matrix)
     if non_negative and matrix.shape[0] and float(matrix.min()) < 0:
         raise InputError(
@@ -288,7 +315,8 @@ def _check_tensor(
     if n_samples < min_samples or n_features < 1:
         raise InputError(
             f"Found array with {n_samples} sample(s) and {n_features} feature(s) "
-            f"(n_samples = {n_samples}) while at least {min_samples} and 1 are needed by {name}.",
+            f"(n_samples = {n_samples}) while at least {min_samples} and 1 are needed by {name}. "
+            f"{_MENDS['CL-INPUT-FEW']}",
             code="CL-INPUT-FEW",
         )
     if reset:
@@ -298,7 +326,7 @@ def _check_tensor(
     elif n_features != estimator.n_features_in_:
         raise InputError(
             f"X has {n_features} features, but {name} is expecting {estimator.n_features_in_} "
-            "features as input. Use features of the same layer or encoder as in fit.",
+            f"features as input. {_MENDS['CL-INPUT-FEATURES']}",
             code="CL-INPUT-FEATURES",
         )
     check_finite(X)
@@ -315,6 +343,13 @@ def _rank_error(estimator: Any, shape: tuple[int, ...]) -> InputError:
         f"shape {shape} with dim {len(shape)}. Reshape your data: use {mend}.",
         code="CL-INPUT-RANK",
     )
+
+
+_MENDS = {
+    "CL-INPUT-FEATURES": "Use features of the same layer or encoder as in fit.",
+    "CL-INPUT-FEW": "Give more rows.",
+    "CL-INPUT-RANK": "Give a matrix (n_samples, n_features).",
+}
 
 
 def _code_of(message: str) -> str:

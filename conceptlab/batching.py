@@ -6,7 +6,7 @@ what fitted, so that the next call starts there.
 
 from __future__ import annotations
 
-__all__ = ["BatchMemory", "check_batch_size", "iter_batches", "run_batched"]
+__all__ = ["BatchMemory", "check_batch_size", "iter_batches", "run_batched", "run_together"]
 
 import gc
 from collections.abc import Callable, Iterator
@@ -41,6 +41,15 @@ class BatchMemory:
 def check_batch_size(batch_size: Any) -> AutoInt:
     """Check that `batch_size` is "auto" or an integer of at least one.
 
+    Parameters
+    ----------
+    batch_size : int or "auto"
+        What a user gave.
+
+    Returns
+    -------
+    int or "auto"
+
     Raises
     ------
     InputError
@@ -62,6 +71,7 @@ def iter_batches(
     *,
     batch_size: AutoInt = "auto",
     device: torch.device | str = "cpu",
+    largest: int | None = None,
     memory: BatchMemory | None = None,
     description: str = "compute",
     progress: Progress = None,
@@ -79,6 +89,8 @@ def iter_batches(
         Rows a call.
     device : torch.device or str
         Where `fn` computes; decides the first size.
+    largest : int, optional
+        The first size, where the caller knows better.
     memory : BatchMemory, optional
         Kept between calls by the owner of the model.
     description, progress
@@ -99,7 +111,8 @@ def iter_batches(
     batch_size = check_batch_size(batch_size)
     memory = memory or BatchMemory()
     if batch_size == "auto":
-        first = memory.fitted or _START.get(torch.device(device).type, _START_ELSEWHERE)
+        usual = largest or _START.get(torch.device(device).type, _START_ELSEWHERE)
+        first = memory.fitted or usual
     else:
         first = batch_size
     starts = range(0, n, first)
@@ -188,6 +201,36 @@ def run_batched(
     if out is None:
         raise RuntimeError("no batch was run")
     return out
+
+
+def run_together(
+    fn: Callable[[int, int], torch.Tensor],
+    n: int,
+    *,
+    batch_size: int | str = "auto",
+    memory: BatchMemory | None = None,
+) -> torch.Tensor:
+    """Call ``fn(0, n)``, or for parts of the range when memory runs out.
+
+    Parameters
+    ----------
+    fn : callable
+        Works on rows ``start`` to ``stop`` of one batch, and answers with as many.
+    n : int
+        Rows of the batch.
+    batch_size : int or "auto"
+        What the user said of the size of batches; a number is not gone below.
+    memory : BatchMemory, optional
+        Kept between batches.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, ...)
+    """
+    size: AutoInt = "auto" if batch_size == "auto" else max(n, 1)
+    batches = iter_batches(fn, n, batch_size=size, largest=n, memory=memory, progress=False)
+    parts = [value for _, _, value in batches]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

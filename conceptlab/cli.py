@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["app", "main"]
 
 import importlib.metadata
+import io
 import json
 import sys
 from typing import Annotated
@@ -58,6 +59,9 @@ def _add_commands() -> None:
 
 def main() -> None:
     """Run the command line; errors of the package end it with one message and code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names need not fit the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
     _add_commands()
     try:
         app()

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["zeroshot"]
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conceptlab.errors import InputError
-
-_EMBEDDED = (
-    "The embedded encoder knows rendered scenes only; for photographs take one such as "
-    "open_clip:ViT-B-16/openai."
-)
+from conceptlab.io.reading import read_plain_file
 
 
 def zeroshot(
@@ -54,14 +51,14 @@ def zeroshot(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Classify images by the concepts of every class, and say why."""
-    from conceptlab.encoders import load_encoder
+    from conceptlab.encoders.registry import EMBEDDED_NOTE, load_encoder
     from conceptlab.io.files import atomic_write
     from conceptlab.zeroshot import BayesianZeroShot
     from conceptlab.zeroshot.report import zeroshot_page
 
     console = Console(stderr=as_json)
     start = time.perf_counter()
-    names = _names(classes)
+    names = names_of(classes)
     pictures, labels, paths, known = _pictures(images, max_images, seed)
     reader = load_encoder(encoder, device=device)
     found = _concepts(concepts, names, images is None, known, reader, seed)
@@ -74,7 +71,7 @@ def zeroshot(
     accuracy, counted = _accuracy(explanation.predicted, truth, list(model.class_names_))
     notes = [] if accuracy is None else [_told(accuracy, counted, len(paths))]
     if images is not None and encoder == "embedded":
-        notes.append(_EMBEDDED)
+        notes.append(EMBEDDED_NOTE)
     page = zeroshot_page(
         explanation, proba.max(axis=1), paths, pictures, truth=truth, notes=notes, shown=shown,
         top=top,
@@ -97,11 +94,18 @@ def zeroshot(
     console.print(f"Report: {report}  ({seconds:.0f} s)", soft_wrap=True, highlight=False)
 
 
-def _names(classes: str | None) -> list[str] | None:
+def names_of(classes: str | None) -> list[str] | None:
     if classes is None:
         return None
     path = Path(classes)
-    lines = path.read_text().splitlines() if path.is_file() else classes.split(",")
+    lines = classes.split(",")
+    if os.path.isfile(path):
+        try:
+            lines = read_plain_file(path).decode("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{path} is not readable as text in UTF-8: {error}.", code="CL-INPUT-FILE"
+            ) from error
     names = [line.strip() for line in lines if line.strip()]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise InputError(
@@ -122,11 +126,11 @@ def _pictures(
         scenes = load_scenes("test", limit, seed=seed, n_objects=1)
         paths = [f"scene {i}" for i in range(len(scenes))]
         return scenes.images, scenes.y, paths, list(scenes.class_names)
-    if not images.exists():
+    if not os.path.exists(images):
         raise InputError(
             f"{images} does not exist; give a folder, zip or file.", code="CL-INPUT-FILE"
         )
-    if images.is_file() and images.suffix.lower() != ".zip":
+    if os.path.isfile(images) and images.suffix.lower() != ".zip":
         return [images], None, [images.name], []
     from conceptlab.datasets import load_image_folder
 

@@ -7,22 +7,39 @@ __all__ = ["diagnose", "show"]
 import importlib
 import importlib.metadata
 import importlib.util
+import platform
+import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+# What is imported, and the distribution that brings it.
 _LIBRARIES = {
     "torch": "torch",
     "torchvision": "torchvision",
     "open_clip": "open_clip_torch",
-    "captum": "captum",
-    "sklearn": "scikit-learn",
-    "scipy": "scipy",
     "transformers": "transformers",
+    "captum": "captum",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "pandas": "pandas",
     "matplotlib": "matplotlib",
+    "PIL": "pillow",
     "safetensors": "safetensors",
+    "tqdm": "tqdm",
+    "typer": "typer",
+    "rich": "rich",
+}
+# Not needed, with what they are for.
+_OPTIONAL = {
+    "cv2": ("opencv-python-headless", "removers of OpenCV"),
+    "skimage": ("scikit-image", "biharmonic filling, SSIM"),
+    "pycocotools": ("pycocotools", "masks of COCO"),
+    "patchmatch": ("PyPatchMatch", "the PatchMatch remover"),
 }
 _PACKAGES = ("conceptlab", "bottlenecks", "attribution", "unlearning")
 
@@ -33,15 +50,20 @@ def diagnose() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``libraries`` (version and error of each), ``packages`` (folder and
-        whether another distribution owns the name), ``device``, ``threads``,
-        ``healthy``.
+        ``version``, ``python`` and ``machine``; ``libraries`` and ``optional``
+        (version and error of each), ``packages`` (folder and whether another
+        distribution owns the name), ``device``, ``devices`` (name and memory of
+        each GPU), ``threads``, ``healthy``: whether all that is needed works and no
+        name clashes.
     """
     import torch
 
     from conceptlab.arrays import resolve_device
 
     libraries = {name: _probe(name, project) for name, project in _LIBRARIES.items()}
+    optional = {
+        name: {**_probe(name, project), "use": use} for name, (project, use) in _OPTIONAL.items()
+    }
     owners = importlib.metadata.packages_distributions()
     home = Path(__file__).resolve().parent.parent
     packages = {}
@@ -54,9 +76,14 @@ def diagnose() -> dict[str, Any]:
             "clash": others if others else ([] if folder == home / name else ["unknown"]),
         }
     return {
+        "version": importlib.metadata.version("conceptlab"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
         "libraries": libraries,
+        "optional": optional,
         "packages": packages,
         "device": str(resolve_device("auto")),
+        "devices": _graphics(),
         "threads": torch.get_num_threads(),
         "healthy": all(not found["error"] for found in libraries.values())
         and all(not found["clash"] for found in packages.values()),
@@ -64,23 +91,63 @@ def diagnose() -> dict[str, Any]:
 
 
 def show(findings: dict[str, Any], console: Console) -> None:
-    """Print the findings as tables, and what to do about each trouble."""
+    """Print the findings as tables, and what to do about each trouble.
+
+    Parameters
+    ----------
+    findings : dict
+        Of :func:`diagnose`.
+    console : rich.console.Console
+        Where to print.
+    """
+    console.print(
+        f"conceptlab {findings['version']}, Python {findings['python']} ({sys.executable}), "
+        f"{findings['machine']}",
+        markup=False,
+        highlight=False,
+    )
     table = Table(title="Libraries", title_justify="left")
     for column in ("library", "version", "state"):
         table.add_column(column)
     for name, found in findings["libraries"].items():
-        table.add_row(
-            name, found["version"], f"[red]{found['error']}[/]" if found["error"] else "ok"
-        )
+        error = escape(found["error"])
+        table.add_row(name, found["version"], f"[red]{error}[/]" if error else "ok")
+    table.add_section()
+    for name, found in findings["optional"].items():
+        state = escape(found["error"]) or "ok"
+        table.add_row(name, found["version"], f"{state} (optional: {found['use']})")
     console.print(table)
-    console.print(f"Device: {findings['device']}, threads: {findings['threads']}")
+    console.print(f"Device: {findings['device']}, threads: {findings['threads']}", markup=False)
+    for line in findings["devices"]:
+        console.print(f"  {line}", markup=False, highlight=False)
     for name, found in findings["packages"].items():
+        console.print(f"{name} from {found['folder']}", markup=False, highlight=False)
         if found["clash"]:
             console.print(
-                f"[red]The name {name} is taken by {', '.join(found['clash'])}[/] in "
-                f"{found['folder']}. Remove that distribution: pip uninstall {found['clash'][0]}"
+                f"[red]The name {name} is taken by {', '.join(found['clash'])}.[/] "
+                f"{_cure(name, found['clash'][0])}",
+                highlight=False,
             )
     console.print("All is well." if findings["healthy"] else "Some things need mending, see above.")
+
+
+def _cure(name: str, owner: str) -> str:
+    if owner == "unknown":
+        return f"Another folder {name} stands before ours on sys.path: start elsewhere, or move it."
+    return f"Remove that distribution: pip uninstall {escape(owner)}"
+
+
+def _graphics() -> list[str]:
+    """Name the GPUs that torch can use, with their memory."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    return [
+        f"cuda:{i}: {card.name}, {card.total_memory / 2**30:.0f} GiB"
+        for i in range(torch.cuda.device_count())
+        for card in [torch.cuda.get_device_properties(i)]
+    ]
 
 
 def _probe(name: str, project: str) -> dict[str, str]:

@@ -152,7 +152,8 @@ class Explanation:
         top : int
             How many concepts, the most important first.
         images : sequence of int, optional
-            Which of the images shown, for ``"maps"``; the first six by default.
+            Which of the images shown, for ``"maps"``; by default six, by turns the ones that
+            hold most of each concept.
         ax : matplotlib.axes.Axes, optional
             For the kinds that are one Axes.
 
@@ -170,7 +171,7 @@ class Explanation:
             notes = [f"importance {value:.2f}" for value in self.importance.mean]
             return plot.patch_grid(self.patches, self.names, order=shown, notes=notes)
         if kind == "maps" and self.maps is not None:
-            chosen = list(images) if images is not None else list(range(min(6, len(self.images))))
+            chosen = list(images) if images is not None else self._telling(shown, 6)
             return plot.map_grid(
                 self.images[chosen],
                 self.maps[chosen],
@@ -194,6 +195,12 @@ class Explanation:
             hint=f"Not made for this explanation: {', '.join(absent)}." if absent else "",
         )
 
+    def _telling(self, concepts: Sequence[int], limit: int) -> list[int]:
+        """Choose among the images shown: by turns, the one that holds most of each concept."""
+        ranked = np.argsort(-self.coefficients[self.shown], axis=0, kind="stable")
+        turns = (int(image) for image in ranked[:, list(concepts)].ravel())
+        return list(dict.fromkeys(turns))[:limit]
+
     def to_html(self, title: str = "What the model sees") -> str:
         """Make a self-contained HTML report: no script, no link to the network."""
         from conceptlab.io.report import explanation_page
@@ -201,7 +208,7 @@ class Explanation:
         return explanation_page(self, title)
 
     def save(self, path: str | os.PathLike[str], *, title: str = "What the model sees") -> Path:
-        """Write the HTML report to the file `path` and give its path."""
+        """Write the HTML report, headed `title`, to the file `path` and give its path."""
         from conceptlab.io.files import atomic_write
 
         return atomic_write(path, self.to_html(title))

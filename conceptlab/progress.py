@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Progress", "track"]
+__all__ = ["Progress", "in_notebook", "track"]
 
 import os
 import sys
@@ -70,6 +70,29 @@ def track(
         delay=2.0 if progress is None else 0.0,
         leave=False,
     )
+
+
+def in_notebook(progress: Progress = None) -> bool:
+    """Tell whether pictures may be shown beside the bar.
+
+    Parameters
+    ----------
+    progress : bool, callable or None
+        See :data:`Progress`; a callable shows for itself.
+
+    Returns
+    -------
+    bool
+        True in a notebook whose progress is not silenced.
+
+    Examples
+    --------
+    >>> in_notebook(False)
+    False
+    """
+    if callable(progress) or progress is False or "ipykernel" not in sys.modules:
+        return False
+    return progress is True or _wanted()
 
 
 def _wanted() -> bool:

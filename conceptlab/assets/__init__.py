@@ -15,13 +15,16 @@ __all__ = [
 ]
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from conceptlab.assets.gan import SceneGenerator, SceneJudge
 from conceptlab.assets.resnet import SceneResNet
 from conceptlab.io.files import read_bundle
+from conceptlab.io.reading import rebuilding
+from conceptlab.seeds import quiet_randomness
 
 CLASSIFIER = Path(__file__).parent / "classifier"
 ENCODER = Path(__file__).parent / "encoder"
@@ -31,6 +34,7 @@ GAN = Path(__file__).parent / "generator"
 GAN_KIND = "EmbeddedGenerator"
 JUDGE = Path(__file__).parent / "judge"
 JUDGE_KIND = "EmbeddedJudge"
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 def load_embedded_classifier(path: str | Path | None = None) -> SceneResNet:
@@ -60,13 +64,7 @@ def load_embedded_classifier(path: str | Path | None = None) -> SceneResNet:
     >>> logits.shape
     torch.Size([4, 10])
     """
-    bundle = read_bundle(path or CLASSIFIER, CLASSIFIER_KIND)
-    config = bundle.data["config"]
-    with torch.random.fork_rng(devices=[]):
-        model = SceneResNet(**config)
-    state = {name: torch.from_numpy(value) for name, value in bundle.tensors.items()}
-    model.load_state_dict(state)
-    return model.eval()
+    return _network(SceneResNet, path or CLASSIFIER, CLASSIFIER_KIND)
 
 
 def load_embedded_gan(path: str | Path | None = None) -> SceneGenerator:
@@ -96,12 +94,7 @@ def load_embedded_gan(path: str | Path | None = None) -> SceneGenerator:
     >>> images.shape
     torch.Size([4, 3, 32, 32])
     """
-    bundle = read_bundle(path or GAN, GAN_KIND)
-    with torch.random.fork_rng(devices=[]):
-        model = SceneGenerator(**bundle.data["config"])
-    state = {name: torch.from_numpy(value) for name, value in bundle.tensors.items()}
-    model.load_state_dict(state)
-    return model.eval()
+    return _network(SceneGenerator, path or GAN, GAN_KIND)
 
 
 def load_embedded_judge(path: str | Path | None = None) -> SceneJudge:
@@ -127,12 +120,7 @@ def load_embedded_judge(path: str | Path | None = None) -> SceneJudge:
     >>> load_embedded_judge().families["size"]
     ('small', 'large')
     """
-    bundle = read_bundle(path or JUDGE, JUDGE_KIND)
-    with torch.random.fork_rng(devices=[]):
-        model = SceneJudge(**bundle.data["config"])
-    state = {name: torch.from_numpy(value) for name, value in bundle.tensors.items()}
-    model.load_state_dict(state)
-    return model.eval()
+    return _network(SceneJudge, path or JUDGE, JUDGE_KIND)
 
 
 def embedded_card(name: str) -> dict[str, Any]:
@@ -187,3 +175,13 @@ def embedded_open_clip(path: str | Path | None = None) -> tuple[Any, dict[str, A
     from conceptlab.assets.clip import load_clip
 
     return load_clip(Path(path or ENCODER), ENCODER_KIND)
+
+
+def _network(kind: type[_Network], path: str | Path, name: str) -> _Network:
+    """Build a network by its settings and give it its weights."""
+    bundle = read_bundle(path, name)
+    with rebuilding(path, name):
+        with quiet_randomness():
+            model = kind(**bundle.data["config"])
+        model.load_state_dict({k: torch.from_numpy(v) for k, v in bundle.tensors.items()})
+    return model.eval()

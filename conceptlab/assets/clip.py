@@ -6,17 +6,17 @@ __all__ = ["PREPROCESS", "build", "learn_merges", "load_clip", "tokenizer_of", "
 
 import gzip
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load as load_tensors
 
 from conceptlab.errors import DependencyError
 from conceptlab.io.files import read_bundle
+from conceptlab.io.reading import rebuilding, strict_json
+from conceptlab.seeds import quiet_randomness
 
 WEIGHTS, CONFIG, MERGES = "open_clip_model.safetensors", "open_clip_config.json", "bpe.txt.gz"
 PREPROCESS: dict[str, Any] = {
@@ -128,14 +128,15 @@ def build(config: dict[str, Any]) -> Any:
 def load_clip(folder: Path, kind: str) -> tuple[Any, dict[str, Any], Any]:
     """Check and load a bundle; see :func:`conceptlab.assets.embedded_open_clip`."""
     bundle = read_bundle(folder, kind)
-    config = json.loads(bundle.files[CONFIG])
-    with torch.random.fork_rng(devices=[]):
-        model = build(config["model_cfg"])
-    state = {name: t.float() for name, t in load_tensors(bundle.files[WEIGHTS]).items()}
-    model.load_state_dict(state)
-    model.visual.preprocess_cfg = dict(config["preprocess_cfg"])
-    context = config["model_cfg"]["text_cfg"]["context_length"]
-    return model.eval(), dict(config["preprocess_cfg"]), tokenizer_of(folder / MERGES, context)
+    with rebuilding(folder, kind):
+        config = strict_json(bundle.files[CONFIG])
+        with quiet_randomness():
+            model = build(config["model_cfg"])
+        state = {name: t.float() for name, t in load_tensors(bundle.files[WEIGHTS]).items()}
+        model.load_state_dict(state)
+        model.visual.preprocess_cfg = dict(config["preprocess_cfg"])
+        context = config["model_cfg"]["text_cfg"]["context_length"]
+        return model.eval(), dict(config["preprocess_cfg"]), tokenizer_of(folder / MERGES, context)
 
 
 def _open_clip() -> Any:

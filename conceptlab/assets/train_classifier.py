@@ -9,8 +9,6 @@ from __future__ import annotations
 
 __all__ = ["evaluate", "main", "train"]
 
-import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from torch import nn
 
 from conceptlab.assets import CLASSIFIER, CLASSIFIER_KIND
 from conceptlab.assets.resnet import SceneResNet
-from conceptlab.assets.training import cpu_minutes, one_cycle, seeded, show
+from conceptlab.assets.training import cpu_minutes, one_cycle, run_script, seeded, show
 from conceptlab.datasets.scenes import load_scenes
 from conceptlab.datasets.world import SPECIES
 from conceptlab.io.files import Bundle, write_bundle
@@ -170,19 +168,10 @@ Training again gives these figures to within {card["tolerance"]["accuracy"]} (ac
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, measure, and write the bundle with its card."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=CLASSIFIER, help="folder to write")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
-    chosen = parser.parse_args(arguments)
-    start = time.process_time()
-    model = train(seed=chosen.seed, steps=chosen.steps)
-    minutes = cpu_minutes(start)
-    measured = evaluate(model)
-    settings = {**SETTINGS, "steps": chosen.steps}
-    card = {"seed": chosen.seed, "cpu_minutes": minutes, "settings": settings}
-    save(model, chosen.out, measured, card)
-    show(json.dumps(measured, indent=2), quiet=False)
+    run_script(
+        arguments, __doc__, out=CLASSIFIER, seed=0, settings=SETTINGS, train=train,
+        evaluate=evaluate, save=save,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

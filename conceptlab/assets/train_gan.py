@@ -17,8 +17,6 @@ from __future__ import annotations
 
 __all__ = ["Trainer", "evaluate", "main", "train"]
 
-import argparse
-import json
 import time
 from itertools import pairwise, product
 from pathlib import Path
@@ -42,7 +40,7 @@ from conceptlab.assets.gan_world import (
     gan_scenes,
 )
 from conceptlab.assets.train_judge import is_clear
-from conceptlab.assets.training import cpu_minutes, one_cycle, seeded, show
+from conceptlab.assets.training import cpu_minutes, one_cycle, run_script, seeded, show
 from conceptlab.io.files import Bundle, write_bundle
 
 SETTINGS: dict[str, Any] = {
@@ -438,19 +436,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Train, measure, and write the bundle with its card."""
     from conceptlab.assets import load_embedded_judge
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=GAN, help="folder to write")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
-    chosen = parser.parse_args(arguments)
-    start = time.process_time()
-    model = train(seed=chosen.seed, steps=chosen.steps)
-    minutes = cpu_minutes(start)
-    measured = evaluate(model, load_embedded_judge())
-    settings = {**SETTINGS, "steps": chosen.steps}
-    card = {"seed": chosen.seed, "cpu_minutes": minutes, "settings": settings}
-    save(model, chosen.out, measured, card)
-    show(json.dumps(measured, indent=2), quiet=False)
+    run_script(
+        arguments, __doc__, out=GAN, seed=0, settings=SETTINGS, train=train,
+        evaluate=lambda model: evaluate(model, load_embedded_judge()), save=save,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
-"""What both training scripts share: seeds, the schedule, the log line."""
+"""What the training scripts share: seeds, the schedule, the log line, the command line."""
 
 from __future__ import annotations
 
-__all__ = ["cpu_minutes", "one_cycle", "seeded", "show"]
+__all__ = ["cpu_minutes", "one_cycle", "run_script", "seeded", "show"]
 
+import argparse
 import contextlib
+import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,3 +51,50 @@ def show(text: str, *, quiet: bool) -> None:
     if not quiet:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+def run_script(
+    arguments: list[str] | None,
+    description: str | None,
+    *,
+    out: Path,
+    seed: int,
+    settings: Mapping[str, Any],
+    train: Callable[..., Any],
+    evaluate: Callable[[Any], dict[str, Any]],
+    save: Callable[..., Any],
+) -> None:
+    """Train, measure, and write the bundle with its card, as the command line asks.
+
+    Parameters
+    ----------
+    arguments : list of str or None
+        Of the command line.
+    description : str or None
+        For its help.
+    out : Path
+        Where the bundle lies by default.
+    seed : int
+        The default.
+    settings : mapping
+        Of the training, ``"steps"`` among them.
+    train, evaluate, save : callable
+        ``train(seed=, steps=)`` gives a model, ``evaluate(model)`` figures, and
+        ``save(model, out, figures, card)`` writes them.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, default=out, help="folder to write")
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--steps", type=int, default=settings["steps"])
+    chosen = parser.parse_args(arguments)
+    start = time.process_time()
+    model = train(seed=chosen.seed, steps=chosen.steps)
+    minutes = cpu_minutes(start)
+    measured = evaluate(model)
+    card = {
+        "seed": chosen.seed,
+        "cpu_minutes": minutes,
+        "settings": {**settings, "steps": chosen.steps},
+    }
+    save(model, chosen.out, measured, card)
+    show(json.dumps(measured, indent=2), quiet=False)

@@ -21,10 +21,10 @@ from conceptlab.bank.checks import (
     checked_parents,
     frozen,
 )
+from conceptlab.bank.files import load_bank, save_bank
 from conceptlab.bank.makers import BankMakers
 from conceptlab.bank.table import bank_frame, bank_html, short_space
-from conceptlab.errors import CheckpointError, InputError, SpaceMismatchError, unknown_name
-from conceptlab.io.files import Bundle, read_bundle, write_bundle
+from conceptlab.errors import InputError, SpaceMismatchError, unknown_name
 from conceptlab.provenance import fingerprint
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from conceptlab.encoders.base import Encoder
 
-_KIND = "ConceptBank"
 SIMILARITIES = ("affine", "dot", "cosine")
 Similarity = Literal["affine", "dot", "cosine"]
 
@@ -390,16 +389,7 @@ class ConceptBank(BankMakers):
     # -- files and tables -----------------------------------------------------
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the bank as a folder with safetensors and JSON; see :meth:`load`."""
-        tensors = {"vectors": self.vectors}
-        if self.intercepts is not None:
-            tensors["intercepts"] = self.intercepts
-        data = {
-            "names": list(self.names),
-            "space": self.space,
-            "parents": None if self.parents is None else list(self.parents),
-            "meta": self.meta,
-        }
-        return write_bundle(path, Bundle(_KIND, data, tensors))
+        return save_bank(self, path)
 
     @classmethod
     def load(
@@ -424,18 +414,7 @@ class ConceptBank(BankMakers):
         SpaceMismatchError
             If it is of another space.
         """
-        bundle = read_bundle(path, _KIND)
-        try:
-            bank = cls(
-                bundle.tensors["vectors"],
-                bundle.data["names"],
-                space=bundle.data["space"],
-                intercepts=bundle.tensors.get("intercepts"),
-                parents=bundle.data["parents"],
-                meta=bundle.data["meta"],
-            )
-        except (KeyError, TypeError, InputError) as error:
-            raise CheckpointError(f"{path} holds no whole bank: {error}") from error
+        bank = load_bank(cls, path)
         bank.check_space(space)
         return bank
 
@@ -460,7 +439,9 @@ class ConceptBank(BankMakers):
         if self._fingerprint is None:
             offsets = "none" if self.intercepts is None else self.intercepts
             parents = None if self.parents is None else list(self.parents)
-            value = fingerprint(_KIND, self.vectors, list(self.names), self.space, offsets, parents)
+            value = fingerprint(
+                "ConceptBank", self.vectors, list(self.names), self.space, offsets, parents
+            )
             object.__setattr__(self, "_fingerprint", value)
         return str(self._fingerprint)
 
@@ -499,14 +480,10 @@ class ConceptBank(BankMakers):
         return bank_html(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (
-            np.array(self.vectors),
-            self.names,
-            self.space,
-            None if self.intercepts is None else np.array(self.intercepts),
-            self.parents,
-            self.meta,
-        )
+        fields = self._fields()
+        for name in ("vectors", "intercepts"):  # a copy owns its arrays
+            fields[name] = None if fields[name] is None else np.array(fields[name])
+        return _rebuild, (fields,)
 
     def __copy__(self) -> ConceptBank:
         return self
@@ -518,17 +495,18 @@ class ConceptBank(BankMakers):
         return self
 
     # -- inside ---------------------------------------------------------------
-    def _replace(self, **changes: Any) -> ConceptBank:
-        fields: dict[str, Any] = {
+    def _fields(self) -> dict[str, Any]:
+        return {
             "vectors": self.vectors,
             "names": self.names,
             "space": self.space,
             "intercepts": self.intercepts,
             "parents": self.parents,
             "meta": self.meta,
-            **changes,
         }
-        return ConceptBank(fields.pop("vectors"), fields.pop("names"), **fields)
+
+    def _replace(self, **changes: Any) -> ConceptBank:
+        return ConceptBank(**{**self._fields(), **changes})
 
     def _index_of(self, name: object) -> int:
         try:
@@ -582,9 +560,5 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
     return scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).clamp_min(1e-12)
 
 
-def _rebuild(
-    vectors: Any, names: Any, space: Any, intercepts: Any, parents: Any, meta: Any
-) -> ConceptBank:
-    return ConceptBank(
-        vectors, names, space=space, intercepts=intercepts, parents=parents, meta=meta
-    )
+def _rebuild(fields: dict[str, Any]) -> ConceptBank:
+    return ConceptBank(**fields)

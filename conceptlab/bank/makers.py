@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["BankMakers"]
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from conceptlab.arrays import as_numpy, check_finite
 from conceptlab.bank.checks import checked_names
 from conceptlab.bank.directions import METHODS, cross_validated_auc, fit_direction
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.io.reading import read_plain_file, strict_json
 from conceptlab.seeds import RandomState, draw_seed
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ class BankMakers:
             If the file is no such JSON (``CL-INPUT-FILE``).
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = strict_json(read_plain_file(path))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"Cannot read concepts from {os.fspath(path)!r}: {error}. Expected JSON: "

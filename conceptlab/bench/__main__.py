@@ -1,4 +1,8 @@
-"""``python -m conceptlab.bench NAME``: run a benchmark and print its table."""
+"""``python -m conceptlab.bench NAME``: run a benchmark and print its table.
+
+``python -m conceptlab.bench all --out docs/results`` runs them all, and the scripts of all other
+measured tables.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,12 @@ import json
 import pkgutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import conceptlab.bench
 from conceptlab.bench import BenchResult, Row
+from conceptlab.bench._all import folder_of_tables, jobs, run_all
 from conceptlab.errors import ConceptlabError, unknown_name
 from conceptlab.io.files import atomic_write
 from conceptlab.provenance import provenance
@@ -40,13 +45,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark named on the command line; 0 when every goal is met, 1 otherwise."""
     known = benchmarks()
     parser = argparse.ArgumentParser(prog="python -m conceptlab.bench", description=__doc__)
-    parser.add_argument("name", help=f"one of: {', '.join(sorted(known))}")
+    parser.add_argument("name", help=f"all, or one of: {', '.join(sorted(known))}")
     parser.add_argument("--quick", action="store_true", help="a small problem, for a check")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--out", type=Path, help="also write the table to this folder")
+    everything = parser.add_argument_group("with the name all")
+    everything.add_argument("--only", nargs="+", metavar="NAME", help="of all, run these")
+    everything.add_argument(
+        "--missing", action="store_true", help="leave out what an earlier call finished"
+    )
     options = parser.parse_args(arguments)
+    if options.name != "all" and (options.only or options.missing):
+        parser.error("--only and --missing go with the name all")
     try:
+        if options.name == "all":
+            return run_everything(parser, options, known)
         if options.name not in known:
             raise unknown_name("benchmark", options.name, sorted(known))
         start = time.perf_counter()
@@ -61,6 +75,21 @@ def main(arguments: list[str] | None = None) -> int:
         text = f"# Benchmark `{result.name}`\n\n{summary(options.name)}\n\n{as_table(result)}\n"
         atomic_write(options.out / f"{options.name}.md", text)
     return 0 if all(row.met is not False for row in result.rows) else 1
+
+
+def run_everything(
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    known: Iterable[str],
+) -> int:
+    """Run all jobs into a folder; 0 when none failed, 1 otherwise."""
+    if options.out is None:
+        parser.error("all needs --out FOLDER for its pages")
+    if options.quick and folder_of_tables(options.out) == options.out.resolve():
+        parser.error("--quick would replace measured tables by small ones; give another --out")
+    planned = jobs(known, options.out, quick=options.quick, seed=options.seed)
+    good = run_all(planned, options.out, only=options.only, missing=options.missing)
+    return 0 if good else 1
 
 
 def summary(name: str) -> str:

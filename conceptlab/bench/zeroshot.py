@@ -92,7 +92,7 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
     seconds = _in_turn(jobs, turns=2 if quick else 4)
     # The goal is a ratio of two figures that other work on the machine disturbs: look longer.
     close = {name: jobs[name] for name in ("numpy", "torch", "trim")}
-    for name, least in _in_turn(close, turns=2 if quick else 12).items():
+    for name, least in _in_turn(close, turns=2 if quick else 30).items():
         seconds[name] = min(seconds[name], least)
     bare = min(seconds["numpy"], seconds["torch"])
     rows = []

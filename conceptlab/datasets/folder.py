@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.datasets.images import ImageFile, _file_bytes, as_image_batch
+from conceptlab.datasets.images import as_image_batch
+from conceptlab.datasets.pictures import PICTURE_LIMIT, ImageFile, file_bytes
 from conceptlab.errors import InputError
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 )
-_MEMBER_LIMIT = 1 << 30
 
 
 class FolderDataset:
@@ -124,7 +124,7 @@ def load_image_folder(
         The folder or ``.zip`` file.
     size : int or (int, int), optional
         Size to scale and crop pictures to; see
-        :func:`conceptlab.datasets.images.as_image_batch`.
+        :func:`conceptlab.datasets.as_image_batch`.
     classes : bool
         False takes all pictures below `path` without classes.
     subfolder : str, optional
@@ -142,12 +142,12 @@ def load_image_folder(
         pictures both beside and inside class folders (``CL-INPUT-LABELS``).
     """
     root = Path(path)
-    if root.is_dir():
+    if os.path.isdir(root):
         found = _walk(root / subfolder if subfolder else root)
-    elif root.is_file() and zipfile.is_zipfile(root):
+    elif os.path.isfile(root) and zipfile.is_zipfile(root):
         found = _zip_members(root, subfolder)
     else:
-        kind = "neither a folder nor a zip archive" if root.exists() else "not there"
+        kind = "neither a folder nor a zip archive" if os.path.exists(root) else "not there"
         raise InputError(f"{root} is {kind}. Give a folder of images.", code="CL-INPUT-FILE")
     if not found:
         where = f"{root}{'/' + subfolder if subfolder else ''}"
@@ -168,7 +168,20 @@ def load_image_folder(
             code="CL-INPUT-LABELS",
         )
     names = sorted({top for top in tops if top is not None})
-    return FolderDataset(files, y=[names.index(str(t)) for t in tops], class_names=names, size=size)
+    return FolderDataset(
+        files,
+        y=[names.index(str(top)) for top in tops],
+        class_names=[_as_text(name) for name in names],
+        size=size,
+    )
+
+
+def _as_text(name: str) -> str:
+    """Write bytes of a file's name that are no UTF-8 as numbers: half characters are no text."""
+    halves = [letter for letter in name if "\ud800" <= letter <= "\udfff"]
+    if all("\udc80" <= half <= "\udcff" for half in halves):
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return name.encode("utf-8", "replace").decode()
 
 
 def _wanted(relative: PurePosixPath) -> bool:
@@ -183,7 +196,7 @@ def _walk(root: Path) -> list[tuple[PurePosixPath, ImageFile]]:
             full = Path(folder, name)
             relative = PurePosixPath(full.relative_to(root).as_posix())
             if _wanted(relative):
-                found.append((relative, ImageFile(str(full), functools.partial(_file_bytes, full))))
+                found.append((relative, ImageFile(str(full), functools.partial(file_bytes, full))))
     return found
 
 
@@ -235,7 +248,7 @@ class _Archive:
         try:
             with self._lock:
                 archive = self.open()
-                if archive.getinfo(member).file_size > _MEMBER_LIMIT:
+                if archive.getinfo(member).file_size > PICTURE_LIMIT:
                     raise OSError("it unpacks to more than 1 GiB")
                 return archive.read(member)
         except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:

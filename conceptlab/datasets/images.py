@@ -7,13 +7,11 @@ channels, bytes stored as floats, and values below zero.
 
 from __future__ import annotations
 
-__all__ = ["ImageFile", "ImageSource", "Images", "as_image_batch", "image_source", "to_unit"]
+__all__ = ["ImageSource", "Images", "as_image_batch", "image_source", "to_unit"]
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 
 from conceptlab.arrays import ArrayKind, check_finite
+from conceptlab.datasets.pictures import ImageFile, as_rgb, decode, file_bytes, is_pil
 from conceptlab.datasets.resize import Fit
 from conceptlab.errors import InputError
 
@@ -33,36 +32,6 @@ data set of such; a folder; or an object with ``.images``."""
 
 ValueRange = Literal["unit", "any"]
 _SLACK = 1e-4  # resampled images overshoot a little
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """A picture in a file or an archive, decoded when it is asked for.
-
-    Attributes
-    ----------
-    name : str
-        Path for people and messages.
-    read : callable
-        Gives the encoded bytes.
-    """
-
-    name: str
-    read: Callable[[], bytes]
-
-    def open(self) -> Image:
-        """Decode the picture as RGB.
-
-        Raises
-        ------
-        InputError
-            If the bytes are no picture, or only a part of one
-            (``CL-INPUT-FILE``).
-        """
-        return _decode(self.read(), self.name)
-
-    def __fspath__(self) -> str:
-        return self.name
 
 
 class ImageSource:
@@ -182,7 +151,7 @@ def image_source(
         return images
     if isinstance(images, str | os.PathLike) and not isinstance(images, ImageFile):
         path = Path(images)
-        if path.is_dir() or path.suffix.lower() == ".zip":
+        if os.path.isdir(path) or path.suffix.lower() == ".zip":
             from conceptlab.datasets.folder import load_image_folder
 
             images = load_image_folder(path, classes=False)
@@ -195,7 +164,7 @@ def image_source(
         images = images.images
     if isinstance(images, np.ndarray) and images.dtype.kind in "OUS":
         images = images.ravel().tolist()
-    if isinstance(images, ImageFile) or _is_pil(images):
+    if isinstance(images, ImageFile) or is_pil(images):
         images = [images]
     options = (value_range, channels_last)
     if isinstance(images, np.ndarray | torch.Tensor):
@@ -206,7 +175,7 @@ def image_source(
 
 
 def stack(
-    items: torch.Tensor | list[Image | torch.Tensor],
+    items: torch.Tensor | np.ndarray | list[Image | torch.Tensor],
     fit: Fit | None = None,
     *,
     device: torch.device | str | None = None,
@@ -217,17 +186,23 @@ def stack(
     `device` is where tensors are resized and where the answer lives; pictures
     travel there as bytes.
     """
+    if isinstance(items, np.ndarray):
+        items = to_unit(items)
     if isinstance(items, torch.Tensor):
         moved = items if device is None else items.to(device)
         return moved if fit is None else fit.tensor(moved, clip=clip)
-    if all(_is_pil(item) for item in items):
+    if all(is_pil(item) for item in items):
         pictures = [_fitted(item, fit) for item in items]
         _check_same_size([(p.height, p.width) for p in pictures])
         arrays = torch.from_numpy(np.stack([np.asarray(p) for p in pictures]))
         return arrays.to(device).permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
     tensors = []
     for item in items:
-        one: Any = item[None] if isinstance(item, torch.Tensor) else [item]
+        one: Any = [item]
+        if isinstance(item, torch.Tensor | np.ndarray):
+            one = item[None]
+        elif not is_pil(item):
+            raise _type_error(item)
         tensors.append(stack(one, fit, device=device, clip=clip)[0])
     _check_same_size([(t.shape[-2], t.shape[-1]) for t in tensors])
     return torch.stack(tensors)
@@ -369,9 +344,9 @@ def _read_item(
     if isinstance(item, ImageFile):
         return item.open()
     if isinstance(item, str | os.PathLike):
-        return _decode(_file_bytes(item), os.fspath(item))
-    if _is_pil(item):
-        return _as_rgb(item, name)
+        return decode(file_bytes(item), os.fspath(item))
+    if is_pil(item):
+        return as_rgb(item, name)
     if isinstance(item, np.ndarray | torch.Tensor):
         if item.ndim != 3:
             raise InputError(
@@ -393,8 +368,8 @@ def _digest_item(item: Any, index: int, prefix: bytes) -> bytes:
     if isinstance(item, ImageFile):
         content = item.read()
     elif isinstance(item, str | os.PathLike):
-        content = _file_bytes(item)
-    elif _is_pil(item):
+        content = file_bytes(item)
+    elif is_pil(item):
         palette = bytes(item.getpalette() or []) if item.mode == "P" else b""
         content = f"{item.mode}:{item.size}:".encode() + palette + item.tobytes()
     else:  # the reader of items knows the right words
@@ -414,60 +389,6 @@ def _digest_array(array: np.ndarray | torch.Tensor, prefix: bytes) -> bytes:
         hasher.update(f"{plain.dtype.name}:{plain.shape}:".encode())
         hasher.update(plain.reshape(-1).view(np.uint8).data)
     return hasher.digest()
-
-
-def _file_bytes(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"Cannot read the image {os.fspath(path)!r}: {error.strerror or error}. "
-            "Check the path and the rights of the file.",
-            code="CL-INPUT-FILE",
-        ) from error
-
-
-def _decode(content: bytes, name: str) -> Image:
-    from PIL import Image as pillow
-    from PIL import UnidentifiedImageError
-
-    try:
-        with pillow.open(io.BytesIO(content)) as image:
-            image.load()
-            return _as_rgb(image, name)
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"{name} is not a picture that Pillow can read ({len(content)} bytes). "
-            "Remove it, or convert it to PNG or JPEG.",
-            code="CL-INPUT-FILE",
-        ) from error
-    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"The picture {name} is damaged, truncated or too large: {error}. Get the file again, "
-            "or leave it out.",
-            code="CL-INPUT-FILE",
-        ) from error
-
-
-def _as_rgb(image: Image, name: str) -> Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith(("I", "F")):
-        raise InputError(
-            f"{name} has mode {image.mode!r}: more than 8 bits a channel, of unknown range. "
-            "Scale it to [0, 1] yourself and give an array (3, height, width).",
-            code="CL-INPUT-RANGE",
-        )
-    return image.convert("RGB")
-
-
-def _is_pil(item: Any) -> bool:
-    # Pillow is not imported for people who only have arrays.
-    return any(
-        base.__name__ == "Image" and base.__module__ == "PIL.Image" for base in type(item).__mro__
-    )
 
 
 def _tensor_of(array: np.ndarray, name: str) -> torch.Tensor:

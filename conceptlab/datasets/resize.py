@@ -113,6 +113,8 @@ class Fit:
 
         `clip` cuts the overshoot of the bicubic filter to [0, 1], as Pillow does.
         """
+        if images.dtype in (torch.bfloat16, torch.float16):  # torch resizes no short floats
+            return self.tensor(images.float(), clip=clip).to(images.dtype)
         size = self.scaled(*images.shape[-2:])
         if size != tuple(images.shape[-2:]):
             if self.interpolation == "nearest":

@@ -7,7 +7,7 @@ seed gives the same bits on another machine.
 
 from __future__ import annotations
 
-__all__ = ["HAT_BAND", "distance", "hat_distance", "tone"]
+__all__ = ["distance", "hat_distance", "tone"]
 
 from collections.abc import Callable
 
@@ -18,7 +18,6 @@ from conceptlab.datasets.world import SHAPES, TEXTURES
 Array = np.ndarray
 DARK = np.float32(0.22)  # tone of the dark half of a texture
 PERIOD = np.float32(0.086)  # of a texture, as a share of the image side: 5.5 pixels of 64
-HAT_BAND = np.float32(0.95)
 
 
 def _f(value: float) -> np.float32:

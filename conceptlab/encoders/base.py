@@ -7,6 +7,7 @@ __all__ = ["BaseEncoder", "Encoder"]
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -28,6 +29,8 @@ from conceptlab.provenance import fingerprint
 if TYPE_CHECKING:
     from conceptlab.encoders.cache import EmbeddingCache
 
+# Fast tokenizers keep truncation and padding as a state that every call sets anew.
+_TOKENIZING = threading.RLock()
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -69,7 +72,7 @@ class Encoder(Protocol):
         normalize: bool = True,
         progress: Progress = None,
     ) -> Any:
-        """Encode images to (n, d)."""
+        """Encode images to (n, d); see :meth:`BaseEncoder.encode_image`."""
 
     def encode_text(
         self,
@@ -80,7 +83,7 @@ class Encoder(Protocol):
         normalize: bool = True,
         progress: Progress = None,
     ) -> Any:
-        """Encode texts to (n, d)."""
+        """Encode texts to (n, d); see :meth:`BaseEncoder.encode_text`."""
 
 
 class BaseEncoder:
@@ -136,7 +139,7 @@ class BaseEncoder:
         self._identity = identity
         self._fingerprint: tuple[Any, str] | None = None
         self._dim: int | None = None
-        self._image_memory = BatchMemory()
+        self._image_memory, self._text_memory = BatchMemory(), BatchMemory()
 
     # -- what a subclass gives ------------------------------------------------
     def _image_features(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -207,7 +210,7 @@ class BaseEncoder:
         Parameters
         ----------
         images : array-like of images, channels first
-            Anything :func:`conceptlab.datasets.images.as_image_batch` takes, of
+            Anything :func:`conceptlab.datasets.as_image_batch` takes, of
             any and mixed sizes; files are read batch by batch.
         batch_size : int or "auto"
             Images a pass; "auto" halves it when memory runs out.
@@ -253,6 +256,7 @@ class BaseEncoder:
                 lambda start, stop: compute(indices[start:stop]),
                 len(indices),
                 batch_size=batch_size,
+                memory=self._image_memory,
                 home=home,
                 description="encode images",
                 progress=report,
@@ -287,10 +291,10 @@ class BaseEncoder:
             One string is one text.
         templates : str, sequence of str, or None
             Sentences with ``{}`` around each text, or the name of a set of
-            them; see :data:`conceptlab.encoders.TEMPLATES`. Vectors of the
+            them; see :data:`conceptlab.encoders.templates.TEMPLATES`. Vectors of the
             sentences get length one and are averaged.
-        batch_size : int
-            Sentences a pass.
+        batch_size : int or "auto"
+            Sentences a pass; "auto" begins with 256 and halves when memory runs out.
         normalize : bool
             Whether vectors get length one (averages again).
         truncate : bool
@@ -321,13 +325,12 @@ class BaseEncoder:
 
         def compute(indices: Sequence[int]) -> torch.Tensor:
             filled = [s for i in indices for s in fill_templates(sentences, items[i])]
-            if not truncate:
-                self._check_lengths(filled)
+            with _TOKENIZING:
+                if not truncate:
+                    self._check_lengths(filled)
+                tokens = [self._tokenize(filled[i : i + size]) for i in range(0, len(filled), size)]
             with torch.no_grad(), self._autocast():
-                parts = [
-                    self._text_features(self._tokenize(filled[i : i + size]))
-                    for i in range(0, len(filled), size)
-                ]
+                parts = [self._text_features(part) for part in tokens]
             name = f"texts[{indices[0]}:{indices[-1] + 1}]"
             if len(sentences) == 1:
                 return self._finish(torch.cat(parts), normalize, name)
@@ -341,7 +344,9 @@ class BaseEncoder:
             return self._gather(
                 lambda start, stop: compute(indices[start:stop]),
                 len(indices),
-                batch_size=group,
+                batch_size="auto" if checked == "auto" else group,
+                largest=group,
+                memory=self._text_memory,
                 home=home,
                 description="encode texts",
                 progress=report,
@@ -420,9 +425,11 @@ class BaseEncoder:
         n: int,
         *,
         batch_size: AutoInt,
+        memory: BatchMemory,
         home: torch.device,
         description: str,
         progress: Progress,
+        largest: int | None = None,
     ) -> torch.Tensor:
         out: torch.Tensor | None = None
         for start, stop, value in iter_batches(
@@ -430,7 +437,8 @@ class BaseEncoder:
             n,
             batch_size=batch_size,
             device=self.device,
-            memory=self._image_memory,
+            largest=largest,
+            memory=memory,
             description=description,
             progress=progress,
         ):
@@ -456,7 +464,8 @@ class BaseEncoder:
         shown = "; ".join(f"{_shorten(text)!r} has {count}" for text, count in long[:5])
         raise InputError(
             f"{len(long)} of these {len(texts)} texts are longer than the {limit} tokens that "
-            f"{self.name} reads: {shown}. Shorten them, or use truncate=True to have them cut.",
+            f"{self.name} reads: {shown}. Shorten them, or have them cut: truncate=True, for "
+            "encode_text as for ClassConcepts.embed.",
             code="CL-INPUT-TEXT",
         )
 
@@ -470,6 +479,12 @@ def check_texts(texts: Any) -> list[str]:
         if not isinstance(text, str):
             raise InputError(
                 f"texts[{index}] is a {type(text).__name__}, expected a string: {text!r:.80}",
+                code="CL-INPUT-TYPE",
+            )
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InputError(
+                f"texts[{index}] is no whole text: {text!a:.80} holds halves of characters. Read "
+                "the file or folder that it comes from with the right encoding.",
                 code="CL-INPUT-TYPE",
             )
     return [str(text) for text in items]

@@ -28,6 +28,7 @@ from conceptlab.datasets.images import Images, image_source
 from conceptlab.encoders.base import BaseEncoder
 from conceptlab.errors import CheckpointError, InputError
 from conceptlab.io.files import atomic_write
+from conceptlab.io.reading import check_plain_file, is_utf8
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 
@@ -67,6 +68,12 @@ class EmbeddingCache:
             raise InputError(
                 f"shard_size must be at least 1, got {shard_size!r}.", code="CL-INPUT-RANGE"
             )
+        if not is_utf8(folder):
+            raise CheckpointError(
+                f"The name {os.fspath(folder)!a} is no UTF-8, and safetensors opens no such files. "
+                "Choose another folder for the cache.",
+                code="CL-CHECKPOINT-TARGET",
+            )
         self.folder = Path(folder)
         self.shard_size = int(shard_size)
 
@@ -80,7 +87,7 @@ class EmbeddingCache:
         encoder : Encoder
             Also one that knows of no cache itself.
         images : array-like of images
-            See :func:`conceptlab.datasets.images.as_image_batch`.
+            See :func:`conceptlab.datasets.as_image_batch`.
         progress : bool, callable or None
             See :data:`conceptlab.progress.Progress`; one step is one shard.
         **options
@@ -201,7 +208,7 @@ class EmbeddingCache:
         """Read all rows that are on disk; give them with the keys that are not."""
         missing = set(place)
         out: torch.Tensor | None = None
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in sorted(folder.glob("*.safetensors")) if os.path.isdir(folder) else ():
             if not missing:
                 break
             wanted = [(row, key) for row, key in enumerate(self._keys(path)) if key in missing]
@@ -217,6 +224,7 @@ class EmbeddingCache:
 
     def _keys(self, path: Path) -> list[bytes]:
         try:
+            check_plain_file(path)
             with safe_open(path, framework="numpy") as file:
                 return [bytes(key) for key in file.get_tensor("keys")]
         except (SafetensorError, OSError, ValueError) as error:
@@ -237,7 +245,7 @@ class EmbeddingCache:
         return np.asarray(values)
 
     def _discard(self, path: Path, why: str) -> None:
-        if path.exists():  # another process may have removed it
+        if os.path.exists(path):  # another process may have removed it
             warnings.warn(
                 f"The cached embeddings {path} are damaged ({why}); they are computed again.",
                 EmbeddingCacheWarning,
@@ -278,7 +286,7 @@ def as_cache(cache: EmbeddingCache | str | os.PathLike[str]) -> EmbeddingCache:
             f"cache must be a folder or an EmbeddingCache, got {type(cache).__name__}.",
             code="CL-INPUT-TYPE",
         )
-    if Path(cache).is_file():
+    if os.path.isfile(cache):
         raise CheckpointError(
             f"{cache} is a file; a cache is a folder. Choose another path.",
             code="CL-CHECKPOINT-TARGET",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["import_package"]
+__all__ = ["cannot_load", "import_package"]
 
 import importlib
 import importlib.metadata
 from typing import Any
 
-from conceptlab.errors import DependencyError
+from conceptlab.errors import CheckpointError, DependencyError
 
 _TOLD = ("torch", "torchvision", "open_clip_torch", "transformers", "numpy")
 
@@ -53,6 +53,36 @@ def import_package(module: str, distribution: str) -> Any:
             f"pip install --upgrade torch torchvision {distribution}",
             code="CL-DEPENDENCY-BROKEN",
         ) from error
+
+
+def cannot_load(source: str, error: Exception, mend: str) -> CheckpointError:
+    """Say why a library could not load a model.
+
+    Parameters
+    ----------
+    source : str
+        The model, as the user named it.
+    error : Exception
+        What the library raised.
+    mend : str
+        What to give instead.
+
+    Returns
+    -------
+    CheckpointError
+        ``CL-CHECKPOINT-UNSAFE`` if the model would bring code of its own, else
+        ``CL-CHECKPOINT-MISSING``.
+    """
+    if "trust_remote_code" in str(error):
+        return CheckpointError(
+            f"{source} asks to run code of its own, which is never done. Look into it, build the "
+            "model yourself, and give the model.",
+            code="CL-CHECKPOINT-UNSAFE",
+        )
+    return CheckpointError(
+        f"Cannot load {source}: {type(error).__name__}: {error}. {mend}",
+        code="CL-CHECKPOINT-MISSING",
+    )
 
 
 def _versions() -> str:

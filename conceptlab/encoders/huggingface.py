@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["TransformersEncoder", "load_transformers"]
 
-from pathlib import Path
+import os
 from typing import Any
 
 import torch
@@ -12,11 +12,13 @@ from torch import nn
 
 from conceptlab.arrays import resolve_device
 from conceptlab.encoders.base import BaseEncoder
-from conceptlab.encoders.dependencies import import_package
+from conceptlab.encoders.dependencies import cannot_load, import_package
 from conceptlab.encoders.open_clip import tokenizer_identity
 from conceptlab.encoders.preprocess import Preprocess
 from conceptlab.encoders.shadow import shadow
 from conceptlab.errors import CheckpointError, InputError
+from conceptlab.io.reading import check_plain_folder
+from conceptlab.seeds import quiet_randomness
 
 
 class TransformersEncoder(BaseEncoder):
@@ -157,24 +159,27 @@ def load_transformers(
         )
     transformers = import_package("transformers", "transformers")
     place = resolve_device(device)
-    local = Path(source).is_dir()
+    local = os.path.isdir(source)
     if not local and source.startswith(("/", "./", "../", "~")):
         raise CheckpointError(f"There is no folder {source}.", code="CL-CHECKPOINT-MISSING")
     common = {"trust_remote_code": False, "local_files_only": local}
     if "revision" in options:
         common["revision"] = options.pop("revision")
     try:
-        with torch.random.fork_rng(devices=[]):
+        if local:
+            check_plain_folder(source)
+        with quiet_randomness():
             model, info = transformers.AutoModel.from_pretrained(
                 source, dtype=torch.float32, output_loading_info=True, **common, **options
             )
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **common)
         processor = _processor_settings(transformers, source, common)
     except Exception as error:  # each format of weights has errors of its own
-        raise CheckpointError(
-            f"Cannot load hf:{source}: {type(error).__name__}: {error}. Give a folder written by "
-            "save_pretrained of the model and of its processor, or a name on the hub and network.",
-            code="CL-CHECKPOINT-MISSING",
+        raise cannot_load(
+            f"hf:{source}",
+            error,
+            "Give a folder written by save_pretrained of the model and of its processor, or a name "
+            "on the hub and network.",
         ) from error
     absent = sorted(info.get("missing_keys", ())) + sorted(
         map(str, info.get("mismatched_keys", ()))

@@ -6,6 +6,7 @@ __all__ = ["OpenClipEncoder", "load_open_clip"]
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ import torch
 from torch import nn
 
 from conceptlab.arrays import resolve_device
+from conceptlab.datasets.images import Images, image_source
 from conceptlab.encoders.base import BaseEncoder
-from conceptlab.encoders.dependencies import import_package
+from conceptlab.encoders.dependencies import cannot_load, import_package
 from conceptlab.encoders.preprocess import Preprocess
 from conceptlab.encoders.shadow import shadow
 from conceptlab.errors import CheckpointError, InputError, unknown_name
+from conceptlab.io.reading import check_plain_folder
 from conceptlab.provenance import fingerprint
-from conceptlab.seeds import RandomState, draw_seed
+from conceptlab.seeds import RandomState, draw_seed, quiet_randomness
 
 _ASK = object()
 CONFIG = "open_clip_config.json"
@@ -109,6 +112,46 @@ class OpenClipEncoder(BaseEncoder):
         features: torch.Tensor = self._model.encode_image(pixels)  # type: ignore[operator]
         return features
 
+    def encode_maps(self, images: Images, *, least: int = 8) -> Any:
+        """Encode images to feature maps, for what asks where in an image something is.
+
+        Parameters
+        ----------
+        images : images
+            As for :meth:`encode_image`; all in one pass.
+        least : int
+            The map is that of the last block with at least so many positions along either
+            side; where no block has, of the last one with the most.
+
+        Returns
+        -------
+        array of shape (n, c, h, w)
+            Tensor for tensors, on their device and in their floating dtype; else NumPy.
+
+        Raises
+        ------
+        InputError
+            ``CL-INPUT-TYPE``: the image tower has no maps to give.
+        """
+        visual: Any = self._model.visual
+        source = image_source(images)
+        with torch.no_grad(), self._autocast():
+            pixels = self.preprocess(source.take(range(len(source))), device=self.device)
+            try:
+                blocks = visual.forward_intermediates(
+                    pixels.to(next(self._model.parameters()).dtype), intermediates_only=True
+                )["image_intermediates"]
+            except (AttributeError, AssertionError, NotImplementedError) as error:
+                raise InputError(
+                    f"{type(visual).__name__} gives no maps of its blocks ({error}). Give a "
+                    "function from images to maps, such as SplitModel(model, at='layer3').g.",
+                    code="CL-INPUT-TYPE",
+                ) from error
+        sides = [min(block.shape[-2:]) for block in blocks]
+        wanted = min(least, max(sides))
+        last = max(i for i, side in enumerate(sides) if side >= wanted)
+        return source.kind.restore(blocks[last].float())
+
     def _tokenize(self, texts: list[str]) -> torch.Tensor:
         return self._tokenizer(texts).to(self.device)
 
@@ -165,17 +208,25 @@ def load_open_clip(
     seed = draw_seed(random_state)
     if _trained_with_quick_gelu(open_clip, name, tag):
         options.setdefault("force_quick_gelu", True)
+    if not options.pop("weights_only", True):
+        raise InputError(
+            "weights_only=False is not allowed: it runs code from the file of weights. Load the "
+            "model yourself and give it to OpenClipEncoder.",
+            code="CL-INPUT-OPTION",
+        )
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        if name.startswith("local-dir:"):
+            check_plain_folder(name.removeprefix("local-dir:"))
+        with _quiet(), quiet_randomness():
             torch.default_generator.manual_seed(seed)
             model = open_clip.create_model(name, pretrained=tag, **options)
-            tokenizer = open_clip.get_tokenizer(name)
+            tokenizer = _tokenizer(open_clip, name)
     except Exception as error:  # each format of weights has errors of its own
-        raise CheckpointError(
-            f"Cannot load open_clip:{source}: {type(error).__name__}: {error}. Weights come from "
-            "the Hugging Face hub on first use; without a network give a folder that holds "
-            f"{CONFIG} and the weights: load_encoder('open_clip:/path/to/folder').",
-            code="CL-CHECKPOINT-MISSING",
+        raise cannot_load(
+            f"open_clip:{source}",
+            error,
+            "Weights come from the Hugging Face hub on first use; without a network give a folder "
+            f"that holds {CONFIG} and the weights: load_encoder('open_clip:/path/to/folder').",
         ) from error
     label = f"open_clip:{source}"
     if tag and "/" not in source:
@@ -190,8 +241,8 @@ def load_open_clip(
 def _resolve_source(open_clip: Any, source: str, pretrained: Any) -> tuple[str, str | None]:
     if source.startswith(("hf-hub:", "local-dir:")):
         return source, None
-    if Path(source).is_dir():
-        if not (Path(source) / CONFIG).is_file():
+    if os.path.isdir(source):
+        if not os.path.isfile(Path(source) / CONFIG):
             raise CheckpointError(
                 f"{source} has no {CONFIG}. For a folder saved by transformers use 'hf:{source}'.",
                 code="CL-CHECKPOINT-MISSING",
@@ -220,9 +271,19 @@ def _resolve_source(open_clip: Any, source: str, pretrained: Any) -> tuple[str, 
             "pretrained=None for random weights.",
             code="CL-INPUT-OPTION",
         )
-    if pretrained is not None and pretrained not in tags and not Path(pretrained).is_file():
+    if pretrained is not None and pretrained not in tags and not os.path.isfile(pretrained):
         raise unknown_name(f"weights of {name}", pretrained, tags)
     return name, None if pretrained is None else str(pretrained)
+
+
+def _tokenizer(open_clip: Any, name: str) -> Any:
+    """Make the tokenizer without the code that a model's own configuration may ask to run."""
+    try:
+        return open_clip.get_tokenizer(name, trust_remote_code=False)
+    except TypeError as error:  # open_clip's own tokenizer, which runs none, takes no such option
+        if "trust_remote_code" not in str(error):
+            raise
+        return open_clip.get_tokenizer(name)
 
 
 def _trained_with_quick_gelu(open_clip: Any, name: str, tag: str | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["load_encoder", "register_encoder"]
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from conceptlab.encoders.base import Encoder
 from conceptlab.encoders.huggingface import load_transformers
 from conceptlab.encoders.open_clip import CONFIG, OpenClipEncoder, load_open_clip
 from conceptlab.errors import InputError, unknown_name
+
+EMBEDDED_NOTE = (
+    "The embedded encoder knows rendered scenes only; for photographs take one such as "
+    "open_clip:ViT-B-16/openai."
+)
+"""What commands say where the embedded encoder reads images of a user."""
 
 Factory = Callable[..., Encoder]
 
@@ -85,8 +92,8 @@ def load_encoder(
         return _FACTORIES[prefix](rest, device=device, **options)
     if not colon and prefix in _FACTORIES and prefix in _WITHOUT_REST:
         return _FACTORIES[prefix]("", device=device, **options)
-    if Path(text).is_dir():
-        loader = load_open_clip if (Path(text) / CONFIG).is_file() else load_transformers
+    if os.path.isdir(text):
+        loader = load_open_clip if os.path.isfile(Path(text) / CONFIG) else load_transformers
         return loader(text, device=device, **options)
     raise unknown_name(
         "encoder",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 __all__ = ["shadow", "weights_state"]
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
+
+from conceptlab.models.session import model_copy, model_lock
 
 
 def shadow(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
@@ -31,13 +32,13 @@ def shadow(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     Module
     """
     memo = {} if memo is None else memo
-    for parameter in module.parameters():
-        if id(parameter) not in memo:
-            memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
-    for buffer in module.buffers():
-        memo.setdefault(id(buffer), buffer.detach())
-    twin: nn.Module = copy.deepcopy(module, memo)
-    return twin.eval()
+    with model_lock(module):
+        for parameter in module.parameters():
+            if id(parameter) not in memo:
+                memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+        for buffer in module.buffers():
+            memo.setdefault(id(buffer), buffer.detach())
+        return model_copy(module, memo).eval()
 
 
 def weights_state(modules: Iterable[nn.Module]) -> tuple[tuple[int, int], ...]:

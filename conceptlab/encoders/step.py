@@ -77,7 +77,7 @@ class EncodeImages(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of images, channels first
-            See :func:`conceptlab.datasets.images.as_image_batch`.
+            See :func:`conceptlab.datasets.as_image_batch`.
 
         Returns
         -------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from conceptlab._lazy import attach
 
 if TYPE_CHECKING:
     from conceptlab.extractors.base import ConceptExtractor as ConceptExtractor
@@ -21,31 +22,21 @@ if TYPE_CHECKING:
     from conceptlab.extractors.semi_nmf import SemiNMF as SemiNMF
 
 _HOMES = {
-    "CRAFT": "craft",
-    "ConceptExtractor": "base",
-    "ConvexNMF": "convex_nmf",
-    "ICAConcepts": "linear",
-    "KMeansConcepts": "linear",
-    "NMFConcepts": "nmf",
-    "PCAConcepts": "linear",
-    "RandomConcepts": "linear",
-    "SemiNMF": "semi_nmf",
-    "match_concepts": "matching",
-    "nnls": "coding",
-    "select_rank": "rank",
-    "stability": "matching",
+    "CRAFT": ".craft",
+    "ConceptExtractor": ".base",
+    "ConvexNMF": ".convex_nmf",
+    "ICAConcepts": ".linear",
+    "KMeansConcepts": ".linear",
+    "NMFConcepts": ".nmf",
+    "PCAConcepts": ".linear",
+    "RandomConcepts": ".linear",
+    "SemiNMF": ".semi_nmf",
+    "match_concepts": ".matching",
+    "nnls": ".coding",
+    "select_rank": ".rank",
+    "stability": ".matching",
 }
 
 __all__ = list(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'conceptlab.extractors' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"conceptlab.extractors.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(__name__, _HOMES)

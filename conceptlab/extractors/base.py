@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["AffineCoder", "ConceptExtractor"]
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from conceptlab.arrays import (
 )
 from conceptlab.errors import CheckpointError, InputError, unknown_name
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
+from conceptlab.io.reading import read_plain_file, rebuilding, strict_json
 from conceptlab.provenance import fingerprint
 
 if TYPE_CHECKING:
@@ -254,16 +254,16 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
                     code="CL-CHECKPOINT-KIND",
                 )
         bundle = read_bundle(path, kind)
-        try:
+        with rebuilding(path, kind):
             params = dict(bundle.data["param"])
             fitted = dict(bundle.data["fitted"])
             for key, array in bundle.tensors.items():
                 part, name = key.split(":", 1)
                 (params if part == "param" else fitted)[name] = array
             loaded = kinds.get(kind, cls)(**params)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} does not describe a {kind}: {error}.") from error
-        loaded._restore(fitted)
+            loaded._restore(fitted)
+            if not isinstance(loaded.components_, np.ndarray) or loaded.components_.ndim != 2:
+                raise ValueError("components_ is no matrix")
         return loaded
 
     def _fitted(self) -> dict[str, Any]:
@@ -274,6 +274,8 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if "feature_names_in_" in fitted:
             fitted["feature_names_in_"] = np.asarray(fitted["feature_names_in_"], dtype=object)
         for name, value in fitted.items():
+            if name.startswith("_") or not name.endswith("_"):
+                raise ValueError(f"{name!r} is no fitted attribute")
             setattr(self, name, value)
 
     def _check_n_concepts(self, n_concepts: Any, n: int, p: int) -> int:
@@ -379,6 +381,6 @@ def _own_kinds() -> dict[str, type[Any]]:
 
 def _kind_of(path: Path, default: str) -> str:
     try:
-        return str(json.loads((path / "manifest.json").read_bytes())["kind"])
+        return str(strict_json(read_plain_file(path / "manifest.json"))["kind"])
     except (OSError, ValueError, KeyError, TypeError):
         return default  # read_bundle tells what is wrong

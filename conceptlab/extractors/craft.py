@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from conceptlab.errors import InputError
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.craft_checks import check_labels, check_names, check_settings
+from conceptlab.extractors.craft_tree import grow_tree
 from conceptlab.extractors.mixing import MixingTest
-from conceptlab.extractors.recursion import Recursion, earlier_layers, strongest
 from conceptlab.extractors.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.views import ImageViews
 from conceptlab.models import SplitModel
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from conceptlab.explanation import Explanation
     from conceptlab.importance import Importance
 
-_CHILD_IMAGES = 32
 Target = int | str | Sequence[int] | np.ndarray | None
 Split = Literal["auto"] | Callable[[ConceptNode, MixingTest], bool] | Sequence[int]
 
@@ -220,7 +218,7 @@ class CRAFT(BaseEstimator):
             views.check_target(target)
         rows = views.rows(self.split, storage=self.storage, progress=progress)
         self._fit_rows(rows, views, seed)
-        self._rank_and_split(views, target, progress)
+        grow_tree(self, views, target, progress, rows=rows)
         return self
 
     def fit_classes(
@@ -271,7 +269,7 @@ class CRAFT(BaseEstimator):
             member = np.isin(views.index[:, 0], part.chosen)
             craft = clone(self).set_params(random_state=seed)
             craft._fit_rows(rows[member], part, seed, whole=views, index=views.index[member])
-            craft._rank_and_split(part, t, progress)
+            grow_tree(craft, part, t, progress, rows=rows[member])
             fitted[t] = craft
         return fitted
 
@@ -289,14 +287,15 @@ class CRAFT(BaseEstimator):
         Returns
         -------
         ndarray or tensor of shape (n, k), or (n, *positions, k) unless `pooled`
-            U, a tensor where `images` is one; each position is coded by its own
-            non-negative least squares.
+            U, of the kind, device and floating dtype of `images` (float32 for bytes, files
+            and text); each position is coded by its own non-negative least squares.
         """
         check_is_fitted(self, "extractor_")
-        U, _ = ImageViews.of(images, self.split, self.batch_size).coefficients(self.extractor_)
+        views = ImageViews.of(images, self.split, self.batch_size)
+        U, _ = views.coefficients(self.extractor_)
         if pooled and U.ndim > 2:
             U = U.mean(axis=tuple(range(1, U.ndim - 1)))
-        return torch.from_numpy(U).to(images.device) if isinstance(images, torch.Tensor) else U
+        return views.kind.restore(U)
 
     def estimate_importance(
         self, images: Any, *, target: Target = "predicted", progress: Progress = None
@@ -484,76 +483,6 @@ class CRAFT(BaseEstimator):
         self.concept_names_ = [f"concept {i}" for i in range(len(self.components_))]
         self.n_features_in_ = int(self.components_.shape[1])
         self.seed_ = seed
-
-    def _rank_and_split(self, views: ImageViews, target: Target, progress: Progress) -> None:
-        roots = []
-        for i, name in enumerate(self.concept_names_):
-            best = strongest(self.patch_coefficients_[:, i], 0.9, self.max_patches)
-            roots.append(
-                ConceptNode(
-                    name,
-                    self.split.layer,
-                    self.components_[i],
-                    patches=best,
-                    coefficients=self.patch_coefficients_[best, i],
-                )
-            )
-        self.tree_ = ConceptTree(self.split.layer, roots)
-        if target is None:
-            return
-        U, logits = views.coefficients(self.extractor_, progress=progress)
-        target = views.check_target(target, logits)
-        self.importance_ = self._importance(
-            views, self.split, self.extractor_, target, progress, known=(U, logits)
-        )
-        self.importances_ = np.asarray(self.importance_.mean)
-        for root, value, interval in zip(
-            roots, self.importances_, np.asarray(self.importance_.interval), strict=True
-        ):
-            root.importance = float(value)
-            root.interval = (float(interval[0]), float(interval[1]))
-        if self.depth > 0:
-            self._recurse(views, roots, target)
-
-    def _recurse(self, views: ImageViews, roots: list[ConceptNode], target: np.ndarray) -> None:
-        layers = (
-            list(self.layers)
-            if self.layers is not None
-            else earlier_layers(self.split, views.model_input(1))
-        )
-        splits = {layer: self.split.at_layer(layer) for layer in layers[: self.depth]}
-
-        def importance_at(
-            layer: str, extractor: ConceptExtractor, rows: np.ndarray
-        ) -> tuple[np.ndarray, np.ndarray]:
-            # The head of an earlier layer is most of the model: some images must do.
-            _, first = np.unique(self.patches_[rows, 0], return_index=True)
-            images = self.patches_[rows, 0][np.sort(first)][:_CHILD_IMAGES]
-            part = views.subset(images)
-            found = self._importance(
-                part, splits[layer], extractor, target[part.places], progress=False
-            )
-            return np.asarray(found.mean), np.asarray(found.interval)
-
-        Recursion(
-            layers=layers,
-            rows_at=lambda layer, rows: views.rows_of(splits[layer], self.patches_[rows]),
-            importance_at=importance_at,
-            extractor=self._factoriser(self.seed_),
-            n_children=self.n_children,
-            decide=self._decide(len(roots)),
-            quantile=0.9,
-            limit=self.max_patches,
-            seed=self.seed_,
-        ).refine(roots, self.depth)
-
-    def _decide(self, n_roots: int) -> Callable[[ConceptNode, MixingTest], bool]:
-        if callable(self.split_when):
-            return self.split_when
-        if self.split_when == "auto":
-            return lambda node, test: test.mixes(self.alpha / max(n_roots, 1))
-        named = {f"concept {int(i)}" for i in self.split_when}
-        return lambda node, test: node.name in named
 
     def _importance(
         self,

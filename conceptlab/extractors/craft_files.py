@@ -16,6 +16,7 @@ from conceptlab.extractors.craft_checks import not_split
 from conceptlab.extractors.tree import ConceptTree
 from conceptlab.importance.design import Design
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
+from conceptlab.io.reading import rebuilding
 from conceptlab.models import SplitModel
 
 if TYPE_CHECKING:
@@ -70,36 +71,37 @@ def load_craft(kind: type[CRAFT], path: str | os.PathLike[str], split: SplitMode
     folder = Path(path)
     bundle = read_bundle(folder, "CRAFT")
     data = bundle.data
-    if data["space"] != split.fingerprint:
-        raise SpaceMismatchError(
-            f"{folder} was fitted at layer {data['layer']!r} of a model with fingerprint "
-            f"{data['space'][:16]}..., but split is layer {split.layer!r} with fingerprint "
-            f"{split.fingerprint[:16]}... Cut the same model at the same layer."
-        )
-    craft = kind(split, **data["settings"], random_state=data["seed"])
-    craft.extractor_ = getattr(extractors, data["extractor"]).load(folder / "extractor")
-    if data.get("extractor_given"):
-        craft.extractor = clone(craft.extractor_)
-    if data.get("split_when") is not None:
-        craft.split_when = data["split_when"]
-    if "importance" in data:
-        craft.importance = SobolImportance(**data["importance"])
-        if "design" in data:
-            sampler, seed = data["design"]
-            A, B = bundle.tensors["design_A"], bundle.tensors["design_B"]
-            craft.importance.sampler = Design(A, B, sampler, seed)
-    craft.images_fingerprint_ = data.get("images", "")
-    craft.components_ = np.asarray(craft.extractor_.components_)
-    craft.n_features_in_ = int(craft.components_.shape[1])
-    craft.patches_ = bundle.tensors["patches"]
-    craft.patch_coefficients_ = bundle.tensors["patch_coefficients"]
-    craft.concept_names_ = list(data["names"])
-    craft.tree_ = ConceptTree.from_dict(data["tree"])
-    craft.seed_ = data["seed"]
-    if data["has_importance"]:
-        craft.importance_ = Importance.load(folder / "importance")
-        craft.importances_ = np.asarray(craft.importance_.mean)
-    return craft
+    with rebuilding(folder, "CRAFT"):
+        if data["space"] != split.fingerprint:
+            raise SpaceMismatchError(
+                f"{folder} was fitted at layer {data['layer']!r} of a model with fingerprint "
+                f"{data['space'][:16]}..., but split is layer {split.layer!r} with fingerprint "
+                f"{split.fingerprint[:16]}... Cut the same model at the same layer."
+            )
+        craft = kind(split, **data["settings"], random_state=data["seed"])
+        craft.extractor_ = getattr(extractors, data["extractor"]).load(folder / "extractor")
+        if data.get("extractor_given"):
+            craft.extractor = clone(craft.extractor_)
+        if data.get("split_when") is not None:
+            craft.split_when = data["split_when"]
+        if "importance" in data:
+            craft.importance = SobolImportance(**data["importance"])
+            if "design" in data:
+                sampler, seed = data["design"]
+                A, B = bundle.tensors["design_A"], bundle.tensors["design_B"]
+                craft.importance.sampler = Design(A, B, sampler, seed)
+        craft.images_fingerprint_ = data.get("images", "")
+        craft.components_ = np.asarray(craft.extractor_.components_)
+        craft.n_features_in_ = int(craft.components_.shape[1])
+        craft.patches_ = bundle.tensors["patches"]
+        craft.patch_coefficients_ = bundle.tensors["patch_coefficients"]
+        craft.concept_names_ = list(data["names"])
+        craft.tree_ = ConceptTree.from_dict(data["tree"])
+        craft.seed_ = data["seed"]
+        if data["has_importance"]:
+            craft.importance_ = Importance.load(folder / "importance")
+            craft.importances_ = np.asarray(craft.importance_.mean)
+        return craft
 
 
 def _plain(value: Any) -> Any:

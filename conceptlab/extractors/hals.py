@@ -203,7 +203,7 @@ def _step(state: _State, options: HALSOptions) -> None:
     gram = _product(W_ahead, W_ahead.mT)
     if options.l2:
         gram = gram + options.l2 * torch.eye(gram.shape[-1]).to(gram)
-    U = sweep(state.U_ahead.clone(), gram, _product(W_ahead, A.mT), options.n_sweeps)
+    U = sweep(state.U_ahead.clone(), gram, _against_rows(W_ahead, A), options.n_sweeps)
     beta = state.beta
     U_ahead = (U + beta * (U - state.U)).clamp_(min=0) if options.extrapolate else U
     S, P = _product(U_ahead, U_ahead.mT), _product(U_ahead, A)
@@ -239,6 +239,11 @@ def _step(state: _State, options: HALSOptions) -> None:
 def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Multiply batches; a plain product is twice as fast as a batch of one on the CPU."""
     return (left[0] @ right[0])[None] if len(left) == 1 else left @ right
+
+
+def _against_rows(W: torch.Tensor, A: torch.Tensor) -> torch.Tensor:
+    """Multiply W A'; for one problem the transposed product is half as long on the CPU."""
+    return (A[0] @ W[0].mT).mT.contiguous()[None] if len(A) == 1 else W @ A.mT
 
 
 def sweep(V: torch.Tensor, gram: torch.Tensor, F: torch.Tensor, n_sweeps: int) -> torch.Tensor:

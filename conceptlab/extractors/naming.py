@@ -110,6 +110,7 @@ def name_concepts(
         )
     views = ImageViews.of(images, craft.split, patches=craft.patches)
     size = views.inputs.shape[-2:]
+    limits = float(views.inputs.min()), float(views.inputs.max())
     means = []
     for root in craft.tree_.roots:
         patches = views.crops(craft.patches_[root.patches[:n_patches]])
@@ -119,6 +120,7 @@ def name_concepts(
                 code="CL-INPUT-EMPTY",
             )
         batch = as_image_batch(patches, size=tuple(size), value_range="any")
+        batch = batch.clamp(*limits)  # scaling up overshoots
         means.append(as_numpy(encoder.encode_image(batch)).mean(axis=0))
     seen = np.stack(means).astype(np.float64)
     seen /= np.linalg.norm(seen, axis=1, keepdims=True)

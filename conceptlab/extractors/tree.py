@@ -169,6 +169,7 @@ def _as_dict(node: ConceptNode) -> dict[str, Any]:
     return {
         "name": node.name,
         "layer": node.layer,
+        "dtype": str(np.asarray(node.vector).dtype),
         "vector": np.asarray(node.vector, dtype=np.float64).tolist(),
         "importance": _number(node.importance),
         "interval": [_number(value) for value in node.interval],
@@ -180,16 +181,18 @@ def _as_dict(node: ConceptNode) -> dict[str, Any]:
 
 
 def _from_dict(data: dict[str, Any]) -> ConceptNode:
-    test = data["test"]
+    test, dtype = data["test"], data.get("dtype", "float64")
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"a concept's vector cannot be of dtype {dtype!r}")
     low, high = (_float(value) for value in data["interval"])
     return ConceptNode(
         name=data["name"],
         layer=data["layer"],
-        vector=np.asarray(data["vector"]),
+        vector=np.asarray(data["vector"], dtype=dtype),
         importance=_float(data["importance"]),
         interval=(low, high),
         patches=np.asarray(data["patches"], dtype=np.int64),
-        coefficients=np.asarray(data["coefficients"]),
+        coefficients=np.asarray(data["coefficients"], dtype=dtype),
         test=MixingTest(**{**test, "labels": np.asarray(test["labels"])}) if test else None,
         children=[_from_dict(child) for child in data["children"]],
     )

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 __all__ = ["ImageViews"]
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy, as_tensor
-from conceptlab.datasets.images import as_image_batch
+from conceptlab.arrays import ArrayKind, as_numpy, as_tensor
+from conceptlab.batching import check_batch_size, iter_batches
+from conceptlab.datasets.images import as_image_batch, image_source
 from conceptlab.errors import InputError
 from conceptlab.models import SplitModel
 from conceptlab.models.patches import automatic_batch, crop, pooled_activations
-from conceptlab.progress import Progress, track
+from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import numpy_generator
 
+T = TypeVar("T")
 _RANK_ROWS = 4096
 _CODE_ROWS = 65536
 
@@ -44,6 +46,10 @@ class ImageViews:
         Their places in the set that this one was taken from.
     index : numpy.ndarray of shape (n_rows, 4)
         Image, y, x, side of each row; after :meth:`rows`.
+    kind : ArrayKind
+        What kind of array answers about the images should be.
+    positions : tuple of int or None
+        Sizes of the layer's positions where every position is a row; after :meth:`rows`.
     """
 
     inputs: Any
@@ -53,6 +59,8 @@ class ImageViews:
     chosen: np.ndarray
     places: np.ndarray
     index: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.int64))
+    kind: ArrayKind = field(default_factory=lambda: ArrayKind.of(np.empty(0, np.float32)))
+    positions: tuple[int, ...] | None = None
 
     @classmethod
     def of(
@@ -67,6 +75,7 @@ class ImageViews:
         seed: int = 0,
     ) -> ImageViews:
         """Check images and note how they are to be cut."""
+        kind = ArrayKind.of(np.empty(0, np.float32))
         if isinstance(images, Mapping):
             inputs: Any = dict(images)
             n = _samples(inputs)
@@ -74,13 +83,13 @@ class ImageViews:
                 patches = "none"  # tokens are rows as they are; there is nothing to crop
         else:
             value_range = "any" if split.preprocess is None else "unit"
-            inputs = as_image_batch(images, value_range=value_range)  # type: ignore[arg-type]
+            source = image_source(images, value_range=value_range)  # type: ignore[arg-type]
+            inputs, kind = as_image_batch(source), source.kind
             n = len(inputs)
         settings = {"mode": patches, "patch_size": patch_size, "n_crops": n_crops}
         everything = np.arange(n)
-        return cls(
-            inputs, split, batch_size, {**settings, "random_state": seed}, everything, everything
-        )
+        settings = {**settings, "random_state": seed}
+        return cls(inputs, split, batch_size, settings, everything, everything, kind=kind)
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -107,8 +116,10 @@ class ImageViews:
         """
         sample = self._part(0, min(2, len(self)))
         with torch.no_grad():
-            found = {f"layer {self.split.layer!r}": self.split.g(sample)}
-            found["its output"] = self.split.f(sample)
+            activations = self.split.g(sample)
+            # Where h(g(x)) = f(x) is proved, h spares a second pass through all layers.
+            output = self.split.h(activations) if self.split.closed else self.split.f(sample)
+            found = {f"layer {self.split.layer!r}": activations, "its output": output}
         for place, value in found.items():
             if not bool(torch.isfinite(as_tensor(value)).all()):
                 raise InputError(
@@ -122,7 +133,7 @@ class ImageViews:
 
     # ------------------------------------------------------------------ rows
     def rows(self, split: SplitModel, *, storage: str, progress: Progress) -> Any:
-        """Compute the activation matrix A of all crops; sets :attr:`index`.
+        """Compute the activation matrix A of all crops; sets :attr:`index`, :attr:`positions`.
 
         Returns
         -------
@@ -139,7 +150,7 @@ class ImageViews:
             progress=progress,
             **self.settings,
         )
-        self.index = found.index
+        self.index, self.positions = found.index, found.positions
         return found.rows
 
     def rows_of(self, split: SplitModel, index: np.ndarray) -> np.ndarray:
@@ -217,25 +228,30 @@ class ImageViews:
         logits : numpy.ndarray of shape (n, n_outputs)
         """
         split = self.split if split is None else split
-        codes, logits = [], []
-        for batch in track(
-            list(self._batches()), description="encode images", progress=progress, unit="batch"
-        ):
-            with torch.no_grad():
-                activations = split.g(self._part(*batch))
-                logits.append(as_numpy(split.h(activations)))
-                positions = split.to_positions(activations)
-            flat = positions.reshape(-1, positions.shape[-1])
-            U = as_numpy(extractor.transform(flat))
-            codes.append(U.reshape(*positions.shape[:-1], U.shape[-1]))
-        return np.concatenate(codes), np.concatenate(logits)
+
+        def run(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            activations = split.g(self._part(start, stop))
+            positions = split.to_positions(activations)
+            U = as_numpy(extractor.transform(positions.reshape(-1, positions.shape[-1])))
+            codes = U.reshape(*positions.shape[:-1], U.shape[-1])
+            return codes, as_numpy(split.h(activations))
+
+        found = self._each(run, "encode images", progress)
+        return np.concatenate([u for u, _ in found]), np.concatenate([y for _, y in found])
+
+    def answers_to(self, rows: np.ndarray) -> np.ndarray:
+        """Run the head on rows that are all positions of all inputs: logits (n, n_outputs)."""
+        sizes = self.positions or ()
+        activations = torch.from_numpy(rows.reshape(len(self), *sizes, rows.shape[-1]))
+
+        def run(start: int, stop: int) -> np.ndarray:
+            return as_numpy(self.split.h(self.split.from_positions(activations[start:stop])))
+
+        return np.concatenate(self._each(run))
 
     def predictions(self) -> np.ndarray:
         """Class that the model gives each image."""
-        scores = []
-        for batch in self._batches():
-            with torch.no_grad():
-                scores.append(as_numpy(self.split.f(self._part(*batch))))
+        scores = self._each(lambda start, stop: as_numpy(self.split.f(self._part(start, stop))))
         return np.asarray(np.concatenate(scores).argmax(axis=1))
 
     def check_target(self, target: Any, logits: np.ndarray | None = None) -> np.ndarray:
@@ -324,12 +340,29 @@ class ImageViews:
             return {key: value[start:stop] for key, value in self.inputs.items()}
         return self.inputs[start:stop]
 
-    def _batches(self) -> Iterator[tuple[int, int]]:
+    def _each(
+        self,
+        run: Callable[[int, int], T],
+        description: str = "compute",
+        progress: Progress = False,
+    ) -> list[T]:
+        """Run on batches of inputs without a graph, smaller ones when memory runs out."""
         text = isinstance(self.inputs, Mapping)
         shape = (224, 224) if text else tuple(self.inputs.shape[-2:])
-        step = automatic_batch(self.batch_size, shape, self.split.device)
-        for start in range(0, len(self), step):
-            yield start, min(start + step, len(self))
+
+        def without_gradient(start: int, stop: int) -> T:
+            with torch.no_grad():
+                return run(start, stop)
+
+        batches = iter_batches(
+            without_gradient,
+            len(self),
+            batch_size=check_batch_size(self.batch_size),
+            largest=automatic_batch(self.batch_size, shape, self.split.device),
+            description=description,
+            progress=progress,
+        )
+        return [value for _, _, value in batches]
 
     def _n_outputs(self) -> int:
         with torch.no_grad():

@@ -8,7 +8,15 @@ one and nothing between. Nothing here can run code when it is read.
 
 from __future__ import annotations
 
-__all__ = ["FORMAT_VERSION", "Bundle", "atomic_write", "read_bundle", "write_bundle"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Bundle",
+    "atomic_write",
+    "is_vacant",
+    "json_bytes",
+    "read_bundle",
+    "write_bundle",
+]
 
 import hashlib
 import json
@@ -26,6 +34,8 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from conceptlab.errors import CheckpointError
+from conceptlab.io.reading import read_plain_file, strict_json
+from conceptlab.io.swap import replace_folder
 from conceptlab.provenance import provenance
 
 FORMAT_VERSION = 1
@@ -85,14 +95,14 @@ def write_bundle(
         written (``CL-CHECKPOINT-TARGET``). What stood there stays.
     """
     target = Path(path)
-    if target.exists() and not _is_replaceable(target):
+    if not is_vacant(target) and not _is_replaceable(target):
         raise CheckpointError(
             f"{target} exists and was not written by conceptlab. Choose another folder, or "
             "remove it.",
             code="CL-CHECKPOINT-TARGET",
         )
     contents = {
-        DATA: json.dumps(bundle.data, indent=2, allow_nan=False, ensure_ascii=False).encode(),
+        DATA: json_bytes(bundle.data),
         TENSORS: save_tensors({k: np.ascontiguousarray(v) for k, v in bundle.tensors.items()}),
     }
     for name, content in bundle.files.items():
@@ -105,12 +115,13 @@ def write_bundle(
         "format_version": FORMAT_VERSION,
         "kind": bundle.kind,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+        "size": {name: len(content) for name, content in contents.items()},
         "written_by": provenance()["versions"],
     }
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.parent))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _not_writable(target, error) from error
     try:
         manifest["parts"] = {}
@@ -118,11 +129,11 @@ def write_bundle(
             write(staging / name)
             content = (staging / name / MANIFEST).read_bytes()
             manifest["parts"][name] = hashlib.sha256(content).hexdigest()
-        contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
+        contents[MANIFEST] = json_bytes(manifest)
         for name, content in contents.items():
             _write_through(staging / name, content)
         staging.chmod(0o755)
-        _replace_folder(staging, target)
+        replace_folder(staging, target)
     except OSError as error:
         raise _not_writable(target, error) from error
     finally:
@@ -161,22 +172,48 @@ def read_bundle(path: str | os.PathLike[str], kind: str) -> Bundle:
     hashes = manifest.get("sha256")
     if not isinstance(hashes, dict) or not {DATA, TENSORS} <= set(hashes):
         raise CheckpointError(f"{folder / MANIFEST} lists no files. Get the folder again.")
-    contents = {name: _read_checked(folder, name, digest) for name, digest in hashes.items()}
-    for name, digest in dict(manifest.get("parts") or {}).items():
+    parts, sizes = manifest.get("parts") or {}, manifest.get("size") or {}
+    if not isinstance(parts, dict) or not isinstance(sizes, dict):
+        raise CheckpointError(f"{folder / MANIFEST} is not a manifest of conceptlab.")
+    contents = {
+        name: _read_checked(folder, name, digest, sizes.get(name))
+        for name, digest in hashes.items()
+    }
+    for name, digest in parts.items():
         # What a part holds is checked against its own manifest when it is read.
         _check_inside(folder, name)
         _read_checked(folder / name, MANIFEST, digest)
     try:
-        data = json.loads(contents.pop(DATA))
+        data = strict_json(contents.pop(DATA))
+        if not isinstance(data, dict):
+            raise ValueError(f"{DATA} holds a {type(data).__name__}, expected an object")
         tensors = load_tensors(contents.pop(TENSORS))
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, SafetensorError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{folder} is not readable: {error}. Get the folder again."
         ) from error
     return Bundle(kind, data, tensors, contents)
 
 
-def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> Path:
+def is_vacant(path: str | os.PathLike[str]) -> bool:
+    """Tell whether nothing stands at `path`, or an empty folder.
+
+    Raises
+    ------
+    CheckpointError
+        If a folder stands there that cannot be looked into (``CL-CHECKPOINT-TARGET``).
+    """
+    if not os.path.isdir(path):
+        return not os.path.lexists(path)
+    try:
+        return not os.listdir(path)
+    except OSError as error:
+        raise _not_writable(Path(path), error) from error
+
+
+def atomic_write(
+    path: str | os.PathLike[str], content: bytes | str, *, durable: bool = True
+) -> Path:
     """Write one file so that a reader sees the old content or the new, never a part.
 
     Parameters
@@ -184,7 +221,11 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> Path:
     path : path-like
         The file; its parents are made.
     content : bytes or str
-        Text is written as UTF-8.
+        Text is written as UTF-8; halves of characters, as in names of files that are no
+        UTF-8, become question marks.
+    durable : bool
+        Whether to wait until the disk has it. Without, a machine that loses power may keep
+        a damaged file: for caches that find that out and cost less than the wait.
 
     Returns
     -------
@@ -197,69 +238,73 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> Path:
         handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}-", dir=target.parent)
         os.close(handle)
         staging = Path(name)
-        _write_through(staging, content.encode() if isinstance(content, str) else content)
+        raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
+        _write_through(staging, raw, durable)
         staging.chmod(0o644)
         os.replace(staging, target)
-    except OSError as error:
+        staging = None
+    except (OSError, ValueError) as error:
+        raise _not_writable(target, error) from error
+    finally:
         if staging is not None:
             staging.unlink(missing_ok=True)
-        raise _not_writable(target, error) from error
     return target
 
 
 def _is_replaceable(target: Path) -> bool:
-    if not target.is_dir():
+    try:
+        # Browser extensions and others have files of that name, too.
+        return _is_manifest(strict_json(read_plain_file(target / MANIFEST)))
+    except (OSError, ValueError):
         return False
-    return (target / MANIFEST).is_file() or not any(target.iterdir())
 
 
-def _write_through(path: Path, content: bytes) -> None:
+def _is_manifest(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("format") == "conceptlab"
+
+
+def _write_through(path: Path, content: bytes, durable: bool = True) -> None:
     with open(path, "wb") as stream:
         stream.write(content)
         stream.flush()
-        os.fsync(stream.fileno())
+        if durable:
+            os.fsync(stream.fileno())
 
 
-def _replace_folder(staging: Path, target: Path) -> None:
-    if not target.exists():
-        os.rename(staging, target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-old-", dir=target.parent))
-    os.rename(target, aside / "old")
+def json_bytes(value: Any, indent: int = 2) -> bytes:
+    """Write JSON for people to read; halves of characters stay what they are."""
     try:
-        os.rename(staging, target)
-    except OSError:
-        os.rename(aside / "old", target)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # names of files that are no UTF-8
+        return json.dumps(value, indent=indent, allow_nan=False).encode()
 
 
-def _not_writable(target: Path, error: OSError) -> CheckpointError:
+def _not_writable(target: Path, error: Exception) -> CheckpointError:
+    why = getattr(error, "strerror", None) or error
     return CheckpointError(
-        f"Cannot write {target}: {error.strerror or error}. Choose a folder that is writable and "
-        "has room; what stood there before is unchanged.",
+        f"Cannot write {target}: {why}. Choose a folder that is writable and has room; what stood "
+        "there before is unchanged.",
         code="CL-CHECKPOINT-TARGET",
     )
 
 
 def _read_manifest(folder: Path) -> Mapping[str, Any]:
-    if folder.is_file():
+    if os.path.isfile(folder):
         raise CheckpointError(
             f"{folder} is a file; a conceptlab checkpoint is a folder with {MANIFEST}. Pickled "
             "files (.pt, .pkl, .joblib) are never read, because they can run code.",
             code="CL-CHECKPOINT-UNSAFE",
         )
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except FileNotFoundError as error:
+        manifest = strict_json(read_plain_file(folder / MANIFEST))
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(
             f"{folder / MANIFEST} does not exist. Give the folder that save() returned.",
             code="CL-CHECKPOINT-MISSING",
         ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / MANIFEST} is not readable: {error}.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != "conceptlab":
+    if not _is_manifest(manifest):
         raise CheckpointError(f"{folder / MANIFEST} is not a manifest of conceptlab.")
     version = manifest.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -268,7 +313,7 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
             "Upgrade with: pip install -U conceptlab",
             code="CL-CHECKPOINT-NEWER",
         )
-    return manifest
+    return dict(manifest)
 
 
 def _check_plain(name: str) -> None:
@@ -284,19 +329,30 @@ def _check_inside(folder: Path, name: str) -> None:
         )
 
 
-def _read_checked(folder: Path, name: str, expected: object) -> bytes:
+def _read_checked(folder: Path, name: str, expected: object, size: Any = None) -> bytes:
     _check_inside(folder, name)
+    path = folder / name
     try:
-        content = (folder / name).read_bytes()
-    except OSError as error:
+        length = os.path.getsize(path)
+        if size is not None and length != size:  # seen before a huge file fills the memory
+            raise _changed(path, f"it has {length} bytes, the manifest says {size!r:.20}")
+        content = read_plain_file(path)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{folder / name} cannot be read: {error.strerror}. Get the folder again.",
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}. "
+            "Get the folder again.",
             code="CL-CHECKPOINT-MISSING",
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
-        raise CheckpointError(
-            f"{folder / name} was changed or truncated: its sha256 is {found[:16]}..., the "
-            f"manifest says {str(expected)[:16]}... Get the folder again."
+        raise _changed(
+            path,
+            f"its sha256 is {found[:16]}..., the manifest says {str(expected)[:16]}...",
         )
     return content
+
+
+def _changed(path: Path, how: str) -> CheckpointError:
+    return CheckpointError(f"{path} was changed or truncated: {how}. Get the folder again.")

@@ -51,15 +51,15 @@ def explanation_page(explanation: Explanation, title: str) -> str:
             )
         )
     if explanation.maps is not None:
-        chosen = spread(explanation)
         method = explanation.settings.get("maps", "")
         parts.append(
             section(
                 "Where they are",
-                picture(explanation.plot("maps", top=min(5, top), images=chosen), "concept maps"),
-                text=f"Concept attribution maps ({method}) over images of different predictions. "
-                "The line above an image is what the model says. A concept's colour has one scale "
-                "for all images, so a pale map is a concept that is hardly there.",
+                picture(explanation.plot("maps", top=min(5, top)), "concept maps"),
+                text=f"Concept attribution maps ({method}), for each concept over the image that "
+                "holds most of it. The line above an image is what the model says. A concept's "
+                "colour has one scale for all images, so a pale map is a concept that is hardly "
+                "there.",
             )
         )
     if explanation.tree is not None and explanation.tree.depth > 0:
@@ -99,22 +99,6 @@ def explanation_summary(explanation: Explanation) -> str:
 def _small_patches(explanation: Explanation, top: int) -> str:
     figure = explanation.plot("patches", top=top)
     return picture(figure, "best patches of each concept", dpi=80)
-
-
-def spread(explanation: Explanation, limit: int = 6) -> list[int]:
-    """Choose among the images shown: different predictions, the surest of each first."""
-    logits = explanation.logits[explanation.shown]
-    predicted = logits.argmax(axis=1)
-    runner_up = np.partition(logits, -2, axis=1)[:, -2] if logits.shape[1] > 1 else 0.0
-    margin = logits.max(axis=1) - runner_up
-    order = np.argsort(-margin, kind="stable")
-    turns: dict[int, int] = {}
-    ranks = []
-    for index in order:
-        label = int(predicted[index])
-        turns[label] = turns.get(label, 0) + 1
-        ranks.append((turns[label], -float(margin[index]), int(index)))
-    return [index for _, _, index in sorted(ranks)[:limit]]
 
 
 def _lead(explanation: Explanation) -> str:

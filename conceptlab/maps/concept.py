@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from conceptlab.arrays import as_numpy
+from conceptlab.batching import BatchMemory, check_batch_size, iter_batches, run_together
 from conceptlab.datasets.images import image_source, stack
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.maps.coefficients import CodeOf
@@ -21,7 +22,7 @@ from conceptlab.maps.upsample import upsample_maps
 from conceptlab.models import SplitModel
 from conceptlab.models.patches import automatic_batch
 from conceptlab.models.session import Inputs
-from conceptlab.progress import Progress, track
+from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
 
 METHODS = ("implicit", "upsample", "occlusion", "rise")
@@ -131,23 +132,36 @@ def concept_maps(
     step = automatic_batch(batch_size, shape or (224, 224), split.device)
     seed = draw_seed(random_state)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(n)]
-    parts = []
-    for start in track(
-        range(0, n, step), description="compute maps", progress=progress, unit="batch"
-    ):
-        x = read(start, min(start + step, n))
+    memory = BatchMemory()
+
+    def code_in_parts(x: torch.Tensor) -> torch.Tensor:
+        return run_together(
+            lambda start, stop: code(x[start:stop]), len(x), batch_size=batch_size, memory=memory
+        )
+
+    def run(start: int, stop: int) -> np.ndarray:
+        x = read(start, stop)
         if method == "implicit":
-            found = implicit_maps(code, x, shape, seeds=seeds[start : start + step], **options)
+            found = implicit_maps(code, x, shape, seeds=seeds[start:stop], **options)
         elif method == "upsample":
             found = upsample_maps(code, x, shape)
         elif method == "occlusion":
-            found = occlusion_maps(code, x, batch_size=step, **options)
+            found = occlusion_maps(code_in_parts, x, batch_size=step, **options)
         else:
             # The same masks for every batch, so that images do not depend on it.
             masks = torch_generator(seed)
-            found = rise_maps(code, x, batch_size=step, generator=masks, **options)
-        parts.append(as_numpy(found).astype(np.float32))
-    return np.concatenate(parts)
+            found = rise_maps(code_in_parts, x, batch_size=step, generator=masks, **options)
+        return as_numpy(found).astype(np.float32)
+
+    batches = iter_batches(
+        run,
+        n,
+        batch_size=check_batch_size(batch_size),
+        largest=step,
+        description="compute maps",
+        progress=progress,
+    )
+    return np.concatenate([part for _, _, part in batches])
 
 
 def check_method(method: str) -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 __all__ = ["occlusion_maps"]
 
+from collections.abc import Callable
+
 import torch
 
 from conceptlab.errors import InputError
-from conceptlab.maps.coefficients import CodeOf
 
 
 def occlusion_maps(
-    code: CodeOf,
+    code: Callable[[torch.Tensor], torch.Tensor],
     x: torch.Tensor,
     *,
     window: int | None = None,
@@ -27,8 +28,8 @@ def occlusion_maps(
 
     Parameters
     ----------
-    code : CodeOf
-        The coefficients.
+    code : callable
+        From images (n, 3, h, w) to coefficients (n, k), such as a :class:`CodeOf`.
     x : torch.Tensor of shape (n, channels, height, width)
         Images.
     window : int, optional

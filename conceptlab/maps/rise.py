@@ -9,16 +9,16 @@ from __future__ import annotations
 __all__ = ["random_masks", "rise_maps"]
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional
 
 from conceptlab.errors import InputError
-from conceptlab.maps.coefficients import CodeOf
 
 
 def rise_maps(
-    code: CodeOf,
+    code: Callable[[torch.Tensor], torch.Tensor],
     x: torch.Tensor,
     *,
     n_masks: int = 1000,
@@ -33,8 +33,8 @@ def rise_maps(
 
     Parameters
     ----------
-    code : CodeOf
-        The coefficients.
+    code : callable
+        From images (n, 3, h, w) to coefficients (n, k), such as a :class:`CodeOf`.
     x : torch.Tensor of shape (n, channels, height, width)
         Images.
     n_masks : int

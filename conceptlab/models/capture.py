@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Call", "Recording", "capture", "record"]
+__all__ = ["Call", "Recording", "capture", "copied", "record"]
 
 import threading
 from collections.abc import Callable
@@ -121,9 +121,9 @@ def record(session: Session, layer: nn.Module, inputs: Inputs, *, stop: bool) ->
             found.grids.append((int(output.shape[2]), int(output.shape[3])))
         if module is not layer:
             # Copies, because a later operation may change the tensors in place.
-            found.before.append(Call(module, _copied(output)))
+            found.before.append(Call(module, copied(output)))
             return
-        found.layer_output = _copied(output)
+        found.layer_output = copied(output)
         if stop:
             raise Stop
 
@@ -135,7 +135,8 @@ def record(session: Session, layer: nn.Module, inputs: Inputs, *, stop: bool) ->
     return found
 
 
-def _copied(output: Any) -> Any:
+def copied(output: Any) -> Any:
+    """Clone the tensors in what a module returned."""
     return tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, output)
 
 

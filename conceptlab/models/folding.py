@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 
-from conceptlab.models.capture import capture
+from conceptlab.models.capture import capture, copied
 from conceptlab.models.outputs import layer_tensor
 from conceptlab.models.session import Inputs, Session
 
@@ -54,7 +54,9 @@ def _only_looks(func: Any) -> bool:
     return any(owner is getattr(torch.Tensor, name, None) for name in _TRAITS)
 
 
-def foldable_pairs(session: Session, layer: nn.Module, inputs: Inputs) -> list[tuple[str, str]]:
+def foldable_pairs(
+    session: Session, layer: nn.Module, inputs: Inputs
+) -> tuple[list[tuple[str, str]], Any]:
     """Find convolutions whose output is used by one batch norm and by nothing else.
 
     Parameters
@@ -68,13 +70,15 @@ def foldable_pairs(session: Session, layer: nn.Module, inputs: Inputs) -> list[t
 
     Returns
     -------
-    list of tuple of str
+    pairs : list of tuple of str
         Names of convolution and batch norm. Empty for a model with hooks of its
         own, which might look at what is folded.
+    output : object
+        What the layer gave on the way.
     """
     modules = dict(session.model.named_modules(remove_duplicate=False))
     if any(m._forward_hooks or m._forward_pre_hooks for m in modules.values()):
-        return []
+        return [], None
     names: dict[int, list[str]] = {}
     for name, module in modules.items():
         names.setdefault(id(module), []).append(name)
@@ -84,6 +88,7 @@ def foldable_pairs(session: Session, layer: nn.Module, inputs: Inputs) -> list[t
     made: dict[int, tuple[nn.Module, torch.Tensor]] = {}
     taken: list[tuple[nn.Module, nn.Module, int]] = []
     shown: dict[int, Any] = {}
+    given: list[Any] = []
 
     def enter(module: nn.Module, args: Any) -> None:
         runs[id(module)] = runs.get(id(module), 0) + 1
@@ -91,6 +96,8 @@ def foldable_pairs(session: Session, layer: nn.Module, inputs: Inputs) -> list[t
             taken.append((made[id(args[0])][0], module, id(args[0])))
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
+        if module is layer:
+            given.append(copied(output))
         if type(module) in _CONVS and isinstance(output, torch.Tensor) and id(output) not in made:
             made[id(output)] = (module, output)
             uses.watched.add(id(output))
@@ -110,7 +117,7 @@ def foldable_pairs(session: Session, layer: nn.Module, inputs: Inputs) -> list[t
     finally:
         for hook in hooks:
             hook.remove()
-    return [
+    pairs = [
         (names[id(conv)][0], names[id(norm)][0])
         for conv, norm, tensor in taken
         if type(norm) in _NORMS
@@ -121,6 +128,7 @@ def foldable_pairs(session: Session, layer: nn.Module, inputs: Inputs) -> list[t
         and tensor not in shown
         and norm is not layer
     ]
+    return pairs, given[0] if given else None
 
 
 class Folded:
@@ -172,7 +180,7 @@ class Folded:
     def _prepare(self, inputs: Inputs) -> None:
         sample = inputs.rows(torch.tensor([0])).map(lambda t: t.detach().clone())
         self._twin, self._seen = None, self._weights()
-        self.pairs = foldable_pairs(self.session, self.layer, sample)
+        self.pairs, plain = foldable_pairs(self.session, self.layer, sample)
         if not self.pairs:
             return
         try:
@@ -194,7 +202,6 @@ class Folded:
         session = Session(twin, own.device, own.precision, own.channels_last)
         layer = _get(twin, self.name)
         with torch.no_grad():
-            plain = capture(own, self.layer, sample)
             folded = capture(session, layer, sample)
         tolerance = 0.05 if own.precision == "bfloat16" else 1e-4
         if _differs(plain, folded, self.name, tolerance):

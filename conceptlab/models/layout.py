@@ -128,7 +128,8 @@ def find_layout(
         axes = "nc"
     elif len(shape) == 3 and batch_axis in (0, 1):
         axes = "ntc" if batch_axis == 0 else "tnc"
-        if batch_axis == 0 and channels == shape[1] != shape[2]:
+        # One number a position would be no channels at all: (n, c, 1) comes from a pooling.
+        if batch_axis == 0 and (channels == shape[1] != shape[2] or shape[2] == 1 < shape[1]):
             axes = "nct"
     elif len(shape) == 4 and batch_axis == 0:
         axes = _channels_side(shape, image_size, channels)

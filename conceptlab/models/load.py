@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["LoadedModel", "Normalize", "load_model", "load_state_dict"]
+__all__ = ["LoadedModel", "Normalize", "load_model", "load_state_dict", "load_torchscript"]
 
 import importlib.util
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 from torch import nn
 
 from conceptlab.errors import CheckpointError, DependencyError, InputError, unknown_name
+from conceptlab.io.reading import check_plain_file, file_digest, is_utf8, read_plain_file
+from conceptlab.seeds import quiet_randomness
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -143,17 +146,14 @@ def load_state_dict(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         Missing, truncated, or with anything in it that could run code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path} does not exist or is a folder; give the file with the weights.",
-            code="CL-CHECKPOINT-MISSING",
-        )
+    _check_there(path, "the weights")
     content: Any
     try:
+        _check_unpacked(path)
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors.torch import load, load_file
 
-            content = load_file(path)
+            content = load_file(path) if is_utf8(path) else load(read_plain_file(path))
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -170,12 +170,73 @@ def load_state_dict(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
             content = content[key]
     tensors = {
         str(key).removeprefix("module."): value
-        for key, value in dict(content).items()
+        for key, value in (content.items() if isinstance(content, Mapping) else ())
         if isinstance(value, torch.Tensor)
     }
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors by name.", code="CL-CHECKPOINT-KIND")
     return tensors
+
+
+def load_torchscript(
+    path: str | os.PathLike[str], device: torch.device | str = "cpu"
+) -> tuple[Any, str]:
+    """Load a TorchScript module, which is a program: take it from a source that you trust.
+
+    Parameters
+    ----------
+    path : path-like
+        What ``torch.jit.save`` wrote.
+    device : torch.device or str
+        Where to.
+
+    Returns
+    -------
+    module : torch.jit.ScriptModule
+        In eval mode.
+    digest : str
+        The sha256 of the file.
+
+    Raises
+    ------
+    CheckpointError
+        Missing (``CL-CHECKPOINT-MISSING``), or no TorchScript (``CL-CHECKPOINT-KIND``).
+    """
+    path = Path(path)
+    _check_there(path, "the TorchScript module")
+    try:
+        _check_unpacked(path)
+        module = torch.jit.load(str(path), map_location=device).eval()
+    except Exception as error:  # of the library: several kinds
+        raise CheckpointError(
+            f"{path} is no TorchScript file: {str(error)[:200]}. Export the module with "
+            "torch.jit.save.",
+            code="CL-CHECKPOINT-KIND",
+        ) from error
+    return module, file_digest(path)
+
+
+def _check_there(path: Path, what: str) -> None:
+    try:
+        check_plain_file(path)
+    except OSError as error:
+        why = f"cannot be read: {error.strerror or error}"
+        if isinstance(error, FileNotFoundError):
+            why = "does not exist"
+        raise CheckpointError(
+            f"{path} {why}; give the file with {what}.",
+            code="CL-CHECKPOINT-MISSING",
+        ) from error
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse an archive that unpacks to far more than it has; torch packs its tensors loosely."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > 2**26 + 20 * path.stat().st_size:
+        raise ValueError(f"it unpacks to {unpacked} bytes.")
 
 
 def _from_torchvision(architecture: str, weights: str) -> LoadedModel:
@@ -206,7 +267,8 @@ def _from_torchvision(architecture: str, weights: str) -> LoadedModel:
         names = names if names is not None and len(names) == n_classes else None
     else:
         try:
-            model = models.get_model(architecture, weights="DEFAULT")
+            with quiet_randomness():  # weights are drawn before those of the file come
+                model = models.get_model(architecture, weights="DEFAULT")
         except Exception as error:
             raise CheckpointError(
                 f"The weights of torchvision's {architecture} could not be had: {error}. Without "
@@ -220,8 +282,7 @@ def _from_torchvision(architecture: str, weights: str) -> LoadedModel:
 
 def _build(models: Any, architecture: str, n_classes: int | None) -> nn.Module:
     options = {} if n_classes is None else {"num_classes": n_classes}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # inside the fork: the global state comes back
+    with quiet_randomness(0):
         return models.get_model(architecture, weights=None, **options)
 
 
@@ -246,20 +307,22 @@ def _fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) ->
 
 
 def _from_file(path: Path, function: str) -> LoadedModel:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} does not exist; give FILE.py:FUNCTION.", code="CL-INPUT-FILE")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} is no Python file.", code="CL-INPUT-FILE")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with quiet_randomness():
+        spec.loader.exec_module(module)
     if not callable(getattr(module, function, None)):
         raise unknown_name(
             f"function in {path.name}",
             function,
             [key for key, value in vars(module).items() if callable(value) and key[0] != "_"],
         )
-    built = getattr(module, function)()
+    with quiet_randomness():
+        built = getattr(module, function)()
     if isinstance(built, nn.Module):
         return LoadedModel(built.eval())
     if not isinstance(built, LoadedModel):

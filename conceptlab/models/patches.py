@@ -23,7 +23,7 @@ from __future__ import annotations
 
 __all__ = ["INDEX_COLUMNS", "Patches", "Rows", "crop", "pooled_activations"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,9 +31,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from conceptlab.batching import check_batch_size
+from conceptlab.batching import BatchMemory, check_batch_size, run_together
 from conceptlab.datasets.images import image_source, stack
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed
@@ -60,10 +61,14 @@ class Rows:
         Columns :data:`INDEX_COLUMNS`. In mode ``"none"`` the square about the
         position's cell; side 0 for positions without a place in the image
         (class tokens; words, of which ``y`` is the place in the text).
+    positions : tuple of int or None
+        Sizes of the layer's positions, which the rows of an input run through, in mode
+        ``"none"``; None for crops.
     """
 
     rows: Any
     index: np.ndarray
+    positions: tuple[int, ...] | None = None
 
     def __iter__(self) -> Iterator[Any]:
         """Unpack to ``rows, index``."""
@@ -296,15 +301,16 @@ def pooled_activations(
         )
     shape = _target_size(source, size)
     step = automatic_batch(batch_size, shape, split.device)
+    passes = Passes(split, batch_size)
     found: list[np.ndarray] = []
     jobs = _by_image(index, len(source))
     batch: list[torch.Tensor] = []
-    skip = sink.done
+    skip = sink.begin(step)
 
     def flush(count: int) -> None:
         crops = torch.stack(batch[:count])
         del batch[:count]
-        sink.add(_pooled(split, crops, pool))
+        sink.add(_pooled(passes, crops, pool))
 
     for number, given in track(
         jobs, description="compute activations", progress=progress, unit="image"
@@ -328,13 +334,27 @@ class _Sink:
     def __init__(self, store: ActivationStore | None) -> None:
         self.store = store
         self.parts: list[np.ndarray] = []
+        self._known = 0
 
     @property
     def done(self) -> int:
         """Rows that an earlier run has left."""
         return 0 if self.store is None else len(self.store)
 
+    def begin(self, step: int) -> int:
+        """Give the row to go on from, the first of a group of `step` that is not whole.
+
+        A run that goes on makes the batches of one that never stopped: a row's last bits
+        may hang on the others in its batch. What is there already is not added again.
+        """
+        row = self.done
+        if self.store is not None and not self.store.complete:
+            row -= row % step
+        self._known = self.done - row
+        return row
+
     def add(self, rows: torch.Tensor) -> None:
+        rows, self._known = rows[self._known :], max(self._known - len(rows), 0)
         if self.store is not None:
             self.store.append(rows)
         else:
@@ -356,22 +376,40 @@ def automatic_batch(batch_size: int | str, shape: tuple[int, int], device: torch
     return int(np.clip(at_224 * 224 * 224 // (shape[0] * shape[1]), 1, 1024))
 
 
-def without_gradient(split: SplitModel, batch: Any) -> torch.Tensor:
-    """Run g without a graph; halves the batch when a GPU's memory runs out."""
-    try:
-        with torch.no_grad():
-            found: torch.Tensor = split.g(batch)
-            return found
-    except torch.OutOfMemoryError:
-        if not isinstance(batch, torch.Tensor) or len(batch) < 2:
-            raise
-    half = len(batch) // 2
-    torch.cuda.empty_cache()
-    return torch.cat([without_gradient(split, part) for part in (batch[:half], batch[half:])])
+class Passes:
+    """Runs g without a graph, on fewer inputs at a time when memory runs out.
+
+    Parameters
+    ----------
+    split : SplitModel
+        The model, cut.
+    batch_size : int or "auto"
+        What the user said; a number is not gone below.
+    """
+
+    def __init__(self, split: SplitModel, batch_size: int | str) -> None:
+        self.split, self.batch_size = split, check_batch_size(batch_size)
+        self.memory = BatchMemory()
+
+    def g(self, batch: Any) -> torch.Tensor:
+        """Give the activations of a batch: a tensor, or a dict of tensors."""
+        many = Inputs.of(batch) if isinstance(batch, Mapping) else None
+        n = len(batch) if many is None else many.batch_size
+
+        def run(start: int, stop: int) -> torch.Tensor:
+            part = batch
+            if stop - start < n:
+                rows = torch.arange(start, stop)
+                part = batch[start:stop] if many is None else many.rows(rows).kwargs
+            with torch.no_grad():
+                found: torch.Tensor = self.split.g(part)
+                return found
+
+        return run_together(run, n, batch_size=self.batch_size, memory=self.memory)
 
 
-def _pooled(split: SplitModel, crops: torch.Tensor, pool: str) -> torch.Tensor:
-    positions = split.to_positions(without_gradient(split, crops))
+def _pooled(passes: Passes, crops: torch.Tensor, pool: str) -> torch.Tensor:
+    positions = passes.split.to_positions(passes.g(crops))
     if positions.ndim == 2:
         return torch.as_tensor(positions)
     axes = tuple(range(1, positions.ndim - 1))

@@ -13,7 +13,7 @@ import torch
 
 from conceptlab.datasets.images import image_source, stack
 from conceptlab.datasets.resize import Fit
-from conceptlab.models.patches import Rows, automatic_batch, without_gradient
+from conceptlab.models.patches import Passes, Rows, automatic_batch
 from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
@@ -52,27 +52,28 @@ def position_rows(
         return stack(source.read(start, stop), fit)
 
     step = automatic_batch(batch_size, shape, split.device)
+    passes = Passes(split, batch_size)
     squares = np.empty((0, 3), np.int64)
-    start, drop = 0, 0
+    sizes: tuple[int, ...] | None = None
+    start = 0
     if sink.done:
-        # One sample tells how many rows each has; whole samples are not computed again.
-        known = split.to_positions(without_gradient(split, read(0, 1)))
-        squares = cell_squares(split, tuple(known.shape[1:-1]), shape)
-        start, drop = divmod(sink.done, len(squares))
+        # One sample tells how many rows each has; whole batches are not computed again.
+        known = split.to_positions(passes.g(read(0, 1)))
+        sizes = tuple(known.shape[1:-1])
+        squares = cell_squares(split, sizes, shape)
+        start = sink.begin(step * len(squares)) // len(squares)
     for first_one in track(
         range(start, n, step), description="compute activations", progress=progress, unit="batch"
     ):
-        positions = split.to_positions(
-            without_gradient(split, read(first_one, min(first_one + step, n)))
-        )
-        if not len(squares):
-            squares = cell_squares(split, tuple(positions.shape[1:-1]), shape)
-        sink.add(positions.reshape(-1, positions.shape[-1])[drop:])
-        drop = 0
+        positions = split.to_positions(passes.g(read(first_one, min(first_one + step, n))))
+        if sizes is None:
+            sizes = tuple(positions.shape[1:-1])
+            squares = cell_squares(split, sizes, shape)
+        sink.add(positions.reshape(-1, positions.shape[-1]))
     index = np.empty((n * len(squares), 4), np.int64)
     index[:, 0] = np.repeat(np.arange(n), len(squares))
     index[:, 1:] = np.tile(squares, (n, 1))
-    return Rows(sink.finish(), index)
+    return Rows(sink.finish(), index, sizes)
 
 
 def cell_squares(

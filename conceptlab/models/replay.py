@@ -171,7 +171,7 @@ class Replay:
                 given.append(tensor)
             return tensor
 
-        args, kwargs = tree_map(fill, self._inputs)
+        args, kwargs = _filled(fill, self._inputs)
         return self._patched(activations, Inputs(args, kwargs), fill)
 
     def _patched(
@@ -194,10 +194,10 @@ class Replay:
                 if threading.get_ident() != owner or reached or fill is None:
                     return forward(*args, **kwargs)
                 if module is self.layer:
-                    return tree_map(fill, self._skeleton)
+                    return _filled(fill, self._skeleton)
                 index = position.get(module, 0)
                 position[module] = index + 1
-                return tree_map(fill, self._records[module][index])
+                return _filled(fill, self._records[module][index])
 
             return stand_in
 
@@ -216,6 +216,11 @@ class Replay:
                     module.__dict__["forward"] = forward
 
 
+def _filled(fill: Fill, value: Any) -> Any:
+    """Fill all tensors in `value`, which mostly is one."""
+    return fill(value) if isinstance(value, _Grown) else tree_map(fill, value)
+
+
 class _Grown:
     """A recorded tensor that can be had for any number of samples."""
 
@@ -223,6 +228,7 @@ class _Grown:
         self.one = one.detach()
         self.axis = _grown(one, two)
         self.device = one.device
+        self._last: Ghost | None = None
 
     def values(self, n: int, *, own: bool) -> torch.Tensor:
         if self.axis is None:
@@ -238,7 +244,11 @@ class _Grown:
         shape = list(self.one.shape)
         if self.axis is not None:
             shape[self.axis] *= n
-        return haunt(tuple(shape), self.one.dtype, self.device)
+        last = self._last
+        # Shapes that a model changed in place are no longer these.
+        if last is None or not list(last.shape) == list(last.meta.shape) == shape:
+            self._last = last = haunt(tuple(shape), self.one.dtype, self.device)
+        return last
 
     def forget(self) -> None:
         self.one = torch.empty(self.one.shape, dtype=self.one.dtype, device="meta")

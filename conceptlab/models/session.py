@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Inputs", "Session", "Stop", "model_lock", "unwrap"]
+__all__ = ["Inputs", "Session", "Stop", "model_copy", "model_lock", "unwrap"]
 
 import contextlib
+import copy
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 _LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _LOCKS_GUARD = threading.Lock()
 
@@ -27,7 +29,17 @@ class Stop(BaseException):
 def model_lock(model: nn.Module) -> threading.RLock:
     """Give the one lock of `model`, shared by all that borrow it."""
     with _LOCKS_GUARD:
-        return _LOCKS.setdefault(model, threading.RLock())
+        return _LOCKS.setdefault(unwrap(model), threading.RLock())
+
+
+def model_copy(model: M, memo: dict[int, Any] | None = None) -> M:
+    """Copy a model deeply, never amid a pass of another thread.
+
+    During a pass there are hooks and stand-ins for weights in it, which the copy
+    would keep.
+    """
+    with model_lock(model):
+        return copy.deepcopy(model, memo)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -380,10 +380,10 @@ class SplitModel:
         return cast(Replay, self._first).closed
 
     # ------------------------------------------------------------- the model
-    def at_layer(self, at: str | nn.Module) -> SplitModel:
-        """Cut the same model at another layer, with the same settings and lock."""
+    def at_layer(self, at: str | nn.Module, model: nn.Module | None = None) -> SplitModel:
+        """Cut the same model, or another one, at a layer, with the same settings."""
         return SplitModel(
-            self.model,
+            self.model if model is None else model,
             at,
             output=self.output,
             preprocess=self.preprocess,

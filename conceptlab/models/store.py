@@ -7,6 +7,7 @@ __all__ = ["ActivationStore"]
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import weakref
@@ -16,16 +17,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from conceptlab.arrays import as_tensor
 from conceptlab.errors import CheckpointError, InputError, unknown_name
-from conceptlab.io.files import FORMAT_VERSION, atomic_write
+from conceptlab.io.files import FORMAT_VERSION, atomic_write, is_vacant
+from conceptlab.io.reading import read_plain_file, strict_json
 from conceptlab.seeds import RandomState, numpy_generator
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _MANIFEST = "manifest.json"
+_FIRST = re.compile(r"rows-0{5}\.safetensors$|\.(rows-0{5}\.safetensors|manifest\.json)-\w{8}$")
+_HEADER = 2**16  # more than safetensors writes before the rows of a shard
 
 
 class ActivationStore:
@@ -105,7 +110,7 @@ class ActivationStore:
         self._n_pending = 0
         self._width: int | None = None
         self._open_shard: tuple[int, torch.Tensor] | None = None
-        if self._folder is not None and self._folder.exists() and any(self._folder.iterdir()):
+        if self._folder is not None and not self._is_new(self._folder):
             self._read_manifest(key)
 
     # ------------------------------------------------------------------ write
@@ -158,7 +163,11 @@ class ActivationStore:
             if self._n_pending:
                 self._write_shard(self._n_pending)
             self.complete = True
-            self._write_manifest()
+            try:
+                self._write_manifest()
+            except CheckpointError:
+                self.complete = False
+                raise
         self.complete = True
         return self
 
@@ -271,6 +280,15 @@ class ActivationStore:
         return f"ActivationStore{self.shape} {self.dtype}, {place}"
 
     # ---------------------------------------------------------------- private
+    @staticmethod
+    def _is_new(folder: Path) -> bool:
+        """Tell whether no store is there, but for files of one that was killed at its start."""
+        return is_vacant(folder) or (
+            os.path.isdir(folder)
+            and not os.path.lexists(folder / _MANIFEST)
+            and all(_FIRST.match(name) for name in os.listdir(folder))
+        )
+
     @property
     def _row_bytes(self) -> int:
         return (self._width or 1) * _DTYPES[self.dtype].itemsize
@@ -290,16 +308,17 @@ class ActivationStore:
             if len(self._pending) != 1:
                 self._pending = [torch.cat(self._pending)]
             return self._pending[0]
-        if self._open_shard is None or self._open_shard[0] != shard:
-            self._open_shard = (shard, self._load(self._shards[shard]))
-        return self._open_shard[1]
+        kept = self._open_shard  # by now another thread may have opened another one
+        if kept is None or kept[0] != shard:
+            self._open_shard = kept = (shard, self._load(self._shards[shard]))
+        return kept[1]
 
     def _load(self, shard: dict[str, Any]) -> torch.Tensor:
         path = self._path / shard["name"]
         try:
+            content = read_plain_file(path, limit=shard["rows"] * self._row_bytes + _HEADER)
             if shard["name"] not in self._verified:
-                with open(path, "rb") as stream:
-                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                digest = hashlib.sha256(content).hexdigest()
                 if digest != shard["sha256"]:
                     raise CheckpointError(
                         f"{path} was changed or truncated: its sha256 is {digest[:16]}..., the "
@@ -307,9 +326,14 @@ class ActivationStore:
                         "the activations again."
                     )
                 self._verified.add(shard["name"])
-            with safe_open(str(path), framework="pt") as reader:
-                rows: torch.Tensor = reader.get_tensor("rows")
-        except (OSError, SafetensorError) as error:
+            rows = load_tensors(content)["rows"]
+            if rows.shape != (shard["rows"], self._width) or rows.dtype != _DTYPES[self.dtype]:
+                raise CheckpointError(
+                    f"{path} holds {tuple(rows.shape)} values of {rows.dtype}, the manifest says "
+                    f"{(shard['rows'], self._width)} of {self.dtype}. Collect the activations "
+                    "again."
+                )
+        except (OSError, SafetensorError, KeyError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(
@@ -325,11 +349,11 @@ class ActivationStore:
     def _write_shard(self, count: int) -> None:
         joined = torch.cat(self._pending) if len(self._pending) != 1 else self._pending[0]
         rows, rest = joined[:count].contiguous(), joined[count:]
-        self._pending = [rest.clone()] if len(rest) else []
-        self._n_pending = len(rest)
         content = save_tensors({"rows": rows})
         name = f"rows-{len(self._shards):05d}.safetensors"
-        atomic_write(self._path / name, content)
+        atomic_write(self._path / name, content)  # where that fails, all rows are still pending
+        self._pending = [rest.clone()] if len(rest) else []
+        self._n_pending = len(rest)
         self._shards.append(
             {"name": name, "rows": len(rows), "sha256": hashlib.sha256(content).hexdigest()}
         )
@@ -352,7 +376,7 @@ class ActivationStore:
     def _read_manifest(self, key: str | None) -> None:
         path = self._path / _MANIFEST
         try:
-            content = json.loads(path.read_bytes())
+            content = strict_json(read_plain_file(path))
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"{self._folder} is not empty and holds no activation store ({_MANIFEST} cannot be "
@@ -371,12 +395,14 @@ class ActivationStore:
                 code="CL-CHECKPOINT-NEWER",
             )
         try:
-            shards = [
+            shards: list[dict[str, Any]] = [
                 {"name": str(s["name"]), "rows": int(s["rows"]), "sha256": str(s["sha256"])}
                 for s in content["shards"]
             ]
             self.dtype, width = str(content["dtype"]), int(content["n_features"])
             _DTYPES[self.dtype]
+            if not 0 <= width < 2**40 or not all(0 < s["rows"] < 2**40 for s in shards):
+                raise ValueError("sizes out of range")
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: {error!r}.") from error
         if any(str(s["name"]) != os.path.basename(str(s["name"])) for s in shards):

@@ -6,6 +6,7 @@ __all__ = ["find_layer", "session_for", "suggest_layers"]
 
 import difflib
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,7 +83,10 @@ def suggest_layers(session: Session, inputs: Inputs | None, output: Output) -> p
         key=lambda row: (row["name"] in late, -row["parameters_after"], place[row["name"]]),
         reverse=True,
     )
-    for row in good[:_TRIES]:
+    # Blocks with many inner layers must not use all tries up.
+    first = [row for row in good if row["name"] in late][: _TRIES // 2]
+    then = [row for row in good if row["name"] not in late][: _TRIES - len(first)]
+    for row in first + then:
         if _is_cut(session, row["name"], inputs, output):
             row["recommended"] = True
             break
@@ -111,8 +115,11 @@ def _run_once(
     spent: dict[int, int] = {}
     order: list[dict[str, Any]] = []
     tensors: dict[str, torch.Tensor] = {}
+    owner = threading.get_ident()
 
     def hook(module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() != owner:
+            return
         row = seen[module]
         row["runs"] += 1
         # By identity, so that weights shared between places count once.
@@ -129,23 +136,24 @@ def _run_once(
             tensors[row["name"]] = tensor
             order.append(row)
 
-    # Taken before the pass, during which stand-ins take the parameters' places.
-    weights = {module: list(module.parameters()) for module in seen}
-    live = {
-        name: p.detach().requires_grad_(p.is_floating_point())
-        for name, p in model.named_parameters(remove_duplicate=False)
-    }
-    handles = [
-        m.register_forward_hook(hook) for m in seen if not isinstance(m, torch.jit.ScriptModule)
-    ]
-    try:
-        with session.borrowed(), torch.inference_mode(False), torch.enable_grad():
+    handles = []
+    with session.borrowed(), torch.inference_mode(False), torch.enable_grad():
+        # Taken before the pass, during which stand-ins take the parameters' places.
+        weights = {module: list(module.parameters()) for module in seen}
+        live = {
+            name: p.detach().requires_grad_(p.is_floating_point())
+            for name, p in model.named_parameters(remove_duplicate=False)
+        }
+        try:
+            for module in seen:
+                if not isinstance(module, torch.jit.ScriptModule):
+                    handles.append(module.register_forward_hook(hook))
             answer = torch.func.functional_call(
                 model, live, inputs.args, inputs.kwargs, tie_weights=False
             )
-    finally:
-        for handle in handles:
-            handle.remove()
+        finally:
+            for handle in handles:
+                handle.remove()
     unique = list({id(row): row for row in order if row["runs"] == 1}.values())
     _measure_use(answer, output, unique, tensors)
     return unique
@@ -182,7 +190,9 @@ def _measure_use(
 
 def _fitness(row: dict[str, Any]) -> str:
     shape = row["shape"]
-    positions = shape[1] if len(shape) == 3 else math.prod(shape[2:])
+    positions = math.prod(shape[2:])
+    if len(shape) == 3 and shape[2] > 1:  # tokens; (n, c, 1) are channels after a pooling
+        positions = shape[1]
     if len(shape) < 2:
         return "no: one value"
     if not row["parameters_after"]:

@@ -83,6 +83,8 @@ def _draw_margins(ax: Axes, audit: Any, order: np.ndarray, places: np.ndarray) -
 
 
 def _draw_faults(ax: Axes, audit: Any, order: np.ndarray, places: np.ndarray) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     # A concept with several faults is counted under the first, so that bars add up.
     first = np.full(audit.concepts.n_concepts, -1)
     names = list(audit.faults)
@@ -100,6 +102,7 @@ def _draw_faults(ax: Axes, audit: Any, order: np.ndarray, places: np.ndarray) ->
     ax.axvline(audit.min_concepts, color="#888888", linewidth=0.9, linestyle=":")
     ax.set_xlabel(f"concepts (dotted: {audit.min_concepts}, fewer is near-empty)")
     ax.set_xlim(0, max(float(left.max(initial=0)), audit.min_concepts) * 1.03)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if left.any():
         ax.legend(
             loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=8, frameon=False,

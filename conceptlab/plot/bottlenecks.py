@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conceptlab.arrays import as_numpy
 from conceptlab.plot.style import concept_color, new_axes, open_frame, shorten
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def waterfall(
     -------
     matplotlib.axes.Axes
     """
-    values = np.asarray(contributions, dtype=np.float64)
+    values = as_numpy(contributions).astype(np.float64)
     order = [int(j) for j in np.argsort(-np.abs(values), kind="stable") if values[j] != 0]
     shown = order if len(order) <= top else order[: max(top - 1, 1)]
     steps = [("bias", start, _REST)]
@@ -105,8 +106,9 @@ def weight_map(
     names : sequence of k str
     classes : array-like of K names
     top : int, optional
-        So many concepts, those with the largest weight; None shows all that any class uses.
-        They are sorted by the class in which they are strongest.
+        So many concepts: the strongest of every class, then the second of every class, and so
+        on; None shows all that any class uses. They are sorted by the class in which they are
+        strongest.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
 
@@ -114,10 +116,13 @@ def weight_map(
     -------
     matplotlib.axes.Axes
     """
-    table = np.asarray(weights, dtype=np.float64)
+    table = as_numpy(weights).astype(np.float64)
     strength = np.abs(table).max(axis=0)
     used = np.flatnonzero(strength > 0)
-    kept = used[np.argsort(-strength[used], kind="stable")][: top or None]
+    # By place within a class, so that no class is left without a concept for want of room.
+    place = np.argsort(np.argsort(-np.abs(table), axis=1, kind="stable"), axis=1)
+    first = np.where(table != 0, place, table.shape[1]).min(axis=0, initial=table.shape[1])
+    kept = used[np.lexsort((-strength[used], first[used]))][: top or None]
     peak = np.abs(table[:, kept]).argmax(axis=0)
     kept = kept[np.lexsort((-strength[kept], peak))]
     shown = table[:, kept]
@@ -141,7 +146,7 @@ def weight_map(
     ax.figure.colorbar(image, ax=ax, label="weight", fraction=0.04, pad=0.02)
     hidden = len(used) - len(kept)
     if hidden:
-        ax.set_title(f"{hidden} weaker concepts are not shown", fontsize=9, color="#555555")
+        ax.set_title(f"{hidden} more concepts are not shown", fontsize=9, color="#555555")
     return ax
 
 
@@ -173,13 +178,13 @@ def intervention_plot(
 
     ax = new_axes(ax, 6.0, 4.0)
     for number, (name, (steps, accuracy)) in enumerate(curves.items()):
-        x, p = np.asarray(steps), np.asarray(accuracy, dtype=np.float64)
+        x, p = as_numpy(steps), as_numpy(accuracy).astype(np.float64)
         colour = concept_color(number)
         if n_samples:
             error = 2 * np.sqrt(p * (1 - p) / n_samples)
             low, high = (p - error).clip(0, 1), (p + error).clip(0, 1)
             ax.fill_between(x, low, high, color=colour, alpha=0.16, lw=0)
-        ax.plot(x, p, color=colour, lw=2, marker="o", ms=3.5, label=name)
+        ax.plot(x, p, color=colour, lw=2, marker="o", ms=3.5, label=shorten(name))
     if baseline is not None:
         ax.axhline(baseline, color="#777777", lw=1.2, ls="--", label="dense probe")
     ax.set_xlabel("concepts set to the truth in each row")

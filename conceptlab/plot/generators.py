@@ -5,10 +5,11 @@ from __future__ import annotations
 __all__ = ["before_after_grid", "score_distributions", "share_bars"]
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conceptlab.arrays import as_numpy
 from conceptlab.plot.style import (
     bare,
     concept_color,
@@ -48,19 +49,22 @@ def before_after_grid(pictures: Mapping[str, np.ndarray], *, columns: int = 12) 
             ax.imshow(row, interpolation="nearest")
         bare(ax)
         ax.set_ylabel(
-            name.replace(", ", "\n"), rotation=0, ha="right", va="center", fontsize=8, labelpad=6
+            shorten(name, 60).replace(", ", "\n"),
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=8,
+            labelpad=6,
         )
     return figure
 
 
-def score_distributions(
-    scores: Mapping[str, np.ndarray], target: str, *, ax: Axes | None = None
-) -> Axes:
+def score_distributions(scores: Mapping[str, Any], target: str, *, ax: Axes | None = None) -> Axes:
     """Draw distributions of image-text scores over each other.
 
     Parameters
     ----------
-    scores : mapping of str to ndarray of shape (n,)
+    scores : mapping of str to array-like of shape (n,)
     target : str
         For the label of the axis.
     ax : matplotlib.axes.Axes, optional
@@ -71,12 +75,13 @@ def score_distributions(
     matplotlib.axes.Axes
     """
     ax = new_axes(ax, 6.4, 2.8)
-    every = np.concatenate([np.ravel(v) for v in scores.values()])
+    flat = {name: as_numpy(values).ravel() for name, values in scores.items()}
+    every = np.concatenate(list(flat.values()))
     edges = np.linspace(every.min(), every.max() + 1e-9, 41).tolist()
-    for number, (name, values) in enumerate(scores.items()):
+    for number, (name, values) in enumerate(flat.items()):
         ax.hist(
-            np.ravel(values), edges, density=True, histtype="stepfilled", alpha=0.45,
-            color=concept_color(number), label=f"{name} ({len(values)})",
+            values, edges, density=True, histtype="stepfilled", alpha=0.45,
+            color=concept_color(number), label=f"{shorten(name, 40)} ({len(values)})",
         )  # fmt: skip
     ax.set_xlabel(f"score of {shorten(target)!r} less that of the anchor")
     ax.set_yticks([])

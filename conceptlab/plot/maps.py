@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["blend_maps", "map_grid"]
+__all__ = ["blend_maps", "map_grid", "map_pairs"]
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -105,7 +105,7 @@ def map_grid(
     n_rows, n_columns = len(images), len(concepts) + 2
     if peaks is None:
         peaks = np.maximum(maps, 0).max(axis=(0, 2, 3), initial=0.0)
-    figure = new_figure(n_columns * size, n_rows * (size + 0.16) + 0.25)
+    figure = new_figure(n_columns * size, n_rows * (size + (0.16 if captions else 0.0)) + 0.25)
     axes = figure.subplots(n_rows, n_columns, squeeze=False)
     for row in range(n_rows):
         axes[row, 0].imshow(to_picture(images[row]), interpolation="nearest")
@@ -124,6 +124,69 @@ def map_grid(
         axes[0, column].set_title(
             shorten(names[concept], 20), fontsize=8, pad=2, color=concept_color(concept)
         )
+    for ax in axes.flat:
+        bare(ax)
+    return figure
+
+
+def map_pairs(
+    images: Any,
+    before: Any,
+    after: Any,
+    names: Sequence[str],
+    *,
+    concepts: Sequence[int],
+    titles: tuple[str, str] = ("before", "after"),
+    size: float = 1.3,
+    quantile: float = 0.8,
+) -> Figure:
+    """Draw concept maps of two models side by side, on one scale.
+
+    Parameters
+    ----------
+    images : array-like of shape (n, 3, H, W)
+        The pictures.
+    before, after : array-like of shape (n, k, H, W)
+        Concept maps of the two models.
+    names : sequence of str
+        One name a concept.
+    concepts : sequence of int
+        The concepts to show, in this order.
+    titles : tuple of str
+        What the two models are called.
+    size : float
+        Side of a picture in inches.
+    quantile : float
+        Values of a map below this quantile are left clear.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Full colour is the largest value of the first model, for each concept.
+    """
+    images = as_numpy(images)
+    models = (as_numpy(before), as_numpy(after))
+    peaks = np.maximum(models[0], 0).max(axis=(0, 2, 3), initial=0.0)
+    gap = 0.18
+    widths = [1.0] + [gap, 1.0, 1.0] * len(concepts)
+    figure = new_figure(sum(widths) * size, len(images) * (size - 0.02) + 0.4)
+    axes = figure.subplots(
+        len(images), len(widths), squeeze=False, gridspec_kw={"width_ratios": widths}
+    )
+    for row, image in enumerate(images):
+        axes[row, 0].imshow(to_picture(image), interpolation="nearest")
+        for place, concept in enumerate(concepts):
+            for side in (0, 1):
+                axes[row, 3 * place + 2 + side].imshow(
+                    blend_maps(image, models[side][row], [concept], quantile=quantile, peaks=peaks)
+                )
+            axes[row, 3 * place + 1].set_visible(False)
+    for place, concept in enumerate(concepts):
+        for side in (0, 1):
+            first = shorten(names[concept], 16) if side == 0 else ""
+            axes[0, 3 * place + 2 + side].set_title(
+                f"{first}\n{titles[side]}", fontsize=8, pad=2, color=concept_color(concept)
+            )
     for ax in axes.flat:
         bare(ax)
     return figure

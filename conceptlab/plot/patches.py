@@ -54,7 +54,9 @@ def patch_grid(
         label.add_patch(_swatch(concept))
         label.text(0.14, 0.58, shorten(names[concept], 20), va="center", fontsize=9)
         if notes is not None:
-            label.text(0.14, 0.3, notes[concept], va="center", fontsize=8, color="#555555")
+            label.text(
+                0.14, 0.3, shorten(notes[concept], 60), va="center", fontsize=8, color="#555555"
+            )
         for column, patch in enumerate(patches[concept]):
             ax = figure.add_subplot(grid[row, column + 1])
             ax.imshow(to_picture(patch), interpolation="nearest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["agreement_plot", "class_bars", "concept_bars", "picture_grid", "ranking_plot"]
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def ranking_plot(
     ax.scatter(values[:, 0], at, c=colours, s=34, zorder=3, edgecolor="white", linewidth=0.6)
     ax.set_yticks(at, [f"{shorten(n)}  {r}" for n, r in zip(names, ranks, strict=True)])
     ax.invert_yaxis()
-    ax.set_xlabel(title)
+    ax.set_xlabel(shorten(title, 80))
     if floor is not None or ceiling is not None:
         ax.legend(
             frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1),
@@ -113,12 +114,12 @@ def class_bars(
     at = np.arange(len(names))
     for number, (label, row) in enumerate(zip(classes, values, strict=True)):
         offset = (number - (len(classes) - 1) / 2) * height
-        ax.barh(at + offset, row[order], height, label=label, color=concept_color(number))
+        ax.barh(at + offset, row[order], height, label=shorten(label), color=concept_color(number))
     if values.min() > 0 and values.max() > 8 * np.median(values):
         ax.set_xscale("log")
     ax.set_yticks(at, [shorten(names[i]) for i in order])
     ax.invert_yaxis()
-    ax.set_xlabel(title)
+    ax.set_xlabel(shorten(title, 80))
     ax.legend(frameon=False, fontsize=8, title="class", title_fontsize=8)
     open_frame(ax)
     return ax
@@ -159,7 +160,7 @@ def concept_bars(frame: Any, *, title: str, top: int = 12, ax: Axes | None = Non
     ax.set_yticks(at, names)
     ax.invert_yaxis()
     ax.set_xlabel("more than in images without the class →  (standard deviations)")
-    ax.set_title(title, fontsize=10, loc="left")
+    ax.set_title(shorten(title, 80), fontsize=10, loc="left")
     open_frame(ax)
     return ax
 
@@ -199,22 +200,28 @@ def agreement_plot(
         ax.set_xscale("symlog", linthresh=float(np.quantile(truth[truth > 0], 0.25)))
     if (score > 0).all() and score.max() > 8 * np.median(score):
         ax.set_yscale("log")
-    # Only points with room around them are named; the rest stand in the tables.
+    # Points without room between them share one label, in the order of the truth.
+    ax.autoscale_view()  # else positions are those of empty axes
     box = ax.transData.transform(np.stack([truth, score], axis=1))
-    taken: list[np.ndarray] = []
-    for i in np.argsort(-score, kind="stable"):
-        if all(
-            np.abs(box[i] - other)[1] > 14 or np.abs(box[i] - other)[0] > 190 for other in taken
-        ):
-            right = box[i][0] > ax.get_window_extent().x0 + 0.72 * ax.get_window_extent().width
-            ax.annotate(
-                shorten(names[i], 18), (truth[i], score[i]), fontsize=7.5, va="center",
-                xytext=(-6 if right else 6, 0), textcoords="offset points",
-                ha="right" if right else "left",
-            )  # fmt: skip
-            taken.append(box[i])
-    ax.set_xlabel(titles[0])
-    ax.set_ylabel(titles[1])
+    groups: list[list[int]] = []
+    for i in np.argsort(truth, kind="stable"):
+        near = [g for g in groups if (np.abs(box[i] - box[g[-1]]) < (150, 24)).all()]
+        if near:
+            near[0].append(int(i))
+        else:
+            groups.append([int(i)])
+    middle = ax.get_window_extent().x0 + 0.5 * ax.get_window_extent().width
+    for group in groups:
+        right = box[group].mean(axis=0)[0] > middle
+        end = group[-1] if right else group[0]
+        label = ", ".join(shorten(names[i], 18) for i in group)
+        ax.annotate(
+            textwrap.fill(label, 44), (truth[end], score[end]), fontsize=7.5, va="bottom",
+            xytext=(4 if right else -4, 6), textcoords="offset points",
+            ha="right" if right else "left",
+        )  # fmt: skip
+    ax.set_xlabel(shorten(titles[0], 80))
+    ax.set_ylabel(shorten(titles[1], 80))
     ax.set_title(f"Kendall's τ = {tau:.2f}", fontsize=10, loc="left")
     open_frame(ax)
     return ax

@@ -71,16 +71,18 @@ def scene_grid(
     """
     part = scenes[: min(n, len(scenes))]
     rows = -(-len(part) // columns)
-    figure, axes = _figure(rows, columns, 1.9, 2.55 if captions else 1.9)
-    for i, ax in zip(range(len(part)), axes.flat, strict=False):
-        title = ""
-        if captions:
-            text = part.captions[i].removeprefix("a photo of ")
-            name = f"{part.class_names[part.y[i]]}\n" if part.class_names else ""
-            title = name + textwrap.fill(text, 34)
+    titles = [_title(part, i) if captions else "" for i in range(len(part))]
+    lines = max((title.count("\n") + 1 for title in titles if title), default=0)
+    figure, axes = _figure(rows, columns, 1.9, 1.9 + 0.155 * lines)
+    for i, (title, ax) in enumerate(zip(titles, axes.flat, strict=False)):
         image = _with_masks(part.images[i], part.masks[i]) if masks else part.images[i]
         _show(ax, image, title)
     return figure
+
+
+def _title(scenes: Scenes, i: int) -> str:
+    name = f"{scenes.class_names[scenes.y[i]]}\n" if scenes.class_names else ""
+    return name + textwrap.fill(scenes.captions[i].removeprefix("a photo of "), 34)
 
 
 def scene_counterfactuals(scenes: Scenes, *, n: int = 4) -> Figure:

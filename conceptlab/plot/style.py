@@ -58,8 +58,11 @@ def open_frame(ax: Axes) -> None:
 
 
 def shorten(text: Any, length: int = 28) -> str:
-    """Cut a name so that it fits beside a bar; dollar signs are no formulas."""
-    text = " ".join(str(text).split())
+    """Cut a name so that it fits beside a bar; dollar signs are no formulas.
+
+    Halves of characters, as in names of files that are no UTF-8, become question marks.
+    """
+    text = " ".join(str(text).encode("utf-8", "replace").decode().split())
     cut = text if len(text) <= length else text[: length - 1] + "…"
     return cut.replace("$", r"\$")
 

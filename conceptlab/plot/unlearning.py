@@ -53,6 +53,7 @@ def figure_bars(
     matplotlib.axes.Axes
     """
     from matplotlib.patches import Patch
+    from matplotlib.patheffects import withStroke
 
     at, place = np.zeros(len(names)), 0.0
     for i in range(len(names)):
@@ -61,8 +62,9 @@ def figure_bars(
         at[i] = place
         place += 1.0
     ax = new_axes(ax, 7.6, 1.1 + 0.27 * place)
-    ax.barh(at, np.nan_to_num(values[main]), height=0.62, color=_MAIN, label=main, zorder=2)
-    handles: list[Any] = [Patch(color=_MAIN, label=main)]
+    shown = np.nan_to_num(values[main])
+    ax.barh(at, shown, height=0.62, color=_MAIN, label=shorten(main), zorder=2)
+    handles: list[Any] = [Patch(color=_MAIN, label=shorten(main))]
     if reference in values:
         middle = values[reference]
         if floor is not None and np.isfinite(floor).any():
@@ -76,7 +78,7 @@ def figure_bars(
         whole = np.isfinite(middle)
         line = ax.vlines(
             middle[whole], at[whole] - 0.43, at[whole] + 0.43, color="black", lw=2.2, zorder=4,
-            label=reference,
+            label=shorten(reference),
         )  # fmt: skip
         handles.append(line)
     marks = {"D": [k for k in values if k.endswith("mask")], "x": [next(iter(values))]}
@@ -88,7 +90,8 @@ def figure_bars(
             if mark == "D":
                 style = {"facecolors": "none", "edgecolors": _OWN}
             drawn = ax.scatter(values[label], at, marker=mark, s=26, lw=1.3, zorder=5, **style)
-            drawn.set_label(label)
+            drawn.set_label(shorten(label))
+            drawn.set_path_effects([withStroke(linewidth=3, foreground="white")])
             handles.append(drawn)
     ax.set_yticks(at, [shorten(n) for n in names])
     ax.set_ylim(place - 0.35, -0.65)
@@ -151,7 +154,7 @@ def concept_pair(
     for ax, values, name in zip(panels, (first, second), (left, right), strict=True):
         ax.barh(at, values[order], height=0.68, color=colours, zorder=2)
         ax.axvline(0, color="#444444", lw=0.8, zorder=3)
-        ax.set_title(name, fontsize=10, loc="left")
+        ax.set_title(shorten(name, 40), fontsize=10, loc="left")
         ax.grid(axis="x", color="#e6e9ec", lw=0.7, zorder=0)
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
@@ -216,7 +219,8 @@ def relearn_curves(
         colour = _MAIN if bold else colours.get(name) or next(others)
         ax.plot(
             steps, accuracy, color=colour, lw=2.4 if bold else 1.5, zorder=4 if bold else 3,
-            label=f"{name} ({int(steps[-1])})", ls="-" if name != "retrained again" else "-.",
+            ls="-" if name != "retrained again" else "-.",
+            label=f"{shorten(name)} ({int(steps[-1])})",
         )  # fmt: skip
         done = accuracy[-1] >= target
         ax.plot(
@@ -275,7 +279,7 @@ def destination_bars(
     for number, (name, mean) in enumerate(values.items()):
         offset = (number - (len(values) - 1) / 2) * width
         colour = colours.get(name, _LINES[number % len(_LINES)])
-        ax.bar(at + offset, mean[order], width, color=colour, label=name)
+        ax.bar(at + offset, mean[order], width, color=colour, label=shorten(name))
     marked = [f"{shorten(classes[c], 14)}{'*' if c in set(forgotten) else ''}" for c in order]
     turned = max(len(m) for m in marked) > 7
     ax.set_xticks(

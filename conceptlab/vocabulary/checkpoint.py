@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from conceptlab.errors import CheckpointError
-from conceptlab.io.files import atomic_write
+from conceptlab.io.files import atomic_write, json_bytes
+from conceptlab.io.reading import read_plain_file, rebuilding, strict_json
 from conceptlab.seeds import RandomState
 
 _KIND, _VERSION = "conceptlab synthesis", 1
@@ -49,7 +50,7 @@ def write_state(
     """Replace the file by one that holds `state`; a crash leaves the old one."""
     body = {"settings": settings, "state": asdict(state)}
     content = {"kind": _KIND, "version": _VERSION, "sha256": _digest(body), **body}
-    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False))
+    atomic_write(path, json_bytes(content))
 
 
 def read_state(
@@ -76,10 +77,10 @@ def read_state(
         Damaged, no such file by kind, newer, or of other settings; names what differs.
     """
     file = Path(path)
-    if not file.exists():
+    if not os.path.exists(file):
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = strict_json(read_plain_file(file))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{file} is not readable as a checkpoint: {error}. Remove it to start afresh."
@@ -98,9 +99,10 @@ def read_state(
     body = {key: content.get(key) for key in ("settings", "state")}
     if content.get("sha256") != _digest(body):
         raise CheckpointError(f"{file} was changed or truncated. Remove it to start afresh.")
-    theirs: dict[str, Any] = content["settings"]
+    with rebuilding(file, "checkpoint of synthesize"):
+        theirs = dict(content["settings"])
+        state = _checked(SynthesisState(**content["state"]))
     differing = [k for k in settings if theirs.get(k) != json.loads(json.dumps(settings[k]))]
-    state = SynthesisState(**content["state"])
     if isinstance(random_state, int) and random_state != state.seed:
         differing.append("random_state")
     if differing:
@@ -116,6 +118,16 @@ def read_state(
 _ENCODER = (
     "(An encoder made of functions needs fingerprint=... to be the same in the next process.)"
 )
+
+
+def _checked(state: SynthesisState) -> SynthesisState:
+    counts = [state.seed, state.rounds, *state.idle.values(), *state.rejected.values()]
+    if not all(type(n) is int and n >= 0 for n in counts):
+        raise ValueError(f"counts must be numbers from 0, got {counts!r}")
+    texts = [list(values) for values in state.texts.values()]
+    if not all(isinstance(text, str) for values in texts for text in values):
+        raise TypeError("a concept is no text")
+    return state
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -108,8 +108,10 @@ def compose(
     ['a tail or wet skin', 'a tail or four legs', 'wet skin or four legs']
     """
     seed = draw_seed(random_state)
-    if size < 1:
-        raise InputError(f"size must be at least 1, got {size}.", code="CL-INPUT-RANGE")
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise InputError(
+            f"size must be a whole number of at least 1, got {size!r}.", code="CL-INPUT-RANGE"
+        )
     texts: Texts = {}
     for label in concepts.classes:
         first: dict[str, str] = {}

@@ -13,6 +13,7 @@ import numpy as np
 
 from conceptlab.errors import InputError, SpaceMismatchError, unknown_name
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
+from conceptlab.io.reading import rebuilding
 from conceptlab.vocabulary.prompts import (
     PromptPreset,
     fill_prompt,
@@ -150,6 +151,17 @@ class ClassConcepts:
         vectors = "" if self.bank is None else f", vectors {tuple(self.bank.vectors.shape)}"
         return f"ClassConcepts({len(self)} classes, {each} concepts each{vectors})"
 
+    def _repr_html_(self) -> str:
+        from conceptlab.io.html import escape, table
+
+        rows = [
+            (label, len(texts), ", ".join(texts[:5]) + (", ..." if len(texts) > 5 else ""))
+            for label, texts in list(self._texts.items())[:20]
+        ]
+        more = f"<p>and {len(self) - 20} more classes</p>" if len(self) > 20 else ""
+        listed = table(("class", "concepts", "the first"), rows)
+        return f"<div><p>{escape(repr(self))}</p>{listed}{more}</div>"
+
     def __sklearn_clone__(self) -> ClassConcepts:
         # Nothing here changes, and a copy of a large bank would cost its memory again.
         return self
@@ -202,7 +214,13 @@ class ClassConcepts:
     def plain_prompts(
         self, template: str | PromptPreset | None = None, *, underscores: bool = False
     ) -> list[str]:
-        """Give the sentence of every class without a concept, K of them."""
+        """Give the sentence of every class without a concept, K of them.
+
+        Parameters
+        ----------
+        template, underscores
+            See :meth:`prompts`.
+        """
         preset = self.preset(template)
         return [plain_prompt(preset, label, underscores=underscores) for label in self.classes]
 
@@ -377,15 +395,16 @@ class ClassConcepts:
 
         bundle = read_bundle(path, _KIND)
         data = bundle.data
-        texts = dict(zip(data["classes"], data["texts"], strict=True))
-        bank = None
-        if data["bank"] is not None:
-            labels = [label for label, values in texts.items() for _ in values]
-            flat = [text for values in texts.values() for text in values]
-            bank = ConceptBank(
-                bundle.tensors["vectors"], unique_names(labels, flat), **data["bank"]
-            )
-        return cls(texts, bank=bank, meta=data["meta"])
+        with rebuilding(path, _KIND):
+            texts = check_texts_by_class(dict(zip(data["classes"], data["texts"], strict=True)))
+            bank = None
+            if data["bank"] is not None:
+                labels = [label for label, values in texts.items() for _ in values]
+                flat = [text for values in texts.values() for text in values]
+                bank = ConceptBank(
+                    bundle.tensors["vectors"], unique_names(labels, flat), **data["bank"]
+                )
+            return cls(texts, bank=bank, meta=data["meta"])
 
 
 def check_texts_by_class(texts: Mapping[str, Sequence[str]]) -> Texts:

@@ -116,7 +116,8 @@ class DPPSelector(BaseEstimator):
                 "Choose fewer, or compose more candidates.",
                 code="CL-INPUT-MANY",
             )
-        if not np.isfinite(self.jitter) or self.jitter < 0:
+        number = isinstance(self.jitter, int | float | np.number)
+        if not number or not np.isfinite(self.jitter) or self.jitter < 0:
             raise InputError(f"jitter must be >= 0, got {self.jitter!r}.", code="CL-INPUT-RANGE")
         order = canonical_order(vectors, weights)
         # Sorted first and widened after: copies of this size cost as much as the search.

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from conceptlab.errors import InputError, unknown_name
-from conceptlab.io.files import atomic_write
+from conceptlab.io.files import atomic_write, json_bytes
+from conceptlab.io.reading import read_plain_file
 from conceptlab.vocabulary.concepts import ClassConcepts, Texts
 from conceptlab.vocabulary.filters import fold
 from conceptlab.vocabulary.prompts import PROMPTS
@@ -94,7 +95,7 @@ def write_concepts(
     pathlib.Path
     """
     texts = ClassConcepts(concepts.texts if isinstance(concepts, ClassConcepts) else concepts).texts
-    return atomic_write(path, json.dumps(texts, indent=4, ensure_ascii=False) + "\n")
+    return atomic_write(path, json_bytes(texts, indent=4) + b"\n")
 
 
 def from_pairs(pairs: Any, *, duplicates: Duplicates = "drop") -> ClassConcepts:
@@ -141,7 +142,7 @@ def from_pairs(pairs: Any, *, duplicates: Duplicates = "drop") -> ClassConcepts:
 
 def _object(file: Path) -> list[tuple[str, Any]]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_plain_file(file).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"There is no file {file}.", code="CL-INPUT-FILE") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["TransformersGenerator", "load_generator"]
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ import torch
 
 from conceptlab.arrays import resolve_device
 from conceptlab.batching import AutoInt, BatchMemory, check_batch_size, iter_batches
-from conceptlab.encoders.dependencies import import_package
+from conceptlab.encoders.dependencies import cannot_load, import_package
 from conceptlab.errors import CheckpointError, InputError, unknown_name
+from conceptlab.io.reading import check_plain_folder
+from conceptlab.models.session import Session
 from conceptlab.progress import Progress
+from conceptlab.seeds import quiet_randomness
 
 Generate = Callable[..., Sequence[str]]
 _LEAST_NEW = 16
@@ -212,19 +216,13 @@ class TransformersGenerator:
         noise = transformers.LogitsProcessorList()
         if self.temperature > 0:
             noise.append(_GumbelNoise(streams, self.temperature, self.top_p))
-        training = [module for module in model.modules() if module.training]
-        model.eval()
-        try:
-            with torch.no_grad():
-                out = model.generate(
-                    tokens.to(self.device),
-                    attention_mask=mask.to(self.device),
-                    generation_config=settings,
-                    logits_processor=noise,
-                )
-        finally:
-            for module in training:
-                module.training = True
+        with Session(model, self.device, "float32", False).borrowed(), torch.no_grad():
+            out = model.generate(
+                tokens.to(self.device),
+                attention_mask=mask.to(self.device),
+                generation_config=settings,
+                logits_processor=noise,
+            )
         answers = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
         return [text if self._has_chat else f"-{text}" for text in answers]
 
@@ -302,12 +300,14 @@ def load_generator(generate: Generate | str, **options: Any) -> Generate:
 
 def _load(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
     transformers = import_package("transformers", "transformers")
-    local = Path(source).is_dir()
+    local = os.path.isdir(source)
     if not local and source.startswith(("/", "./", "../", "~")):
         raise CheckpointError(f"There is no folder {source}.", code="CL-CHECKPOINT-MISSING")
     common = {"trust_remote_code": False, "local_files_only": local}
     try:
-        with torch.random.fork_rng(devices=[]):
+        if local:
+            check_plain_folder(source)
+        with quiet_randomness():
             model, info = transformers.AutoModelForCausalLM.from_pretrained(
                 source,
                 dtype=dtype or "auto",
@@ -316,12 +316,12 @@ def _load(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
                 **common,
             )
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **common)
-    except (OSError, RuntimeError, ValueError, ImportError, KeyError) as error:
-        raise CheckpointError(
-            f"Cannot load transformers:{source}: {type(error).__name__}: {error}. Give a folder "
-            "written by save_pretrained of a causal language model and of its tokenizer (weights "
-            "in safetensors), or a name on the hub and network.",
-            code="CL-CHECKPOINT-MISSING",
+    except Exception as error:  # each format of files has errors of its own
+        raise cannot_load(
+            f"transformers:{source}",
+            error,
+            "Give a folder written by save_pretrained of a causal language model and of its "
+            "tokenizer (weights in safetensors), or a name on the hub and network.",
         ) from error
     if info.get("missing_keys"):
         absent = sorted(map(str, info["missing_keys"]))

@@ -123,7 +123,8 @@ def synthesize(
         Concepts to start from; kept as they are.
     checkpoint : path-like, optional
         A JSON file, written whole after every round. A run that finds it goes
-        on from there; a finished one is read without asking anything.
+        on from there; a finished one is read without asking anything, and one
+        that brought nothing for any class starts again.
     retry_wait : float
         Seconds before the second try when the generator raises; doubled for
         the third and last.
@@ -199,8 +200,10 @@ def synthesize(
         "existing": fingerprint(start),
     }
     state = None if checkpoint is None else read_state(checkpoint, settings, random_state)
-    if state is None:
-        state = SynthesisState(draw_seed(random_state), texts={k: start.get(k, []) for k in labels})
+    if state is None or not any(state.texts.values()):
+        # Rounds that brought nothing for any class are no work to go on from.
+        seed = draw_seed(random_state) if state is None else state.seed
+        state = SynthesisState(seed, texts={k: start.get(k, []) for k in labels})
     screen.seed(state.texts)
     screen.rejected.update(state.rejected)
     wanted = _wanted(state, screen, labels, n_concepts, max_rounds, patience)

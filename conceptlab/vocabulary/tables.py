@@ -102,6 +102,8 @@ def from_attributes(
             f"got {values.shape}.",
             code="CL-INPUT-SHAPE",
         )
+    if not isinstance(threshold, int | float | np.number):
+        raise InputError(f"threshold must be a number, got {threshold!r}.", code="CL-INPUT-RANGE")
     scores = values.astype(np.float64)
     check_finite(scores, "the attribute table")
     worded = [_worded(name, phrases or {}) for name in names]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import as_numpy, check_finite
 from conceptlab.errors import InputError
 
 TEMPERATURE_RANGE = (1e-2, 1e2)
@@ -68,7 +68,8 @@ def calibration_error(y: Any, proba: Any, *, n_bins: int = 15) -> float:
     Raises
     ------
     InputError
-        Shapes that do not fit (``CL-INPUT-SHAPE``) or no images.
+        Shapes that do not fit (``CL-INPUT-SHAPE``) or no images, NaN, labels
+        that are no columns (``CL-INPUT-LABELS``), no bins.
 
     References
     ----------
@@ -86,6 +87,16 @@ def calibration_error(y: Any, proba: Any, *, n_bins: int = 15) -> float:
             f"{p.shape}.",
             code="CL-INPUT-SHAPE",
         )
+    check_finite(p, "proba")
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= p.shape[1]:
+        raise InputError(
+            f"y must count the columns of proba, integers 0 to {p.shape[1] - 1}, got "
+            f"{labels.dtype} such as {labels[:5].tolist()}. For names of classes give "
+            "model.classes_.searchsorted(y).",
+            code="CL-INPUT-LABELS",
+        )
+    if n_bins < 1:
+        raise InputError(f"n_bins must be at least 1, got {n_bins!r}.", code="CL-INPUT-RANGE")
     confidence = p.max(axis=1)
     hit = p.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)

@@ -91,7 +91,7 @@ class ZeroShotExplanation:
         return odds
 
     def names(self, image: int, role: int = 0) -> list[str]:
-        """Name the concepts of winner (0) or runner-up (1) of an image."""
+        """Name the concepts of an `image`'s winner (`role` 0) or runner-up (1)."""
         return self.concept_names[self.columns[self._at(image), role]]
 
     def to_frame(self, image: int | None = None) -> pandas.DataFrame:

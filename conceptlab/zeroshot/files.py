@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
+from conceptlab.io.reading import rebuilding
 from conceptlab.zeroshot.stream import Layout
 
 if TYPE_CHECKING:
@@ -50,30 +51,31 @@ def load(kind: type[BayesianZeroShot], path: str | os.PathLike[str]) -> Bayesian
     """Read a classifier; its concepts can be fitted again as vectors."""
     bundle = read_bundle(path, _KIND)
     data, tensors = bundle.data, bundle.tensors
-    layout = Layout(
-        tensors["vectors"], tensors["offsets"], tensors["columns"], tensors.get("concept_prior")
-    )
-    prior = tensors["class_log_prior"]
-    model = kind(
-        _concepts(data, layout),
-        rule_options=data["rule_options"],
-        class_prior=np.exp(prior),
-        concept_prior=layout.prior,
-        **data["parameters"],
-    )
-    model._layout = layout
-    model.classes_ = np.array(data["classes"])
-    model.class_names_ = np.array(data["class_names"], dtype=object)
-    model.concept_names_ = data["concept_names"]
-    model.concept_labels_ = np.repeat(layout.columns, layout.counts)
-    model.vectors_ = layout.vectors
-    model.space_ = data["space"]
-    model.scale_ = float(data["scale"])
-    model.temperature_ = float(data["temperature"])
-    model.class_log_prior_ = prior
-    model.n_features_in_ = int(layout.vectors.shape[1])
-    model.encoder_ = None
-    return model
+    with rebuilding(path, _KIND):
+        layout = Layout(
+            tensors["vectors"], tensors["offsets"], tensors["columns"], tensors.get("concept_prior")
+        )
+        prior = tensors["class_log_prior"]
+        model = kind(
+            _concepts(data, layout),
+            rule_options=data["rule_options"],
+            class_prior=np.exp(prior),
+            concept_prior=layout.prior,
+            **data["parameters"],
+        )
+        model._layout = layout
+        model.classes_ = np.array(data["classes"])
+        model.class_names_ = np.array(data["class_names"], dtype=object)
+        model.concept_names_ = data["concept_names"]
+        model.concept_labels_ = np.repeat(layout.columns, layout.counts)
+        model.vectors_ = layout.vectors
+        model.space_ = data["space"]
+        model.scale_ = float(data["scale"])
+        model.temperature_ = float(data["temperature"])
+        model.class_log_prior_ = prior
+        model.n_features_in_ = int(layout.vectors.shape[1])
+        model.encoder_ = None
+        return model
 
 
 def _concepts(data: dict[str, Any], layout: Layout) -> Any:

@@ -41,7 +41,10 @@ def checked_labels(y: Any, X: Any) -> np.ndarray:
         check_consistent_length(X, labels)
         check_classification_targets(labels)
     except ValueError as error:
-        raise InputError(str(error), code="CL-INPUT-LABELS") from error
+        raise InputError(
+            f"{str(error).rstrip('. ')}. Give one label, a whole number or a text, for each row.",
+            code="CL-INPUT-LABELS",
+        ) from error
     if labels.dtype == object and all(isinstance(label, str) for label in labels):
         labels = labels.astype(str)
     return np.asarray(labels)
@@ -99,7 +102,7 @@ def log_class_prior(prior: Any, names: list[str], targets: np.ndarray | None) ->
             )
         values = np.array([prior[name] for name in names], dtype=np.float64)
     else:
-        values = np.asarray(prior, dtype=np.float64)
+        values = as_numpy(prior).astype(np.float64)
     if values.shape != (K,) or not np.isfinite(values).all() or (values <= 0).any():
         raise InputError(
             f"class_prior must be {K} finite numbers above 0, one a class, got {prior!r:.80}.",

@@ -126,7 +126,7 @@ def _checked(S: Any, prior: Any, rule: Rule) -> tuple[torch.Tensor, torch.Tensor
             f"BayesianZeroShot(rule={rule.name!r}), or pool with 'mean'.",
             code="CL-INPUT-OPTION",
         )
-    tensor = as_tensor(S)
+    tensor = _numbers(S, "S")
     if tensor.ndim == 0 or tensor.shape[-1] == 0:
         raise InputError(
             f"S must have the concepts on its last axis, at least one, got shape "
@@ -136,7 +136,7 @@ def _checked(S: Any, prior: Any, rule: Rule) -> tuple[torch.Tensor, torch.Tensor
     check_finite(tensor, "S")
     if prior is None:
         return tensor, None
-    p = as_tensor(prior).to(tensor)
+    p = _numbers(prior, "prior").to(tensor)
     try:
         p = p.expand_as(tensor)
     except RuntimeError as error:
@@ -153,3 +153,12 @@ def _checked(S: Any, prior: Any, rule: Rule) -> tuple[torch.Tensor, torch.Tensor
             code="CL-INPUT-RANGE",
         )
     return tensor, p / total
+
+
+def _numbers(values: Any, name: str) -> torch.Tensor:
+    try:
+        return as_tensor(values)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} must hold numbers, got {values!r:.60}.", code="CL-INPUT-TYPE"
+        ) from error

@@ -38,7 +38,7 @@ def zeroshot_page(
     paths : sequence of n str
         What the images are called.
     images : images
-        As :func:`conceptlab.datasets.images.as_image_batch` takes them.
+        As :func:`conceptlab.datasets.as_image_batch` takes them.
     truth : sequence of n str, optional
         Labels.
     notes : sequence of str

@@ -75,7 +75,7 @@ class Rule:
     pools: bool = True
 
     def score(self, S: torch.Tensor, p: torch.Tensor | None, o: Options) -> torch.Tensor:
-        """Pool (..., C) to (...)."""
+        """Pool `S` (..., C) to (...) with weights `p` of the concepts and options `o`."""
         if self.linear:
             return (self.weights(S, p, o) * S).sum(-1)
         T = o["temperature"]

@@ -229,7 +229,7 @@ def resolve_prior(prior: Any, found: ConceptVectors) -> np.ndarray | None:
             if label not in found.classes:
                 raise unknown_name("class", label, found.classes, code="CL-INPUT-LABELS")
             k = found.classes.index(label)
-            part = np.asarray(weights, dtype=np.float64)
+            part = as_numpy(weights).astype(np.float64)
             if part.shape != (offsets[k + 1] - offsets[k],):
                 raise InputError(
                     f"concept_prior of class {label!r} has shape {part.shape}, but the class has "
@@ -238,7 +238,14 @@ def resolve_prior(prior: Any, found: ConceptVectors) -> np.ndarray | None:
                 )
             flat[offsets[k] : offsets[k + 1]] = part
     else:
-        flat = np.asarray(prior, dtype=np.float64)
+        try:
+            flat = as_numpy(prior).astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"concept_prior must be numbers, or a mapping from class to numbers, got "
+                f"{prior!r:.60}.",
+                code="CL-INPUT-TYPE",
+            ) from error
         if flat.shape != (n,):
             raise InputError(
                 f"concept_prior has shape {flat.shape}; expected one weight for each of the {n} "
