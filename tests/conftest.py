@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CONCEPTLAB_PROGRESS", "0")
@@ -26,12 +27,16 @@ settings.load_profile("conceptlab")
 
 @pytest.fixture
 def global_state_untouched():
-    """Fail when the test changed NumPy's or torch's global random state."""
-    numpy_before = np.random.get_state()[1].copy()  # noqa: NPY002
+    """Fail when the test changed Python's, NumPy's or torch's global random state."""
+    python_before = random.getstate()
+    # With the place in it: the numbers themselves change after 624 draws only.
+    numpy_before = repr(np.random.get_state(legacy=False))  # noqa: NPY002
     torch_before = torch.get_rng_state().clone()
     yield
-    numpy_after = np.random.get_state()[1]  # noqa: NPY002
-    assert np.array_equal(numpy_before, numpy_after), "numpy's global state moved"
+    assert random.getstate() == python_before, "Python's global state moved"
+    assert repr(np.random.get_state(legacy=False)) == numpy_before, (  # noqa: NPY002
+        "numpy's global state moved"
+    )
     assert torch.equal(torch_before, torch.get_rng_state()), "torch's global state moved"
 
 

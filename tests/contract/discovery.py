@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from sklearn.base import BaseEstimator
 
 PACKAGES = ("conceptlab", "bottlenecks", "attribution", "unlearning")
 ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = re.compile(r"^(?:   ~|\.\. auto(?:class|function):: )([\w.]+)$", re.M)
 FAILURES: dict[str, str] = {}
 """Modules that cannot be imported and public names that are not there, with the error."""
 
@@ -85,6 +87,28 @@ def exported_objects() -> dict[str, Any]:
         for name, value in _names(module):
             found[f"{module.__name__}.{name}"] = value
     return found
+
+
+@cache
+def documented_objects() -> dict[str, Any]:
+    """What the pages of the reference list: some modules offer names that no package does."""
+    found: dict[str, Any] = {}
+    for page in sorted((ROOT / "docs" / "reference").glob("*.rst")):
+        for entry in REFERENCE.findall(page.read_text("utf-8")):
+            module, name = entry.rsplit(".", 1)
+            found[entry] = getattr(importlib.import_module(module), name)
+    return found
+
+
+@cache
+def offered_objects() -> dict[str, Any]:
+    """Everything a user is told of, by the module that defines it."""
+    every = [*exported_objects().items(), *documented_objects().items()]
+    return {
+        f"{value.__module__}.{value.__qualname__}": value
+        for _, value in every
+        if inspect.isfunction(value) or inspect.isclass(value)
+    }
 
 
 @cache

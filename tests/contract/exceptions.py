@@ -11,14 +11,25 @@ SKLEARN_CHECKS: dict[str, dict[str, str]] = {}
 """Checks of scikit-learn that an estimator may fail: {estimator: {check: reason}}."""
 
 DOCSTRINGS: dict[str, str] = {}
-"""Public objects whose docstring may break a rule: {"name: code": reason}."""
+"""Public objects whose docstring may break a rule."""
 
 PRINTS = {
     "conceptlab/bench/__main__.py": "prints the table of a benchmark",
+    "conceptlab/bench/_all.py": "prints which benchmark runs, and what became of it",
     "conceptlab/bench/_memory.py": "a process of its own; prints the figure that its parent reads",
     "conceptlab/assets/training.py": "prints how a training that takes minutes goes on",
 }
 """Files that may print."""
+
+OPENS = {
+    "conceptlab/io/files.py": "the one place that writes",
+    "conceptlab/io/reading.py": "the one place that reads, within bounds",
+    "conceptlab/bench/_activations.py": "activations that it has written itself",
+    "conceptlab/bench/_all.py": "the log that it has written itself, and the table of its scripts",
+    "conceptlab/bench/_memory.py": "figures of the kernel",
+    "conceptlab/vocabulary/words.py": "a file of the package",
+}
+"""Files that may open files themselves."""
 
 NO_ALL = {
     "conceptlab/__main__.py": "runs the command line; nothing to import",
@@ -40,3 +51,94 @@ UNLEARNERS: dict[str, dict[str, str]] = {
     },
 }
 """Methods of forgetting that do not take every kind of input: {kind: {method: reason}}."""
+
+FUNCTIONS = {
+    "conceptlab.bench.cpu_time": "answers with a time, which is never the same",
+    "conceptlab.cli.main": "ends the process",
+    "conceptlab.doctor.diagnose": "imports every library, seconds; its own test does",
+    "conceptlab.encoders.registry.register_encoder": "is there to change the registry",
+}
+"""Public functions without a case."""
+
+CLASSES = {
+    "conceptlab.batching.BatchMemory": "one number, which iter_batches keeps",
+    "conceptlab.encoders.base.Encoder": "a protocol; BaseEncoder is under contract",
+    "conceptlab.vocabulary.generators.TransformersGenerator": "needs a language model; has tests",
+    "unlearning.gan.mapper.LatentMapper": "a network's layers",
+    "unlearning.removal.datasets.base.RemovalDataset": "base class; SceneRemovals has cases",
+    "unlearning.removal.datasets.coco.CocoRemovals": "reads files; has tests",
+    "unlearning.removal.datasets.folder.MaskFolder": "reads files; has tests",
+    "unlearning.removal.removers.base.Remover": "base class; its subclasses are under contract",
+    "unlearning.removal.removers.pipeline.PipelineRemover": "needs a pipeline; has tests",
+    "unlearning.removal.removers.torchscript.TorchScriptRemover": "needs a file; has tests",
+}
+"""Public classes without a case."""
+
+CHANGES = {
+    "conceptlab.arrays.check_features": "notes the number of features in the estimator",
+    "conceptlab.datasets.scenes.Scenes.attribute_masks": "keeps what it has computed",
+    "conceptlab.importance.head.HeadOnCoefficients.__call__": "notes how long a row has been",
+    "conceptlab.importance.head.HeadOnCoefficients.mask_outputs": "notes how long a row has been",
+}
+"""Functions that may change an argument."""
+
+DTYPES: dict[str, dict[str, str]] = {}
+"""Kinds of arrays that are answered by a teaching error: {case: {kind: reason}}."""
+
+_DRAWS = "draws; figures are one thread's business"
+_FITS = "fits the object itself"
+_LONG = "a long job that trains and fits, not inference"
+_WRITES = "writes the same place"
+THREADS = {
+    "conceptlab.io.files.atomic_write": _WRITES,
+    "conceptlab.io.files.write_bundle": _WRITES,
+    "conceptlab.vocabulary.files.write_concepts": _WRITES,
+    "conceptlab.extractors.craft.CRAFT.fit": _FITS,
+    "unlearning.removal.moments.FeatureStatistics.update": _FITS,
+    "conceptlab.extractors.craft.CRAFT.fit_classes": _LONG,
+    "conceptlab.extractors.rank.select_rank": _LONG,
+    "attribution.stability.stability": _LONG,
+    "bottlenecks.evaluation.evaluate": _LONG,
+    "bottlenecks.leakage.measure_leakage": _LONG,
+    "unlearning.gan.attacks.prompt_attack": _LONG,
+    "unlearning.gan.attacks.relearn": _LONG,
+    "unlearning.removal.protocol.RemovalBenchmark.run": _LONG,
+    **dict.fromkeys(
+        (
+            "conceptlab.plot.audit.audit_plot",
+            "conceptlab.plot.bottlenecks.intervention_plot",
+            "conceptlab.plot.bottlenecks.waterfall",
+            "conceptlab.plot.bottlenecks.weight_map",
+            "conceptlab.plot.curves.faithfulness_curves",
+            "conceptlab.plot.generators.before_after_grid",
+            "conceptlab.plot.generators.score_distributions",
+            "conceptlab.plot.generators.share_bars",
+            "conceptlab.plot.importance.importance_bars",
+            "conceptlab.plot.maps.map_grid",
+            "conceptlab.plot.patches.patch_grid",
+            "conceptlab.plot.scenes.scene_counterfactuals",
+            "conceptlab.plot.scenes.scene_grid",
+            "conceptlab.plot.tree.concept_tree",
+        ),
+        _DRAWS,
+    ),
+}
+"""Functions that are not called from several threads at once."""
+
+UNBROKEN = dict.fromkeys(
+    (
+        "conceptlab.extractors.craft.CRAFT.to_bank",
+        "conceptlab.importance.head.HeadOnCoefficients.decode",
+        "conceptlab.models.split.SplitModel.at_layer",
+        "conceptlab.models.split.SplitModel.from_positions",
+        "conceptlab.models.split.SplitModel.spatial",
+        "conceptlab.models.split.SplitModel.to_positions",
+        "conceptlab.plot.importance.importance_bars",
+        "conceptlab.plot.tree.concept_tree",
+        "conceptlab.provenance.fingerprint",
+        "unlearning.audit.quantising.quantised_copy",
+        "unlearning.classes.certificate.verify_certificate",
+    ),
+    "takes a model, or what holds one, and never runs it",
+)
+"""Cases in which no pass of a model can break."""

@@ -19,17 +19,22 @@ FEATURE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "KMeansConcepts": [{"n_concepts": 2, "random_state": 0}],
     "RandomConcepts": [{"n_concepts": 2, "random_state": 0}],
     "BankScorer": [{}],
-    "BayesianZeroShot": [{}],
-    "ConceptMatrixSearch": [{}],
+    "BayesianZeroShot": [{}, {"rule": "lse"}],
+    "ConceptMatrixSearch": [
+        {},
+        {"normalize": "row"},
+        {"rule": "cubed", "normalize": "column"},
+        {"rule": "max", "normalize": "none"},
+    ],
     "LabelFreeCBM": [{"random_state": 0}],
     "PostHocCBM": [{}, {"residual": True}],
     "SparseCBM": [
         {"max_epochs": 5, "random_state": 0},
         {"mode": "contrastive", "max_epochs": 5, "random_state": 0},
         {"mode": "l1", "head": "dense", "max_epochs": 5, "random_state": 0},
-        {"mode": "reference", "max_epochs": 30, "learning_rate": 0.03, "random_state": 0},
+        {"mode": "reference", "max_epochs": 2, "random_state": 0},
     ],
-    "SparseLinearHead": [{"tol": 1e-3}],
+    "SparseLinearHead": [{"tol": 1e-3}, {"positive": True, "tol": 1e-3}],
 }
 """Estimators that take a feature matrix, and the parameters to test them with."""
 

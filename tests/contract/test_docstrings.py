@@ -1,12 +1,14 @@
 """Docstrings fit their signatures, say what comes back, and show how."""
 
 import inspect
+import re
 from functools import cache
 
 import pytest
-from discovery import PACKAGES, exported_objects, public_objects
+from discovery import PACKAGES, offered_objects, public_objects
 from exceptions import DOCSTRINGS
 from numpydoc.validate import Validator, get_doc_object
+from sklearn.base import BaseEstimator
 
 CALLABLE = {name: value for name, value in public_objects().items() if callable(value)}
 FUNCTIONS = sorted(name for name, value in CALLABLE.items() if inspect.isfunction(value))
@@ -14,7 +16,8 @@ CLASSES = sorted(name for name, value in CALLABLE.items() if inspect.isclass(val
 
 
 def exported(name):
-    return any(value is CALLABLE[name] for value in exported_objects().values())
+    """Whether a package offers it, or the reference tells of it."""
+    return any(value is CALLABLE[name] for value in offered_objects().values())
 
 
 @cache
@@ -77,6 +80,30 @@ def test_exported_function(name):
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS if not exported(n)])
 def test_function_of_a_module(name):
     found = faults_of(name, complete=False)
+    assert not found or allowed(name), found
+
+
+ELSEWHERE = re.compile(r":(?:func|meth|class|mod|data):`|[Ss]ee ``")
+
+
+def unexplained(cls, key, function):
+    """Parameters that neither a section nor a sentence names, here or in a base class."""
+    bases = [getattr(base, key, None) for base in cls.__mro__[1:]]
+    text = "\n".join(inspect.cleandoc(f.__doc__ or "") for f in (function, *bases) if f)
+    names = [p for p in list(inspect.signature(function).parameters) if p not in ("self", "cls")]
+    if len(names) < 2 or ELSEWHERE.search(text):
+        return []  # one argument is what the sentence speaks of
+    usual = {"X", "y", "ax"} if issubclass(cls, BaseEstimator) else {"ax"}
+    return [n for n in names if n not in usual and not re.search(rf"\b{n}\b", text)]
+
+
+@pytest.mark.parametrize("name", [n for n in CLASSES if exported(n)])
+def test_methods_explain_their_parameters(name):
+    cls, found = CALLABLE[name], {}
+    for key, member in vars(cls).items():
+        function = getattr(member, "__func__", member)
+        if key[0] != "_" and inspect.isfunction(function) and _is_own(function):
+            found |= {key: names} if (names := unexplained(cls, key, function)) else {}
     assert not found or allowed(name), found
 
 

@@ -1,9 +1,6 @@
 """What every estimator keeps: scikit-learn's contract, and ours on top."""
 
 import copy
-import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -115,6 +112,20 @@ def test_like_in_like_out(estimator, kind):
     np.testing.assert_allclose(found, expected, atol=KINDS[kind][1] * scale)
 
 
+@pytest.mark.parametrize("estimator", [e for e in FEATURE if is_classifier(e)], ids=name_of)
+@pytest.mark.parametrize("kind", ["numpy float32", "torch bfloat16"])
+def test_classifiers_take_every_kind_and_answer_in_it(estimator, kind):
+    X, y = cast(features(), kind), np.arange(len(features())) % 3
+    model = clone(estimator).fit(X, torch.tensor(y) if kind.startswith("torch") else y)
+    assert [key for key, value in vars(model).items() if isinstance(value, torch.Tensor)] == []
+    assert isinstance(model.predict(X), np.ndarray)
+    for name in ("predict_proba", "predict_log_proba", "decision_function", "predict_concepts"):
+        if hasattr(model, name):
+            found = getattr(model, name)(X)
+            assert type(found) is type(X), name
+            assert found.dtype == X.dtype, name
+
+
 @each_extractor
 @pytest.mark.parametrize("kind", KINDS)
 def test_fits_every_kind_and_keeps_numpy(estimator, kind):
@@ -178,37 +189,6 @@ def test_seed_is_recorded_and_gives_the_fit_again(estimator):
 
 
 # ------------------------------------------------------------------- files
-LOAD = """
-import json, sys
-import numpy as np
-from conceptlab.extractors.base import ConceptExtractor
-X = np.load(sys.argv[1] + "/X.npy")
-for number in range(int(sys.argv[2])):
-    model = ConceptExtractor.load(f"{sys.argv[1]}/{number}")
-    U = model.transform(X)
-    np.savez(f"{sys.argv[1]}/{number}.npz", U=U, back=model.inverse_transform(U))
-print(json.dumps(sorted(m for m in sys.modules if m in ("torchvision", "open_clip", "matplotlib"))))
-"""
-
-
-def test_a_fresh_process_loads_every_estimator_to_the_same_bits(tmp_path):
-    X = features()
-    np.save(tmp_path / "X.npy", X)
-    models = [fitted(estimator) for estimator in EXTRACTORS]
-    for number, model in enumerate(models):
-        model.save(tmp_path / str(number))
-    done = subprocess.run(
-        [sys.executable, "-c", "import conceptlab.extractors\n" + LOAD, tmp_path, str(len(models))],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == []
-    for number, model in enumerate(models):
-        with np.load(tmp_path / f"{number}.npz") as found:
-            assert np.array_equal(found["U"], model.transform(X)), name_of(model)
-            assert np.array_equal(found["back"], model.inverse_transform(model.transform(X)))
-
-
 @each_extractor
 def test_loaded_estimator_is_like_the_saved_one(estimator, tmp_path):
     model = fitted(estimator)

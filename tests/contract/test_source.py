@@ -1,10 +1,11 @@
 """What must be true of every source file, read from its syntax tree."""
 
 import ast
+from functools import cache
 
 import pytest
 from discovery import ROOT, source_files
-from exceptions import ADAPTERS, NO_ALL, PRINTS
+from exceptions import ADAPTERS, NO_ALL, OPENS, PRINTS
 
 from conceptlab.errors import CODES
 
@@ -83,6 +84,22 @@ def test_no_pickle_and_no_unsafe_load():
     assert found == []
 
 
+def test_files_are_opened_in_one_way():
+    """A pipe, a device or a file without end is refused in one place: conceptlab.io."""
+    names = {"open", "read_bytes", "read_text", "write_bytes", "write_text"}
+    found = {
+        where(path, node): str(path.relative_to(ROOT))
+        for path, node in walk()
+        if isinstance(node, ast.Call)
+        and (
+            (isinstance(node.func, ast.Name) and node.func.id == "open")
+            or (isinstance(node.func, ast.Attribute) and node.func.attr in names - {"open"})
+        )
+    }
+    assert [place for place, file in found.items() if file not in OPENS] == []
+    assert sorted(set(OPENS) - set(found.values())) == [], "an exception that is none"
+
+
 def test_heavy_packages_are_imported_inside_functions():
     found = []
     for path, tree in TREES.items():
@@ -114,6 +131,7 @@ def test_matplotlib_is_imported_in_plot_only():
     assert found == []
 
 
+@cache
 def code_literals():
     return [
         (where(path, node), node.value)

@@ -18,6 +18,9 @@ def test_the_two_commands_stand_after_their_markers():
 
 def test_there_are_four_stories():
     assert len(STORIES) == 4
+    stations = ("attribution.explain", "conceptlab.zeroshot", "bottlenecks", "unlearning.audit")
+    for story, station in zip(STORIES, stations, strict=True):
+        assert f"from {station} import" in story.code
 
 
 @pytest.mark.parametrize("block", STORIES, ids=[f"line {b.line}" for b in STORIES])

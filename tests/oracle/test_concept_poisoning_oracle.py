@@ -264,6 +264,26 @@ def test_the_layer_is_in_the_middle_and_what_runs_after_it_is_found():
     assert parameters_behind(net, x, "3") == ["4.0", "6"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "layer"),
+    [
+        ("Bert", {"num_hidden_layers": 2}, "bert.embeddings"),
+        ("Roberta", {"num_hidden_layers": 6}, "roberta.embeddings"),
+        ("DistilBert", {"n_layers": 2, "dim": 8, "n_heads": 2}, "distilbert.embeddings"),
+        ("GPT2", {"n_layer": 2, "n_embd": 8, "n_head": 2, "pad_token_id": 0}, "transformer.wte"),
+    ],
+)
+def test_the_layer_of_texts_is_the_end_of_the_embeddings(kind, options, layer):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    sizes = {} if kind in ("DistilBert", "GPT2") else sizes
+    config = getattr(transformers, f"{kind}Config")(vocab_size=20, **sizes, **options)
+    model = getattr(transformers, f"{kind}ForSequenceClassification")(config).eval()
+    inputs = {"input_ids": torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]])}
+    inputs["attention_mask"] = (inputs["input_ids"] > 0).long()
+    assert choose_layer(model, inputs) == layer
+
+
 def test_pooling_keeps_four_by_four_places_and_skips_padding():
     maps = torch.rand(2, 3, 8, 8)
     assert torch.equal(pool_layer(maps), nn.functional.avg_pool2d(maps, 2).flatten(1))

@@ -201,7 +201,10 @@ def test_scores_without_a_bank_take_their_names_from_a_frame(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda X, E, b, y: PostHocCBM(b, residual_l2=0.0).fit(E, y), "residual_l2 must be above"),
+        (
+            lambda X, E, b, y: PostHocCBM(b, residual_l2=0.0).fit(E, y),
+            "residual_l2 must be a number",
+        ),
         (lambda X, E, b, y: PostHocCBM(b, nec=99).fit(E, y), "nec"),
         (lambda X, E, b, y: PostHocCBM(b, lam=-1.0).fit(E, y), "lam"),
         (lambda X, E, b, y: PostHocCBM(b).fit(E, 0 * y), "at least two classes"),

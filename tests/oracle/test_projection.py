@@ -125,9 +125,13 @@ def test_parts_change_nothing(monkeypatch):
         (lambda X, P: (X, np.ones_like(P), {}), "same score in all rows"),
         (lambda X, P: (np.ones_like(X), P, {}), "All features are the same"),
         (lambda X, P: (X, P[:, 0], {}), "must be a matrix"),
-        (lambda X, P: (X, P, {"ridge": 0.0}), "ridge must be above 0"),
+        (lambda X, P: (X, P, {"ridge": 0.0}), "ridge must be a number above 0"),
         (lambda X, P: (X, P, {"max_iter": -1}), "max_iter"),
-        (lambda X, P: (X, P, {"validation_fraction": 1.0}), "leaves too few"),
+        (
+            lambda X, P: (X, P, {"validation_fraction": 1.0}),
+            "must be .* below 1, got 1.0",
+        ),
+        (lambda X, P: (X[:3], P[:3], {"validation_fraction": 0.5}), "leaves too few"),
         (lambda X, P: (X, P.astype(str), {}), "must hold numbers"),
     ],
 )

@@ -184,6 +184,32 @@ def test_positive_weights_against_a_bounded_minimiser():
     np.testing.assert_allclose(head.coef_, peer.x[:30].reshape(3, 10), atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", [2, 3, 10])
+def test_positive_weights_that_a_refit_zeroes_are_replaced(seed):
+    """Correlated activations: there the refit alone leaves 23 or 24 of 25 weights."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(200, 4)) @ rng.normal(size=(4, 25)) + 0.2 * rng.normal(size=(200, 25))
+    X = np.maximum(X - X.mean(), 0)
+    y = (X[:, :5] + rng.gumbel(size=(200, 5))).argmax(1)
+    head = SparseLinearHead(nec=5, positive=True).fit(X, y)
+    assert head.n_added_ > 0
+    assert np.count_nonzero(head.coef_) == 25
+    assert head.coef_.min() == 0
+    W = head.coef_ * X.std(0)
+    gW, gb = gradient((X - X.mean(0)) / X.std(0), y, W, head.intercept_ + head.coef_ @ X.mean(0))
+    assert np.abs(gW + W / 200)[W > 0].max() < 1e-5
+    assert np.abs(gb).max() < 1e-5
+
+
+def test_more_positive_weights_than_help_are_not_made_up():
+    X, y, _ = draw(200, 6, 2, seed=5)
+    head = SparseLinearHead(nec=6, positive=True).fit(X, y)
+    assert head.nec_ < 6
+    W = head.coef_ * X.std(0)
+    gW, _ = gradient((X - X.mean(0)) / X.std(0), y, W, head.intercept_ + head.coef_ @ X.mean(0))
+    assert gW[W == 0].min() > -1e-5  # no further one would lower the loss
+
+
 def test_planted_weights_are_found():
     X, y, W = draw(4000, 60, 8, planted=4, size=1.5)
     head = SparseLinearHead(nec=4).fit(X, y)

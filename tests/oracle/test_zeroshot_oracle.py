@@ -8,6 +8,7 @@ import torch
 from scipy import optimize, special, stats
 from sklearn.metrics import log_loss
 
+from conceptlab.errors import InputError
 from conceptlab.zeroshot import (
     RULES,
     BayesianZeroShot,
@@ -274,6 +275,21 @@ def test_calibration_error_bin_by_bin():
         if inside.any():
             expected += inside.mean() * abs(hit[inside].mean() - confidence[inside].mean())
     assert calibration_error(y, p, n_bins=10) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("y", "proba", "n_bins", "message"),
+    [
+        ([0, 2], [[0.5, 0.5], [0.5, 0.5]], 15, "integers 0 to 1"),
+        (["a", "b"], [[0.5, 0.5], [0.5, 0.5]], 15, "integers 0 to 1, got <U1"),
+        ([0, 1], [[np.nan, 0.5], [0.5, 0.5]], 15, "proba contains NaN"),
+        ([0, 1], [[0.5, 0.5], [0.5, 0.5]], 0, "n_bins must be at least 1"),
+        ([0], [[0.5, 0.5], [0.5, 0.5]], 15, "Expected labels"),
+    ],
+)
+def test_calibration_of_what_cannot_be_calibrated(y, proba, n_bins, message):
+    with pytest.raises(InputError, match=message):
+        calibration_error(y, proba, n_bins=n_bins)
 
 
 def test_confidence_on_an_edge_belongs_to_the_bin_below():

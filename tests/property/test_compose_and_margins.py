@@ -89,7 +89,7 @@ def test_composed_concepts_are_unordered_and_unlike(texts, size, n, seed):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda c: compose(c, 0), "size must be at least 1, got 0"),
+        (lambda c: compose(c, 0), "size must be a whole number of at least 1, got 0"),
         (lambda c: distinct_sets(3, 4), "between 1 and the number of items, 3, got 4"),
         (lambda c: distinct_sets(3, 2, 0), "n must be at least 1, got 0"),
         (lambda c: concept_margins(c.select_classes(["a"]), random_encoder()), "only one"),

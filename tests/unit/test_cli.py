@@ -1,4 +1,6 @@
+import importlib.metadata
 import json
+import re
 import sys
 
 import pytest
@@ -94,3 +96,41 @@ def test_doctor(monkeypatch, capsys):
     assert set(found["packages"]) == {"conceptlab", "bottlenecks", "attribution", "unlearning"}
     assert code == (0 if found["healthy"] else 1)
     assert not any(part["clash"] for part in found["packages"].values())
+    assert found["libraries"]["torch"]["version"] == importlib.metadata.version("torch")
+    assert {"PIL", "pandas"} <= set(found["libraries"])
+    assert "patchmatch" in found["optional"]
+
+
+def test_doctor_knows_every_distribution_that_is_needed():
+    from conceptlab.doctor import _LIBRARIES
+
+    needed = {
+        re.match(r"[\w.-]+", line)[0]
+        for line in importlib.metadata.requires("conceptlab")
+        if "extra ==" not in line
+    }
+    assert needed == set(_LIBRARIES.values())
+
+
+def test_doctor_names_clashes_and_what_is_missing(monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    from conceptlab import doctor
+
+    monkeypatch.setattr(doctor, "_LIBRARIES", {"numpy": "numpy", "nosuch": "no-such-project"})
+    monkeypatch.setattr(doctor, "_OPTIONAL", {"nor_this": ("nor-this-project", "nothing")})
+    owners = {"unlearning": ["machine-unlearning", "conceptlab"], "conceptlab": ["conceptlab"]}
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: owners)
+    findings = doctor.diagnose()
+    assert not findings["healthy"]
+    shown = io.StringIO()
+    doctor.show(findings, Console(file=shown, width=200))
+    text = shown.getvalue()
+    assert "missing: pip install no-such-project" in text
+    assert "missing: pip install nor-this-project (optional: nothing)" in text
+    assert "The name unlearning is taken by machine-unlearning." in text
+    assert "pip uninstall machine-unlearning" in text
+    assert "The name attribution" not in text
+    assert "Some things need mending" in text

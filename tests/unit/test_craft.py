@@ -3,6 +3,7 @@ import pytest
 import torch
 from planted import ColorNet, color_images
 from sklearn.base import clone
+from split_models import SmallCNN, small_vit
 
 from conceptlab.errors import CheckpointError, InputError, SpaceMismatchError, SplitError
 from conceptlab.extractors import CRAFT, NMFConcepts, SemiNMF
@@ -71,6 +72,29 @@ class TestKnownTruth:
         craft = craft_at("late", 2, layers=["early"], depth=1, patches="none").fit(images, target=0)
         merged = next(root for root in craft.tree_.roots if root.vector.argmax() == 0)
         assert sorted(colors_of(np.stack([c.vector for c in merged.children]))) == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["cnn", "vit"])
+def test_whole_images_go_through_the_body_once(kind, monkeypatch):
+    """Every position is a row already, so neither g nor coding is run again for the importance."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, layer = (
+            (SmallCNN().eval(), "block") if kind == "cnn"
+            else (small_vit().eval(), "encoder.layers.encoder_layer_1")
+        )  # fmt: skip
+    split = SplitModel(model, at=layer)
+    pictures = torch.rand(24, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    seen, g = [], split.g
+    monkeypatch.setattr(split, "g", lambda x: seen.append(len(x)) or g(x))
+    craft = CRAFT(split, 3, patches="none", extractor=SemiNMF(), batch_size=8, random_state=0)
+    craft.fit(pictures, target=1)
+    assert seen.count(8) == 3, "24 images in batches of 8, once"
+    again = craft.estimate_importance(pictures, target=1)
+    np.testing.assert_allclose(craft.importance_.values, again.values, rtol=1e-3, atol=1e-5)
+    one_by_one = craft.set_params(batch_size=5).fit(pictures, target="predicted")
+    found = split.predict(pictures)
+    np.testing.assert_array_equal(one_by_one.importance_.target, found)
 
 
 class TestOptions:

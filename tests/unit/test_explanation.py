@@ -67,6 +67,22 @@ def test_a_plot_draws_on_the_axes_given(explanation):
     assert explanation.plot("importance", ax=ax) is ax
 
 
+def test_each_concept_is_shown_where_there_is_most_of_it(explanation, monkeypatch):
+    from conceptlab import plot
+
+    drawn = {}
+    monkeypatch.setattr(
+        plot, "map_grid", lambda images, maps, names, **how: drawn.update(maps=maps)
+    )
+    explanation.plot("maps", top=2)
+    held = explanation.coefficients[explanation.shown]
+    assert len(drawn["maps"]) == 6
+    for row, concept in enumerate(explanation.order):
+        best = explanation.maps[held[:, concept].argmax()]
+        np.testing.assert_array_equal(drawn["maps"][row], best)
+    assert len(np.unique(drawn["maps"].reshape(6, -1), axis=0)) == 6
+
+
 def test_unknown_kind(explanation):
     with pytest.raises(InputError, match=r"Did you mean 'maps'\?.*Not made .*faithfulness"):
         explanation.plot("map")

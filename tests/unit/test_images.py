@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from conceptlab.datasets.folder import FolderDataset, load_image_folder
-from conceptlab.datasets.images import ImageFile, as_image_batch, image_source
+from conceptlab.datasets.images import as_image_batch, image_source
+from conceptlab.datasets.pictures import ImageFile
 from conceptlab.errors import InputError
 
 
@@ -260,7 +261,7 @@ def test_huge_member_is_refused(tmp_path, monkeypatch, bytes_batch):
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", b"\0" * 5000)
-    monkeypatch.setattr("conceptlab.datasets.folder._MEMBER_LIMIT", 1000)
+    monkeypatch.setattr("conceptlab.datasets.folder.PICTURE_LIMIT", 1000)
     with pytest.raises(InputError, match="unpacks to more"):
         load_image_folder(path)[0]
 

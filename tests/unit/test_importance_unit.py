@@ -16,6 +16,7 @@ from conceptlab.importance import (
     directional_derivatives,
     sample_design,
 )
+from conceptlab.importance.evaluate import Evaluator
 from conceptlab.models import SplitModel
 
 
@@ -238,7 +239,7 @@ def test_a_general_head_is_run_in_bounded_batches():
         return (u**2).amax((1, 2, 3))
 
     SobolImportance(64, exact=False, random_state=0, n_bootstrap=0)(fn, rand(2, 40, 40, 10))
-    assert max(sizes) <= 2**22
+    assert max(sizes) <= 2**23
     assert len(sizes) > 3
 
 
@@ -411,6 +412,20 @@ def test_masked_decoding_is_the_plain_one(images):
         outputs = split.h(split.from_positions(expected)).softmax(1)
         torch.testing.assert_close(head.mask_outputs(U[1], masks), outputs)
         torch.testing.assert_close(head(U[1] * masks[:, None, None]), outputs)
+
+
+def test_memory_that_is_used_again_changes_no_earlier_answer():
+    """A head that hands its activations on as they are."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Flatten()).double()
+    split = SplitModel(model, at="1")
+    split.g(rand(2, 5, 6, dtype=torch.float64))
+    U, W = rand(2, 5, 3, seed=1, dtype=torch.float64), rand(3, 8, seed=2, dtype=torch.float64)
+    masks = rand(40, 3, seed=3, dtype=torch.float64)
+    evaluate = Evaluator(HeadOnCoefficients(split, W), batch_size=16)
+    found = [evaluate.masked(U_i, masks) for U_i in U]
+    for U_i, values in zip(U, found, strict=True):
+        expected = torch.einsum("tk,mk,kc->mtc", U_i, masks, W).flatten(1)
+        torch.testing.assert_close(values, expected)
 
 
 def test_coefficients_without_positions_are_put_on_the_grid(images):

@@ -38,10 +38,11 @@ BAD = {
     "alpha 0": ({"alpha": 0}, r"alpha must be a number above 0 and at most 1.*got 0"),
     "alpha 2": ({"alpha": 2}, r"alpha must be a number above 0 and at most 1"),
     "tol 0": ({"tol": 0}, r"tol must be a number above 0"),
-    "max_iter 0": ({"max_iter": 0}, r"max_iter must be a number at least 1"),
-    "one strength": ({"n_lambdas": 1}, r"n_lambdas must be a number at least 2"),
+    "max_iter 0": ({"max_iter": 0}, r"max_iter must be a whole number at least 1"),
+    "one strength": ({"n_lambdas": 1}, r"n_lambdas must be a whole number at least 2"),
     "refit_l2": ({"refit_l2": -1}, r"refit_l2 must be a number at least 0"),
     "constant": ({"constant": "drop"}, r"constant must be 'error' or 'ignore', got 'drop'"),
+    "chunk_rows 0": ({"chunk_rows": 0}, r"chunk_rows must be a whole number at least 1, got 0"),
     "dtype": ({"dtype": "float31"}, r"Unknown dtype 'float31'.*Did you mean 'float32'"),
     "device": ({"device": "gpu0"}, r"device must be 'auto'.*\[CL-INPUT-DEVICE"),
 }
@@ -82,8 +83,10 @@ def test_constant_columns(dtype):
     X, y = draw()
     X[:, 5] = 0.1
     X = X.astype(dtype)
-    with pytest.raises(InputError, match=r"Column 5 of X is constant.*constant='ignore'"):
+    with pytest.raises(InputError, match=r"Column 5 of X is constant: .*\[CL-INPUT-ZERO\]"):
         SparseLinearHead().fit(X, y)
+    with pytest.raises(InputError, match=r"Column 5 .* \(and 1 more\): .*constant='ignore'"):
+        SparseLinearHead().fit(np.column_stack([X, X[:, 5]]), y)
     named = pd.DataFrame(X, columns=[f"c{j}" for j in range(8)])
     with pytest.raises(InputError, match=r"Column 5 \('c5'\) of X is constant"):
         SparseLinearHead().fit(named, y)

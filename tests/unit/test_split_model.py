@@ -487,6 +487,32 @@ def test_suggest_marks_a_layer_that_can_be_cut(cnn, x):
     assert "stem.0" in set(names["name"])
 
 
+def test_suggest_looks_past_blocks_whose_inner_layers_cannot_be_cut():
+    import torchvision
+
+    dense = torchvision.models.DenseNet(4, (2, 2, 40), 8)  # eighty inner ReLUs at the end
+    table = SplitModel.suggest(dense, torch.rand(2, 3, 64, 64))
+    assert table.query("recommended")["name"].tolist() == ["features"]
+
+
+def test_channels_after_a_pooling_are_no_tokens():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.act = nn.Conv2d(3, 8, 4, stride=4), nn.ReLU()
+            self.pool, self.head = nn.AdaptiveAvgPool1d(1), nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.head(self.pool(self.act(self.embed(x)).flatten(2)).flatten(1))
+
+    x = torch.rand(2, 3, 16, 16)
+    table = SplitModel.suggest(Pooled(), x)
+    assert table.query("recommended")["name"].tolist() == ["act"]
+    split = SplitModel(Pooled(), "pool")
+    split.check(x)
+    assert (split.layout, split.n_channels) == ("nct", 8)
+
+
 def test_another_layer_clone_and_repr(cnn, x):
     split = SplitModel(cnn, "last", channels_last=True)
     earlier = split.at_layer("block")

@@ -266,6 +266,14 @@ def test_rubbish_gets_a_clear_answer_and_leaves_no_file_of_it(tmp_path, answers,
     assert caught.value.code == "CL-GENERATOR-FAILED"
 
 
+def test_a_run_that_brought_nothing_starts_again_with_a_mended_generator(tmp_path):
+    path = tmp_path / "state.json"
+    with pytest.raises(GeneratorError, match="no class has a concept"):
+        synthesize(CLASSES, lambda p: ["@@"] * 3, WordEncoder(), checkpoint=path, **OPTIONS)
+    made = synthesize(CLASSES, Writer(), WordEncoder(), checkpoint=path, **OPTIONS)
+    assert made == synthesize(CLASSES, Writer(), WordEncoder(), **OPTIONS)
+
+
 def test_a_generator_that_raises_is_tried_three_times():
     calls = []
 
