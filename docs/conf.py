@@ -34,7 +34,7 @@ exclude_patterns = [
     "_templates",
     "gallery",
     "jupyter_execute",
-    "_generated/gallery/*.ipynb",
+    "_generated/gallery/**/*.ipynb",
     "**/.ipynb_checkpoints",
 ]
 templates_path = ["_templates"]
