@@ -61,13 +61,16 @@ def test_ragged_classes_are_pooled_one_by_one(rule):
         np.testing.assert_allclose(found[:, column], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_threads_do_not_change_the_result():
+def test_threads_change_no_more_than_the_last_bits():
+    # Products and vector instructions fall otherwise on parts of another size.
     layout, before = ragged(dtype=np.float32), torch.get_num_threads()
     X = np.random.default_rng(1).normal(size=(40, 10)).astype(np.float32)
     alone = assembled(X, layout)
     try:
         torch.set_num_threads(3)
-        np.testing.assert_array_equal(assembled(X, layout), alone)
+        several = assembled(X, layout)
+        np.testing.assert_array_equal(assembled(X, layout), several)  # the same threads again
+        np.testing.assert_allclose(several, alone, rtol=0, atol=1e-5)  # logits lie in -10..10
     finally:
         torch.set_num_threads(before)
 
