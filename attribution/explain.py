@@ -146,6 +146,13 @@ def recommended_layer(
     ------
     SplitError
         If it recommends none (``CL-SPLIT-LAYER``).
+
+    Examples
+    --------
+    >>> from conceptlab.datasets import load_embedded_classifier, load_scenes
+    >>> images = load_scenes("test", 2, seed=0).images
+    >>> recommended_layer(load_embedded_classifier(), images)
+    'layer4'
     """
     shown = example
     if not isinstance(example, Mapping):
@@ -168,6 +175,17 @@ def measure(
     Returns
     -------
     FaithfulnessReport
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> body = nn.Sequential(nn.Conv2d(3, 4, 5, stride=2), nn.ReLU())
+    >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> craft = CRAFT(SplitModel(model, at="0"), 3, patches="none", random_state=0)
+    >>> images = np.random.default_rng(0).random((8, 3, 16, 16), dtype=np.float32)
+    >>> explanation = craft.fit(images, target=0).explain(images, target=0, maps=None)
+    >>> measure(craft, images, explanation).n_concepts
+    3
     """
     from attribution.faithfulness import faithfulness
 

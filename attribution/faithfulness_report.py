@@ -105,6 +105,17 @@ class FaithfulnessReport:
         Level of the intervals.
     seed : int
         Gives the same numbers again.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from attribution.faithfulness import faithfulness
+    >>> U = np.random.default_rng(0).random((10, 3))
+    >>> def head(u):
+    ...     return u @ torch.eye(3).double()
+    >>> report = faithfulness(head, U, [3.0, 2.0, 1.0], target=0, random_state=0)
+    >>> report.n_concepts, report.fractions.round(2).tolist()
+    (3, [0.0, 0.33, 0.67, 1.0])
     """
 
     curves: dict[str, dict[str, Curve]]

@@ -58,6 +58,14 @@ class StabilityReport:
         Number of fits.
     seed : int
         Gives the same numbers again.
+
+    Examples
+    --------
+    >>> from conceptlab import NMFConcepts
+    >>> X = np.eye(2).repeat(10, axis=0) + 0.01
+    >>> report = stability(NMFConcepts(2), X, n_repeats=2, random_state=0)
+    >>> report.per_concept.round(2).tolist()
+    [1.0, 1.0]
     """
 
     cosine: np.ndarray

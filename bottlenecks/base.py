@@ -59,6 +59,15 @@ class ConceptBottleneck(ClassifierMixin, BaseEstimator):
     space_ : str or None
         Fingerprint of the encoder of the features, where it is known.
     n_features_in_ : int
+
+    Examples
+    --------
+    >>> from bottlenecks import PostHocCBM
+    >>> rng = np.random.default_rng(0)
+    >>> X = (rng.random((200, 4)) < 0.5) + 0.1 * rng.normal(size=(200, 4))
+    >>> model = PostHocCBM(nec=2).fit(X, X[:, 0] > 0.5)
+    >>> isinstance(model, ConceptBottleneck), model.predict_concepts(X).shape
+    (True, (200, 4))
     """
 
     _needs_spread = True

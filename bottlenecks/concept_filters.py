@@ -47,6 +47,13 @@ class FilterReport:
         In the order in which they were dropped.
     bank : ConceptBank or None
         The kept concepts, where a bank was filtered.
+
+    Examples
+    --------
+    >>> from bottlenecks import filter_concepts
+    >>> report = filter_concepts(["red skin", "an apple"], readable(["apple"]))
+    >>> report.kept, report.dropped[0][0]
+    (('red skin',), 'an apple')
     """
 
     kept: tuple[str, ...]
@@ -186,6 +193,12 @@ def readable(
     -------
     callable
         A filter for :func:`filter_concepts`.
+
+    Examples
+    --------
+    >>> from bottlenecks import filter_concepts
+    >>> filter_concepts(["red skin", "an apple", "x" * 40], readable(["apple"])).kept
+    ('red skin',)
     """
     rules = ConceptFilter(
         list(classes), max_characters=max_characters, max_words=max_words, visual=visual
@@ -226,6 +239,14 @@ def unlike_classes(
     -------
     callable
         A filter for :func:`filter_concepts`.
+
+    Examples
+    --------
+    >>> from bottlenecks import filter_concepts
+    >>> from conceptlab import load_encoder
+    >>> step = unlike_classes(["red star"], load_encoder("embedded"))
+    >>> filter_concepts(["a red star", "blue"], step).kept
+    ('blue',)
     """
     labels = list(classes)
     if not labels:
@@ -260,6 +281,14 @@ def distinct(encoder: Any, *, max_similarity: float = 0.9) -> ConceptFilterStep:
     -------
     callable
         A filter for :func:`filter_concepts`.
+
+    Examples
+    --------
+    >>> from bottlenecks import filter_concepts
+    >>> from conceptlab import load_encoder
+    >>> encoder = load_encoder("embedded")
+    >>> filter_concepts(["red star", "red star ", "blue heart"], distinct(encoder)).kept
+    ('red star', 'blue heart')
     """
 
     def step(names: Sequence[str]) -> dict[str, str]:
@@ -297,6 +326,14 @@ def activated(
     -------
     callable
         A filter for :func:`filter_concepts`.
+
+    Examples
+    --------
+    >>> from bottlenecks import filter_concepts
+    >>> scores = np.array([[0.9, 0.1], [0.8, 0.2]])
+    >>> step = activated(scores, ["red", "dotted"], min_score=0.5)
+    >>> filter_concepts(["red", "dotted"], step).kept
+    ('red',)
     """
     S = as_matrix(scores, "scores")
     if top < 1:
@@ -321,6 +358,19 @@ def learnable(bank: ConceptBank, *, min_auc: float = 0.7) -> ConceptFilterStep:
     -------
     callable
         A filter for :func:`filter_concepts`.
+
+    Examples
+    --------
+    >>> from bottlenecks import filter_concepts
+    >>> from conceptlab import ConceptBank
+    >>> rng = np.random.default_rng(0)
+    >>> def samples(shift):
+    ...     return rng.normal(size=(12, 5)) + shift
+    >>> bank = ConceptBank.from_examples(
+    ...     None, {"red": (samples(3), samples(0)), "dull": (samples(0), samples(0))}
+    ... )
+    >>> filter_concepts(bank.names, learnable(bank)).kept
+    ('red',)
     """
     values = bank.meta.get("concepts", {}).get("auc") if isinstance(bank, ConceptBank) else None
     if values is None:

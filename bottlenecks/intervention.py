@@ -69,6 +69,18 @@ class PolicyState:
     y : ndarray of shape (n,), int64, or None
         Columns of the true classes, where they may be read.
     rng : numpy.random.Generator
+
+    Examples
+    --------
+    >>> from bottlenecks import PostHocCBM
+    >>> rng = np.random.default_rng(0)
+    >>> shown = rng.random((200, 4)) < 0.5
+    >>> X, y = shown + 0.1 * rng.normal(size=(200, 4)), shown[:, 0]
+    >>> def least_sure(state):
+    ...     return state.uncertainty
+    >>> curve = PostHocCBM(nec=2).fit(X, y).intervention_curve(X, shown, y, policy=least_sure)
+    >>> curve.policy
+    'least_sure'
     """
 
     step: int
@@ -97,6 +109,16 @@ class Intervention:
         Set to a value beyond those of the fit.
     concept_names : list of k str
     classes : ndarray of shape (K,)
+
+    Examples
+    --------
+    >>> from bottlenecks import PostHocCBM
+    >>> rng = np.random.default_rng(0)
+    >>> X = (rng.random((200, 4)) < 0.5) + 0.1 * rng.normal(size=(200, 4))
+    >>> model = PostHocCBM(nec=2).fit(X, X[:, 0] > 0.5)
+    >>> done = model.intervene(X[:2], {"concept0": [1.0, 0.0]})
+    >>> done.logits.argmax(axis=1).tolist()
+    [1, 0]
     """
 
     activations: np.ndarray
@@ -184,6 +206,17 @@ class InterventionCurve:
     accuracy, log_loss : ndarray of shape (m + 1,), float64
     policy : str
     n_samples : int
+
+    Examples
+    --------
+    >>> from bottlenecks import PostHocCBM
+    >>> rng = np.random.default_rng(0)
+    >>> shown = rng.random((200, 4)) < 0.5
+    >>> X = shown + 0.1 * rng.normal(size=(200, 4))
+    >>> y = shown[:, 0] | shown[:, 1]
+    >>> curve = PostHocCBM(nec=2).fit(X, y).intervention_curve(X, shown, y)
+    >>> curve.steps.tolist(), curve.n_samples
+    ([0, 1, 2, 3, 4], 200)
     """
 
     steps: np.ndarray

@@ -299,6 +299,12 @@ class Leakage:
         loses everything else.
     by_concept : ndarray of shape (k,), float64, or None
         Where the measure is a mean over concepts.
+
+    Examples
+    --------
+    >>> found = Leakage("CTL", 0.5, null=np.array([0.1, 0.2, 0.1]))
+    >>> round(found.excess, 2), round(found.p_value, 2)
+    (0.37, 0.25)
     """
 
     name: str
@@ -332,6 +338,12 @@ class LeakageScores(Mapping[str, Leakage]):
     scores : sequence of Leakage
     concept_names : sequence of str
         What the k concepts are called.
+
+    Examples
+    --------
+    >>> scores = LeakageScores([Leakage("CTL", 0.5, null=np.array([0.25]))], ["red"])
+    >>> scores["CTL"].excess, list(scores)
+    (0.25, ['CTL'])
     """
 
     def __init__(self, scores: Sequence[Leakage], concept_names: Sequence[str]) -> None:

@@ -82,6 +82,14 @@ class Projection:
         large where rows held out stopped the search early.
     n_iter : ndarray of shape (M,), int64
         Steps taken.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 5))
+    >>> projection = fit_projection(X, X[:, :2])
+    >>> projection.coef.shape, projection(X).shape
+    ((2, 5), (300, 2))
     """
 
     coef: np.ndarray

@@ -36,6 +36,12 @@ class NameFidelity:
         Area under the ROC curve of output j for concept j; 0.5 is chance.
     raw_auc : ndarray of shape (q,), float64, or None
         Of the scores that the model started from, where they are known.
+
+    Examples
+    --------
+    >>> fidelity = NameFidelity(["red", "round"], np.array([0.9, 0.7]))
+    >>> round(fidelity.mean, 2)
+    0.8
     """
 
     names: list[str]
@@ -88,6 +94,16 @@ class BottleneckReport:
     settings : dict
     provenance : dict
         Versions and machine.
+
+    Examples
+    --------
+    >>> from bottlenecks import PostHocCBM, evaluate
+    >>> rng = np.random.default_rng(0)
+    >>> X = (rng.random((200, 4)) < 0.5) + 0.1 * rng.normal(size=(200, 4))
+    >>> y = X[:, 0] > 0.5
+    >>> report = evaluate(PostHocCBM(nec=2).fit(X, y), X, y)
+    >>> float(report.accuracy), report.random_accuracy.shape
+    (1.0, (5,))
     """
 
     accuracy: float

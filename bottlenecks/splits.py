@@ -29,6 +29,13 @@ class Splits:
         Sorted places of rows.
     n_copies : int
         Rows that equal an earlier one to the bit, and went where it went.
+
+    Examples
+    --------
+    >>> from bottlenecks import split_rows
+    >>> splits = split_rows(np.arange(40.0).reshape(20, 2), np.arange(20) % 2, random_state=0)
+    >>> len(splits.train) + len(splits.valid) + len(splits.test)
+    20
     """
 
     train: np.ndarray

@@ -44,6 +44,12 @@ class ArrayKind:
         for NumPy and in torch's default dtype for tensors.
     device : torch.device
         Where the answer lives; the CPU for NumPy.
+
+    Examples
+    --------
+    >>> kind = ArrayKind.of(np.ones(3, dtype=np.float32))
+    >>> kind.is_tensor, kind.dtype
+    (False, torch.float32)
     """
 
     is_tensor: bool
@@ -98,6 +104,15 @@ def like_input(method: F) -> F:
     Returns
     -------
     callable
+
+    Examples
+    --------
+    >>> class Halver:
+    ...     @like_input
+    ...     def transform(self, X):
+    ...         return torch.as_tensor(X) / 2
+    >>> Halver().transform(np.ones(2, dtype=np.float32))
+    array([0.5, 0.5], dtype=float32)
     """
 
     @functools.wraps(method)
@@ -178,6 +193,11 @@ def as_tensor(
     Returns
     -------
     torch.Tensor
+
+    Examples
+    --------
+    >>> as_tensor(np.ones(2), dtype=torch.float32)
+    tensor([1., 1.])
     """
     kind = ArrayKind.of(array)
     tensor = array if isinstance(array, torch.Tensor) else _from_array(array)
@@ -203,6 +223,11 @@ def as_numpy(array: Any) -> np.ndarray:
     -------
     numpy.ndarray
         Shares memory with `array` where it can.
+
+    Examples
+    --------
+    >>> as_numpy(torch.ones(2))
+    array([1., 1.], dtype=float32)
     """
     if isinstance(array, torch.Tensor):
         tensor = array.detach().cpu()
@@ -226,6 +251,15 @@ def check_finite(array: Any, name: str = "X") -> None:
     ------
     InputError
         Code ``CL-INPUT-NONFINITE``.
+
+    Examples
+    --------
+    >>> check_finite(np.ones((2, 3)))
+    >>> try:
+    ...     check_finite(np.array([[1.0, np.nan]]))
+    ... except InputError as error:
+    ...     print(error.code)
+    CL-INPUT-NONFINITE
     """
     tensor = array if isinstance(array, torch.Tensor) else _from_array(array)
     if not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum())):
@@ -272,6 +306,13 @@ def check_features(
     InputError
         Not 2-D, not finite, negative, too few rows, or another number of
         features than in ``fit``.
+
+    Examples
+    --------
+    >>> from sklearn.base import BaseEstimator
+    >>> X = check_features(BaseEstimator(), [[1.0, 2.0], [3.0, 4.0]], reset=True)
+    >>> X.shape, X.dtype
+    ((2, 2), dtype('float64'))
     """
     if isinstance(X, torch.Tensor):
         matrix: Any = _check_tensor(estimator, X, reset=reset, min_samples=min_samples)

@@ -32,6 +32,12 @@ class BatchMemory:
     ----------
     fitted : int or None
         The size that ``"auto"`` starts from; None until memory has run out once.
+
+    Examples
+    --------
+    >>> memory = BatchMemory()
+    >>> print(memory.fitted)
+    None
     """
 
     def __init__(self) -> None:
@@ -54,6 +60,11 @@ def check_batch_size(batch_size: Any) -> AutoInt:
     ------
     InputError
         ``CL-INPUT-OPTION`` otherwise.
+
+    Examples
+    --------
+    >>> check_batch_size("auto"), check_batch_size(np.int64(8))
+    ('auto', 8)
     """
     if batch_size == "auto":
         return "auto"
@@ -107,6 +118,11 @@ def iter_batches(
     InputError
         For a bad `batch_size`. Memory that does not suffice for one row raises
         the error of torch itself.
+
+    Examples
+    --------
+    >>> [value for _, _, value in iter_batches(lambda a, b: list(range(a, b)), 5, batch_size=2)]
+    [[0, 1], [2, 3], [4]]
     """
     batch_size = check_batch_size(batch_size)
     memory = memory or BatchMemory()

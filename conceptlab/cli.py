@@ -58,7 +58,12 @@ def _add_commands() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors of the package end it with one message and code 2."""
+    """Run the command line; errors of the package end it with one message and code 2.
+
+    Examples
+    --------
+    >>> main()  # doctest: +SKIP
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names need not fit the terminal's encoding
             stream.reconfigure(errors="backslashreplace")

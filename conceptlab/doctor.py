@@ -55,6 +55,12 @@ def diagnose() -> dict[str, Any]:
         distribution owns the name), ``device``, ``devices`` (name and memory of
         each GPU), ``threads``, ``healthy``: whether all that is needed works and no
         name clashes.
+
+    Examples
+    --------
+    >>> findings = diagnose()
+    >>> sorted(findings["packages"])
+    ['attribution', 'bottlenecks', 'conceptlab', 'unlearning']
     """
     import torch
 
@@ -99,6 +105,10 @@ def show(findings: dict[str, Any], console: Console) -> None:
         Of :func:`diagnose`.
     console : rich.console.Console
         Where to print.
+
+    Examples
+    --------
+    >>> show(diagnose(), Console())  # doctest: +SKIP
     """
     console.print(
         f"conceptlab {findings['version']}, Python {findings['python']} ({sys.executable}), "

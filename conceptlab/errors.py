@@ -157,6 +157,11 @@ def unknown_name(
     -------
     InputError
         To be raised by the caller; names the nearest options first.
+
+    Examples
+    --------
+    >>> print(unknown_name("rule", "tirm", ["trim", "mean"]))
+    Unknown rule 'tirm'. Did you mean 'trim'? Known: trim, mean. [CL-INPUT-OPTION]
     """
     known = list(options)
     near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)

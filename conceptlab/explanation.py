@@ -60,6 +60,18 @@ class Explanation:
         Deletion and insertion curves beside their controls.
     settings : dict
         Layer, patches, seeds, versions, fingerprint.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from conceptlab import CRAFT, SplitModel
+    >>> body = nn.Sequential(nn.Conv2d(3, 4, 5, stride=2), nn.ReLU())
+    >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> craft = CRAFT(SplitModel(model, at="0"), 3, patches="none", random_state=0)
+    >>> images = np.random.default_rng(0).random((8, 3, 16, 16), dtype=np.float32)
+    >>> explanation = craft.fit(images, target=0).explain(images, target=0)
+    >>> list(explanation.to_frame().columns)[:2]
+    ['concept', 'importance']
     """
 
     names: list[str]

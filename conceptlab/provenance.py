@@ -30,6 +30,12 @@ def provenance(**facts: Any) -> dict[str, Any]:
     -------
     dict
         ``{"versions": {...}, "python": ..., "machine": ..., "threads": ..., **facts}``
+
+    Examples
+    --------
+    >>> facts = provenance(seed=3)
+    >>> facts["seed"], "python" in facts
+    (3, True)
     """
     return {
         "versions": dict(_versions()),

@@ -73,6 +73,11 @@ def numpy_generator(random_state: RandomState = None) -> np.random.Generator:
     Returns
     -------
     numpy.random.Generator
+
+    Examples
+    --------
+    >>> bool(numpy_generator(0).random() == numpy_generator(0).random())
+    True
     """
     return np.random.default_rng(draw_seed(random_state))
 
@@ -92,6 +97,11 @@ def torch_generator(
     Returns
     -------
     torch.Generator
+
+    Examples
+    --------
+    >>> torch.rand(2, generator=torch_generator(0)).round(decimals=2)
+    tensor([0.5000, 0.7700])
     """
     return torch.Generator(device=device).manual_seed(draw_seed(random_state))
 

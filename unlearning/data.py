@@ -44,6 +44,12 @@ class Samples:
         Class indices.
     name : str
         For messages.
+
+    Examples
+    --------
+    >>> samples = as_samples((torch.zeros(4, 3, 8, 8), [0, 1, 1, 2]))
+    >>> len(samples), samples.classes, len(samples.select([0, 2]))
+    (4, [0, 1, 2], 2)
     """
 
     inputs: Inputs

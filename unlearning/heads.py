@@ -31,6 +31,13 @@ class Head:
         The layer; a convolution has 1x1 kernels.
     n_classes : int
         Number of logits.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> head = find_head(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), torch.zeros(2, 3, 2, 2))
+    >>> head.name, head.n_classes, head.n_features
+    ('1', 3, 12)
     """
 
     name: str

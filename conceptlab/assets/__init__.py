@@ -135,6 +135,11 @@ def embedded_card(name: str) -> dict[str, Any]:
     dict
         ``measured`` holds the figures, ``tolerance`` how far a retrained model
         may stray from them, ``training`` the settings.
+
+    Examples
+    --------
+    >>> sorted(embedded_card("judge"))[:3]
+    ['clear_threshold', 'cpu_minutes', 'measured']
     """
     from conceptlab.errors import unknown_name
 
@@ -171,6 +176,12 @@ def embedded_open_clip(path: str | Path | None = None) -> tuple[Any, dict[str, A
     ------
     CheckpointError
         If a file is missing or was changed.
+
+    Examples
+    --------
+    >>> model, preprocessing, tokenizer = embedded_open_clip()
+    >>> tuple(tokenizer(["a red star"]).shape)
+    (1, 40)
     """
     from conceptlab.assets.clip import load_clip
 

@@ -37,6 +37,11 @@ class Row:
         Unit of `ours` and `peer`.
     note : str
         What the peer is, or why the goal is missed.
+
+    Examples
+    --------
+    >>> Row("fit", ours=1.0, peer=4.0, ratio=4.0, goal=">= 2", met=True).unit
+    'CPU s'
     """
 
     name: str
@@ -67,6 +72,12 @@ class BenchResult:
         Versions and machine; filled in by the command line.
     seconds : float
         Wall time of the whole; filled in by the command line.
+
+    Examples
+    --------
+    >>> result = BenchResult("nmf", [Row("fit", ours=1.0, peer=4.0)], seed=0)
+    >>> result.to_dict()["rows"][0]["peer"]
+    4.0
     """
 
     name: str
@@ -101,6 +112,12 @@ def cpu_time(fn: Callable[[], T], *, repeats: int = 3, threads: int = 1) -> tupl
     seconds : float
     value : object
         What the last run returned.
+
+    Examples
+    --------
+    >>> seconds, value = cpu_time(lambda: sum(range(10)), repeats=1)
+    >>> value, seconds >= 0
+    (45, True)
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -140,6 +140,17 @@ def load_image_folder(
         No such folder, no archive, or an archive with members that point
         outside (``CL-INPUT-FILE``); no pictures in it (``CL-INPUT-EMPTY``);
         pictures both beside and inside class folders (``CL-INPUT-LABELS``).
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> for name in ("cat", "dog"):
+    ...     Path("photos", name).mkdir(parents=True)
+    ...     Image.new("RGB", (8, 6)).save(Path("photos", name, "0.png"))
+    >>> photos = load_image_folder("photos", size=4)
+    >>> len(photos), photos.class_names, tuple(photos[0].shape)
+    (2, ('cat', 'dog'), (3, 4, 4))
     """
     root = Path(path)
     if os.path.isdir(root):

@@ -45,6 +45,13 @@ class Scene:
         What the image shows.
     masks : ndarray of shape (3, size, size), bool
         The visible part of each object; the first is the main one.
+
+    Examples
+    --------
+    >>> from conceptlab.datasets import load_scenes
+    >>> scene = next(iter(load_scenes("test", 1, seed=0)))
+    >>> scene.image.shape, scene.masks.dtype
+    ((3, 64, 64), dtype('bool'))
     """
 
     image: np.ndarray
@@ -82,6 +89,15 @@ class Scenes:
         Per object: present, colour, shape, texture, size, position (indices
         into ``FAMILIES``), hat, x, y, radius (shares of the side, origin at the
         top left), angle, depth (0 is far). Object 0 is the main one.
+
+    Examples
+    --------
+    >>> from conceptlab.datasets import load_scenes
+    >>> scenes = load_scenes("test", 4, seed=0)
+    >>> scenes.images.shape, scenes.y.shape
+    ((4, 3, 64, 64), (4,))
+    >>> scenes.without(0).shape  # the same images without their first object
+    (4, 3, 64, 64)
     """
 
     def __init__(

@@ -48,6 +48,12 @@ class Encoder(Protocol):
         Where it computes.
     fingerprint : str
         sha256 of weights, preprocessing and tokenizer; equal for equal spaces.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> isinstance(load_encoder("embedded"), Encoder)
+    True
     """
 
     name: str
@@ -115,6 +121,13 @@ class BaseEncoder:
     context_length : int or None
     logit_scale, logit_bias : float or None
         Factor and offset from cosine to logit that the model was trained with.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> encoder = load_encoder("embedded")
+    >>> isinstance(encoder, BaseEncoder), tuple(encoder.encode_text(["a red star"]).shape)
+    (True, (1, 128))
     """
 
     def __init__(

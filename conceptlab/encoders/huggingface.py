@@ -40,6 +40,11 @@ class TransformersEncoder(BaseEncoder):
         "auto" stays where the model is.
     precision : {"float32", "bfloat16", "float16"}
         The two short ones compute under autocast.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> encoder = load_encoder("hf:google/siglip-base-patch16-224")  # doctest: +SKIP
     """
 
     def __init__(

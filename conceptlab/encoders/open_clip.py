@@ -48,6 +48,15 @@ class OpenClipEncoder(BaseEncoder):
         "auto" stays where the model is.
     precision : {"float32", "bfloat16", "float16"}
         The two short ones compute under autocast.
+
+    Examples
+    --------
+    >>> from conceptlab.assets import embedded_open_clip
+    >>> from conceptlab.encoders import Preprocess
+    >>> model, preprocessing, tokenizer = embedded_open_clip()
+    >>> encoder = OpenClipEncoder(model, tokenizer, name="my model", device="cpu")
+    >>> encoder.encode_text(["a red star", "a blue heart"]).shape
+    (2, 128)
     """
 
     def __init__(

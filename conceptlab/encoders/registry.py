@@ -67,8 +67,8 @@ def load_encoder(
 
     Examples
     --------
-    >>> encoder = load_encoder()  # doctest: +SKIP
-    >>> encoder.encode_text(["a red circle"]).shape  # doctest: +SKIP
+    >>> encoder = load_encoder()
+    >>> encoder.encode_text(["a red circle"]).shape
     (1, 128)
     """
     if isinstance(name, nn.Module):
@@ -119,6 +119,16 @@ def register_encoder(prefix: str, factory: Factory, *, overwrite: bool = False) 
     ------
     InputError
         If the prefix is taken or no plain word (``CL-INPUT-OPTION``).
+
+    Examples
+    --------
+    >>> from conceptlab.encoders import CallableEncoder
+    >>> def colours(name, **options):
+    ...     return CallableEncoder(lambda x: x.mean(dim=(2, 3)), dim=3, fingerprint=name)
+    >>> register_encoder("colours", colours, overwrite=True)
+    >>> from conceptlab import load_encoder
+    >>> load_encoder("colours:mean").dim
+    3
     """
     if not prefix or not all(c.isalnum() or c in "_-" for c in prefix):
         raise InputError(f"{prefix!r} is no plain word for a prefix.", code="CL-INPUT-OPTION")

@@ -48,6 +48,15 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         k.
     offset_ : numpy.ndarray of shape (p,)
         Only where decoding adds a constant (the mean).
+
+    Examples
+    --------
+    >>> from conceptlab import NMFConcepts
+    >>> extractor = NMFConcepts(n_concepts=2, random_state=0)
+    >>> isinstance(extractor, ConceptExtractor)
+    True
+    >>> extractor.fit(np.random.default_rng(0).random((20, 5))).components_.shape
+    (2, 5)
     """
 
     _non_negative = False

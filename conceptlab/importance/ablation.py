@@ -43,6 +43,13 @@ class Ablation:
         Rows of coefficients that the function was run on.
     seed : int
         Seed of the bootstrap.
+
+    Examples
+    --------
+    >>> from conceptlab.importance import ablate
+    >>> found = ablate(lambda U: 3 * U, np.ones((4, 2)), target=0, random_state=0)
+    >>> found.mean.tolist()
+    [3.0, 0.0]
     """
 
     drop: np.ndarray

@@ -33,6 +33,12 @@ class Design:
         What made them; ``"custom"`` for masks of the caller's own.
     seed : int or None
         Seed of the sampler.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> Design(rng.random((8, 3)), rng.random((8, 3))).sampler
+    'custom'
     """
 
     A: np.ndarray

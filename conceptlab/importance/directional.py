@@ -52,6 +52,14 @@ class DirectionalDerivatives:
         How they were drawn.
     seed : int
         Seed of the random directions.
+
+    Examples
+    --------
+    >>> from conceptlab.importance import directional_derivatives
+    >>> A = np.random.default_rng(0).random((8, 2))
+    >>> found = directional_derivatives(lambda a: 3 * a, A, np.eye(2), target=0, random_state=0)
+    >>> found.mean.tolist(), found.share.tolist()
+    ([3.0, 0.0], [1.0, 0.0])
     """
 
     derivatives: np.ndarray

@@ -56,6 +56,12 @@ class Bundle:
         Arrays by name.
     files : dict of str to bytes
         Further files by their plain name.
+
+    Examples
+    --------
+    >>> path = write_bundle("colours", Bundle("Colours", {"n": 2}, {"rgb": np.eye(3)[:2]}))
+    >>> read_bundle("colours", "Colours").tensors["rgb"].shape
+    (2, 3)
     """
 
     kind: str
@@ -93,6 +99,11 @@ def write_bundle(
     CheckpointError
         If something that is no bundle stands there, or the place cannot be
         written (``CL-CHECKPOINT-TARGET``). What stood there stays.
+
+    Examples
+    --------
+    >>> write_bundle("colours", Bundle("Colours", {"n": 2})).name
+    'colours'
     """
     target = Path(path)
     if not is_vacant(target) and not _is_replaceable(target):
@@ -160,6 +171,12 @@ def read_bundle(path: str | os.PathLike[str], kind: str) -> Bundle:
     CheckpointError
         Missing, damaged, newer, or another kind; names the file and what was
         expected.
+
+    Examples
+    --------
+    >>> path = write_bundle("colours", Bundle("Colours", {"n": 2}))
+    >>> read_bundle("colours", "Colours").data
+    {'n': 2}
     """
     folder = Path(path)
     manifest = _read_manifest(folder)
@@ -230,6 +247,11 @@ def atomic_write(
     Returns
     -------
     pathlib.Path
+
+    Examples
+    --------
+    >>> atomic_write("notes.txt", "red").read_text()
+    'red'
     """
     target = Path(path)
     staging: Path | None = None

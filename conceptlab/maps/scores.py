@@ -61,6 +61,15 @@ def pointing_game(maps: Any, masks: Any, *, tolerance: int = 0) -> np.ndarray:
     -------
     numpy.ndarray of shape (...), float64
         1.0 or 0.0; NaN for constant maps, which point nowhere.
+
+    Examples
+    --------
+    >>> masks = np.zeros((2, 4, 4), dtype=bool)
+    >>> masks[0, :2] = True
+    >>> maps = np.zeros((2, 4, 4))
+    >>> maps[:, 0, 1] = 1.0
+    >>> pointing_game(maps, masks)
+    array([1., 0.])
     """
     values, inside = _matched(maps, masks)
     flat = values.reshape(*values.shape[:-2], -1)

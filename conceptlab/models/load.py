@@ -29,6 +29,12 @@ class Normalize(nn.Module):
     ----------
     mean, std : tuple of 3 floats
         For the channels red, green and blue.
+
+    Examples
+    --------
+    >>> normalize = Normalize(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    >>> normalize(torch.ones(1, 3, 1, 1)).flatten()
+    tensor([2., 2., 2.])
     """
 
     mean: torch.Tensor
@@ -66,6 +72,12 @@ class LoadedModel:
         Where to cut; None leaves it to :meth:`SplitModel.suggest`.
     output : str, int, callable or None
         Where the scores are in what the model returns.
+
+    Examples
+    --------
+    >>> loaded = load_model("embedded")
+    >>> type(loaded.model).__name__, len(loaded.class_names)
+    ('SceneResNet', 10)
     """
 
     model: nn.Module
@@ -101,6 +113,12 @@ def load_model(name: str = "embedded") -> LoadedModel:
         For an unknown name.
     CheckpointError
         When the weights cannot be had, or are unsafe, or do not fit.
+
+    Examples
+    --------
+    >>> len(load_model("embedded").class_names)
+    10
+    >>> load_model("torchvision:resnet50@weights.safetensors")  # doctest: +SKIP
     """
     if name == "embedded":
         from conceptlab.datasets import load_embedded_classifier
@@ -144,6 +162,12 @@ def load_state_dict(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     ------
     CheckpointError
         Missing, truncated, or with anything in it that could run code.
+
+    Examples
+    --------
+    >>> torch.save({"state_dict": {"weight": torch.ones(2)}}, "weights.pt")
+    >>> load_state_dict("weights.pt")
+    {'weight': tensor([1., 1.])}
     """
     path = Path(path)
     _check_there(path, "the weights")

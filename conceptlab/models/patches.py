@@ -197,6 +197,11 @@ def crop(images: Any, place: Any, *, context: float = 1.0) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of shape (3, h, w), float32 in [0, 1]
+
+    Examples
+    --------
+    >>> crop(np.arange(48.0).reshape(1, 3, 4, 4), np.array([0, 1, 2, 2])).shape
+    (3, 2, 2)
     """
     number, y, x, side = (int(value) for value in place)
     image = _read(image_source(images, value_range="any"), number, number + 1)[0]

@@ -38,6 +38,12 @@ def audit_plot(audit: Any, *, max_classes: int = 20) -> Figure:
     -------
     matplotlib.figure.Figure
         One Axes where margins were not measured, else two.
+
+    Examples
+    --------
+    >>> from conceptlab.vocabulary import ClassConcepts, audit
+    >>> found = audit(ClassConcepts({"newt": ["a newt", "a tail"], "frog": ["a tail", "no tail"]}))
+    >>> figure = audit_plot(found)
     """
     table = audit.by_class()
     order = np.lexsort((table["concepts"].to_numpy(), table["clean"].to_numpy()))[:max_classes]

@@ -50,6 +50,10 @@ def waterfall(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> axes = waterfall([1.0, -0.5], ["red", "round"], start=0.2)
     """
     values = as_numpy(contributions).astype(np.float64)
     order = [int(j) for j in np.argsort(-np.abs(values), kind="stable") if values[j] != 0]
@@ -115,6 +119,10 @@ def weight_map(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> axes = weight_map([[1.0, 0.0], [0.5, -1.0]], ["red", "round"], ["apple", "sky"])
     """
     table = as_numpy(weights).astype(np.float64)
     strength = np.abs(table).max(axis=0)
@@ -173,6 +181,11 @@ def intervention_plot(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> steps = np.arange(3)
+    >>> axes = intervention_plot({"random": (steps, [0.6, 0.7, 0.8])}, n_samples=100)
     """
     from matplotlib.ticker import MaxNLocator
 

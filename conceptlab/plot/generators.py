@@ -38,6 +38,11 @@ def before_after_grid(pictures: Mapping[str, np.ndarray], *, columns: int = 12) 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> images = np.zeros((4, 3, 8, 8))
+    >>> figure = before_after_grid({"before": images, "after": images + 1})
     """
     figure = new_figure(0.62 * columns + 1.6, 0.75 * len(pictures) + 0.2)
     axes = np.atleast_1d(figure.subplots(len(pictures), 1))
@@ -73,6 +78,11 @@ def score_distributions(scores: Mapping[str, Any], target: str, *, ax: Axes | No
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> scores = np.random.default_rng(0).normal(size=(2, 50))
+    >>> axes = score_distributions({"before": scores[0] + 2, "after": scores[1]}, "red")
     """
     ax = new_axes(ax, 6.4, 2.8)
     flat = {name: as_numpy(values).ravel() for name, values in scores.items()}
@@ -103,6 +113,10 @@ def share_bars(shares: Mapping[str, float], *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> axes = share_bars({"judge: removed": 0.9, "guide: removed": 0.8})
     """
     ax = new_axes(ax, 7.0, 0.6 + 0.28 * len(shares))
     who = {

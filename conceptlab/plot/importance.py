@@ -43,6 +43,13 @@ def importance_bars(
     -----
     A hatched bar speaks *against* the target: on average its concept lowers the
     output, which the total index alone cannot tell.
+
+    Examples
+    --------
+    >>> from conceptlab import SobolImportance
+    >>> U = np.random.default_rng(0).random((5, 3))
+    >>> found = SobolImportance(random_state=0)(lambda u: u[:, :1] + u[:, 1:2], U, target=0)
+    >>> axes = importance_bars(found, ["red", "round", "dotted"])
     """
     mean = np.asarray(importance.mean)
     interval = np.asarray(importance.interval)

@@ -46,6 +46,12 @@ def blend_maps(
     Returns
     -------
     numpy.ndarray of shape (H, W, 3), float32 in [0, 1]
+
+    Examples
+    --------
+    >>> image, maps = np.ones((3, 8, 8)), np.random.default_rng(0).random((2, 8, 8))
+    >>> blend_maps(image, maps, [0, 1]).shape
+    (8, 8, 3)
     """
     from matplotlib.colors import to_rgb
 
@@ -100,6 +106,12 @@ def map_grid(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> images, maps = rng.random((4, 3, 8, 8)), rng.random((4, 2, 8, 8))
+    >>> figure = map_grid(images, maps, ["red", "round"], concepts=[0, 1])
     """
     images, maps = as_numpy(images), as_numpy(maps)
     n_rows, n_columns = len(images), len(concepts) + 2
@@ -163,6 +175,12 @@ def map_pairs(
     -------
     matplotlib.figure.Figure
         Full colour is the largest value of the first model, for each concept.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> images, maps = rng.random((2, 3, 8, 8)), rng.random((2, 2, 8, 8))
+    >>> figure = map_pairs(images, maps, 0 * maps, ["red", "round"], concepts=[0, 1])
     """
     images = as_numpy(images)
     models = (as_numpy(before), as_numpy(after))

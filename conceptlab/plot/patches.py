@@ -39,6 +39,11 @@ def patch_grid(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> patches = np.random.default_rng(0).random((2, 3, 3, 8, 8))  # three of each concept
+    >>> figure = patch_grid(patches, ["red", "round"])
     """
     rows = [int(i) for i in (order if order is not None else range(len(names)))]
     columns = max([len(patches[i]) for i in rows], default=1) or 1

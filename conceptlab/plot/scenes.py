@@ -68,6 +68,11 @@ def scene_grid(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from conceptlab.datasets import load_scenes
+    >>> figure = scene_grid(load_scenes("test", 4, seed=0), n=4)
     """
     part = scenes[: min(n, len(scenes))]
     rows = -(-len(part) // columns)
@@ -99,6 +104,11 @@ def scene_counterfactuals(scenes: Scenes, *, n: int = 4) -> Figure:
     matplotlib.figure.Figure
         Columns: image, masks, without object 0, 1, 2; an object that a scene
         does not have leaves its place empty.
+
+    Examples
+    --------
+    >>> from conceptlab.datasets import load_scenes
+    >>> figure = scene_counterfactuals(load_scenes("test", 4, seed=0), n=2)
     """
     part = scenes[: min(n, len(scenes))]
     figure, axes = _figure(len(part), 5, 1.7, 1.75)

@@ -30,6 +30,16 @@ def concept_tree(tree: Any, *, ax: Axes | None = None) -> Axes:
     -----
     The area of a node is its importance; a ring marks a concept that was found
     to mix two things and was refactorised at the earlier layer.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from conceptlab import CRAFT, SplitModel
+    >>> body = nn.Sequential(nn.Conv2d(3, 4, 5, stride=2), nn.ReLU())
+    >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> images = np.random.default_rng(0).random((8, 3, 16, 16), dtype=np.float32)
+    >>> craft = CRAFT(SplitModel(model, at="0"), 3, patches="none", random_state=0)
+    >>> axes = concept_tree(craft.fit(images, target=0).tree_)
     """
     layers = list(dict.fromkeys([tree.layer, *(node.layer for node in tree.walk())]))
     height = max(2.2, 0.36 * sum(1 for node in tree.walk() if not node.children))

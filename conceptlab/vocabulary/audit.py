@@ -57,6 +57,13 @@ class BankAudit:
     near_empty : tuple of str
         Classes with fewer than `min_concepts`, empty ones included.
     min_concepts : int
+
+    Examples
+    --------
+    >>> from conceptlab.vocabulary import ClassConcepts, audit
+    >>> found = audit(ClassConcepts({"newt": ["a newt", "a tail"], "frog": ["a tail", "no tail"]}))
+    >>> found.shared
+    {'a tail': ['newt', 'frog']}
     """
 
     concepts: ClassConcepts

@@ -170,6 +170,14 @@ def select_diverse(
     ClassConcepts
         In the order of choice, with vectors where `concepts` has them;
         ``meta["select"]`` holds the log-determinants.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.vocabulary import ClassConcepts
+    >>> found = ClassConcepts({"red star": ["a star", "a red star", "red"]})
+    >>> select_diverse(found, 2, load_encoder("embedded")).counts.tolist()
+    [2]
     """
     if kernel not in ("text", "residual"):
         raise unknown_name("kernel", kernel, ["text", "residual"])

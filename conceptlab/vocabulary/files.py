@@ -61,7 +61,9 @@ def read_concepts(
 
     Examples
     --------
-    >>> concepts = read_concepts("cgbc/food101.json", prompt="cgbc")  # doctest: +SKIP
+    >>> path = write_concepts({"newt": ["a long tail", "wet skin"]}, "amphibians.json")
+    >>> read_concepts(path, prompt="cgbc")["newt"]
+    ['a long tail', 'wet skin']
     """
     if prompt is not None and prompt not in PROMPTS and "{concept}" not in prompt:
         raise unknown_name("prompt", prompt, PROMPTS)
@@ -93,6 +95,13 @@ def write_concepts(
     Returns
     -------
     pathlib.Path
+
+    Examples
+    --------
+    >>> from conceptlab.vocabulary import read_concepts
+    >>> path = write_concepts({"newt": ["a tail"]}, "concepts.json")
+    >>> read_concepts(path)["newt"]
+    ['a tail']
     """
     texts = ClassConcepts(concepts.texts if isinstance(concepts, ClassConcepts) else concepts).texts
     return atomic_write(path, json_bytes(texts, indent=4) + b"\n")

@@ -121,6 +121,12 @@ class ConceptFilter:
         What was accepted, over all calls.
     rejected : Counter
         Reason to number.
+
+    Examples
+    --------
+    >>> keep = ConceptFilter(["newt", "frog"])
+    >>> keep.reason("a long tail"), keep.reason("like a newt")
+    (None, 'class name')
     """
 
     def __init__(

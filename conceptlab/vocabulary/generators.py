@@ -272,6 +272,12 @@ def load_generator(generate: Generate | str, **options: Any) -> Generate:
     ------
     InputError
         Neither a callable nor a known name (``CL-INPUT-OPTION``).
+
+    Examples
+    --------
+    >>> generate = load_generator(lambda prompts: ["a tail"] * len(prompts))
+    >>> generate(["Which features has a newt?"])
+    ['a tail']
     """
     if isinstance(generate, str):
         prefix, colon, rest = generate.partition(":")

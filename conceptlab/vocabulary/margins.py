@@ -32,6 +32,15 @@ class Margins:
         class has one concept only and its prototype is the mean of the others.
     rivals : ndarray of shape (n,), int64
         Index of that other class.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.vocabulary import ClassConcepts
+    >>> found = ClassConcepts({"red star": ["red"], "blue heart": ["blue", "something red"]})
+    >>> margins = concept_margins(found, load_encoder("embedded"), template="{concept}")
+    >>> (margins.values > 0).tolist(), margins.rivals.shape
+    ([True, True, False], (3,))
     """
 
     values: np.ndarray
@@ -73,6 +82,15 @@ def concept_margins(
         no encoder.
     SpaceMismatchError
         Vectors of another encoder.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.vocabulary import ClassConcepts
+    >>> found = ClassConcepts({"red star": ["red"], "blue heart": ["blue", "something red"]})
+    >>> margins = concept_margins(found, load_encoder("embedded"), template="{concept}")
+    >>> (margins.values > 0).tolist()
+    [True, True, False]
     """
     if len(concepts) < 2:
         raise InputError(
@@ -143,6 +161,14 @@ def filter_margins(
         In the order they had, with vectors where `concepts` has them.
         ``meta["margin_filter"]`` has the number dropped and the classes that
         were kept up by `min_concepts`.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.vocabulary import ClassConcepts
+    >>> found = ClassConcepts({"red star": ["red"], "blue heart": ["blue", "something red"]})
+    >>> filter_margins(found, load_encoder("embedded"), template="{concept}")["blue heart"]
+    ['blue']
     """
     if min_concepts < 1:
         raise InputError(

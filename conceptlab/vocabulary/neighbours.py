@@ -52,6 +52,12 @@ def hard_negatives(
     ------
     InputError
         No, repeated or blank classes.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> hard_negatives(["red star", "red heart", "blue circle"], load_encoder("embedded"), 1)
+    {'red star': ['red heart'], 'red heart': ['red star'], 'blue circle': ['red heart']}
     """
     labels = check_classes(classes)
     if n_neighbours < 0:

@@ -28,6 +28,13 @@ class PromptPreset:
     lead : callable, optional
         Turns the concept to the words that take its place, such as
         ``"has four legs"``.
+
+    Examples
+    --------
+    >>> from conceptlab.vocabulary import fill_prompt
+    >>> preset = PromptPreset("mine", "a {class}, which has {concept}")
+    >>> fill_prompt(preset, "newt", "a tail")
+    'a newt, which has a tail'
     """
 
     name: str

@@ -29,6 +29,12 @@ class ConceptRequest:
         Most words of a concept.
     description : str
         A sentence on the images, or empty.
+
+    Examples
+    --------
+    >>> request = ConceptRequest("newt", ("frog",), known=("a tail",), n=3, max_words=8)
+    >>> "newt" in default_request(request)
+    True
     """
 
     label: str

@@ -112,6 +112,14 @@ def from_vocabulary(
     ------
     InputError
         Bad classes, no terms, prototypes of another shape.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> encoder = load_encoder("embedded")
+    >>> found = from_vocabulary(["red star", "blue heart"], encoder, 1, terms=["red", "blue"])
+    >>> found["red star"]
+    ['red']
     """
     labels = check_classes(classes)
     _check_count("n_concepts", n_concepts)

@@ -50,6 +50,13 @@ class ZeroShotExplanation:
         Share of outliers and slope of the gate.
     settings : dict
         Rule, options, scale, temperature.
+
+    Examples
+    --------
+    >>> from conceptlab.zeroshot import BayesianZeroShot
+    >>> model = BayesianZeroShot({"frog": np.eye(4)[:2], "newt": np.eye(4)[2:]}, rule="mean").fit()
+    >>> model.explain(np.eye(4)[:1]).to_frame(0).shape
+    (4, 9)
     """
 
     columns: np.ndarray

@@ -65,6 +65,12 @@ class Rule:
         Whether the score is the weighted mean of the similarities.
     pools : bool
         Whether it can be computed from similarities alone.
+
+    Examples
+    --------
+    >>> from conceptlab.zeroshot import RULES
+    >>> RULES["trim"].name, sorted(RULES["trim"].options)
+    ('trim', ['eps', 'kappa', 'lam'])
     """
 
     name: str

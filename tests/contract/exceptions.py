@@ -13,6 +13,15 @@ SKLEARN_CHECKS: dict[str, dict[str, str]] = {}
 DOCSTRINGS: dict[str, str] = {}
 """Public objects whose docstring may break a rule."""
 
+EXAMPLES = {
+    "conceptlab.cli.main": "ends the process",
+    "conceptlab.doctor.show": "prints what is installed here",
+    "conceptlab.encoders.huggingface.TransformersEncoder": "needs weights; a test makes small ones",
+    "conceptlab.vocabulary.generators.TransformersGenerator": "needs weights, too",
+    "unlearning.removal.paired.Lpips": "needs weights, too",
+}
+"""Public objects without an example that runs; errors have pages of their own."""
+
 PRINTS = {
     "conceptlab/bench/__main__.py": "prints the table of a benchmark",
     "conceptlab/bench/_all.py": "prints which benchmark runs, and what became of it",

@@ -1,12 +1,13 @@
 """Docstrings fit their signatures, say what comes back, and show how."""
 
+import doctest
 import inspect
 import re
 from functools import cache
 
 import pytest
 from discovery import PACKAGES, offered_objects, public_objects
-from exceptions import DOCSTRINGS
+from exceptions import DOCSTRINGS, EXAMPLES
 from numpydoc.validate import Validator, get_doc_object
 from sklearn.base import BaseEstimator
 
@@ -140,14 +141,22 @@ def test_class_and_its_methods(name):
     assert not found or allowed(name), found
 
 
-def test_main_classes_have_an_example():
-    import conceptlab
+def shown(value):
+    """Whether an example of the docstring is run, not only read."""
+    examples = doctest.DocTestParser().get_examples(value.__doc__ or "")
+    return any(
+        not example.options.get(doctest.SKIP)
+        and not example.source.startswith(("import ", "from "))
+        for example in examples
+    )
 
-    without = [
+
+def test_everything_that_is_offered_has_an_example_that_runs():
+    """tests/docs/test_doctests.py runs them."""
+    without = {
         name
-        for name in conceptlab.__all__
-        if inspect.isclass(value := getattr(conceptlab, name))
-        and "Examples\n" not in (value.__doc__ or "")
-        and name != "Explanation"
-    ]
-    assert without == [], "made by a user, so an example has to show how"
+        for name, value in offered_objects().items()
+        if not (inspect.isclass(value) and issubclass(value, Exception)) and not shown(value)
+    }
+    assert sorted(without - set(EXAMPLES)) == [], "show how it is used"
+    assert sorted(set(EXAMPLES) - without) == [], "an exception that is none"

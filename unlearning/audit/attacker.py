@@ -36,6 +36,11 @@ class Training:
         Share of each mixed batch that comes from the forget samples.
     clip : float or None
         Largest norm of the gradient.
+
+    Examples
+    --------
+    >>> Training(lr=0.05).momentum
+    0.9
     """
 
     lr: float = 0.01

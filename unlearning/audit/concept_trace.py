@@ -48,6 +48,18 @@ class ConceptTrace:
     activation_norm : dict of str to float
         ``"before"`` and ``"after"``: mean over all images of ``‖A‖``. Training may scale a
         whole layer down; a concept is gone when its coefficients fall far below that.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from conceptlab import CRAFT, SplitModel
+    >>> body = nn.Sequential(nn.Conv2d(3, 4, 5, stride=2), nn.ReLU())
+    >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> images = torch.rand(8, 3, 16, 16)
+    >>> craft = CRAFT(SplitModel(model, at="0"), 3, patches="none", random_state=0)
+    >>> trace = trace_concepts(craft.fit(images, target=0), model, images, [0, 1] * 4, [1])
+    >>> list(trace.to_frame().columns)[:2], sorted(trace.maps)
+    (['concept', 'before'], ['after', 'before'])
     """
 
     names: list[str]

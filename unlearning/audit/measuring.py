@@ -44,6 +44,11 @@ class Sizes:
         Members, and as many non-members, of a membership attack.
     probe : int
         Training samples of the class probe.
+
+    Examples
+    --------
+    >>> Sizes(attack=100).probe
+    2000
     """
 
     attack: int = membership.ATTACKED

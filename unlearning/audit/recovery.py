@@ -76,6 +76,17 @@ def spontaneous_recovery(
     ----------
     The idea of looking after further training is that of Lucki et al., "An adversarial
     perspective on machine unlearning for AI safety", 2024.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from unlearning import as_samples
+    >>> X, y = torch.rand(24, 3, 4, 4), torch.arange(24) % 3
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    >>> forget, retain = as_samples((X[y == 0], y[y == 0])), as_samples((X[y > 0], y[y > 0]))
+    >>> found = spontaneous_recovery(model, forget, retain, as_samples((X, y)))
+    >>> 0 <= found.forget <= 1
+    True
     """
     if epochs < 1:
         raise InputError(f"epochs must be >= 1, got {epochs}.", code="CL-INPUT-RANGE")

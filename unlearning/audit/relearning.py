@@ -44,6 +44,13 @@ class RelearnCurve:
         Whether the class was learned only at the price of retained ones, or the loss was NaN.
     start : {"as it is", "head reset"}
         From where this, the quicker one, began.
+
+    Examples
+    --------
+    >>> steps, forget, test = np.array([0, 10]), np.array([0.0, 0.9]), np.array([0.8, 0.8])
+    >>> curve = RelearnCurve(steps, forget, test, target=0.9, reached=10, max_steps=200)
+    >>> curve.reached
+    10
     """
 
     steps: np.ndarray
@@ -129,6 +136,17 @@ def relearn(
     Accuracy is looked at after every step up to 20, then at steps that grow by 5 %. A model
     whose class was only pushed down by a large margin looks hard to teach for no other reason
     than the margin; an attacker who resets the row is not held up by it.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from unlearning import as_samples
+    >>> X, y = torch.rand(24, 3, 4, 4), torch.arange(24) % 3
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    >>> forget, retain = as_samples((X[y == 0], y[y == 0])), as_samples((X[y > 0], y[y > 0]))
+    >>> curves = relearn(model, forget, retain, as_samples((X, y)), target=0.9, max_steps=2)
+    >>> curves.max_steps
+    2
     """
     if max_steps < 1 or not 0 < target <= 1:
         raise InputError(

@@ -65,6 +65,21 @@ class Report:
         Of the unlearned model.
     settings, provenance : dict
         How it was run; versions, seed, sha256 of models and samples.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from unlearning import LogitMask
+    >>> from unlearning.audit import audit
+    >>> X, y = torch.rand(90, 3, 4, 4), torch.arange(90) % 3
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    >>> Z, z = X[60:], y[60:]  # for the test
+    >>> X, y = X[:60], y[:60]
+    >>> parts = {"forget": (X[y == 0], y[y == 0]), "retain": (X[y > 0], y[y > 0])}
+    >>> result = LogitMask().unlearn(model, **parts)
+    >>> report = audit(model, result, **parts, test=(Z, z), relearn=False, bits=())
+    >>> report.value("fa_test")
+    0.0
     """
 
     values: dict[str, dict[str, float]]

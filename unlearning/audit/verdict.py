@@ -80,6 +80,11 @@ class Thresholds:
         R² of the concept surrogate below which attributions are not spoken of.
     significance : float
         Standard errors that a difference of shares must exceed.
+
+    Examples
+    --------
+    >>> Thresholds(forget=0.02).forget
+    0.02
     """
 
     known: float = 0.2
@@ -113,6 +118,11 @@ class Evidence:
         Key of the figure.
     value, reference, tolerance : float or None
         What was compared.
+
+    Examples
+    --------
+    >>> Evidence("suppressed", "A probe still finds the class.", figure="probe", value=0.9).side
+    'suppressed'
     """
 
     side: str
@@ -135,6 +145,13 @@ class Verdict:
         Why, in a sentence or two.
     evidence : tuple of Evidence
         Sentence by sentence.
+
+    Examples
+    --------
+    >>> before = {"fa_train": 1.0, "fa_test": 0.98, "ta": 0.99}
+    >>> verdict = judge(before, before=before, mask={})
+    >>> verdict.word, len(verdict.evidence) > 0
+    ('not forgotten', True)
     """
 
     word: str

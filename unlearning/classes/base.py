@@ -52,6 +52,19 @@ class Unlearner(BaseEstimator):
         Where to compute; a parameter of every method. "auto" is where the model is.
     random_state : int, Generator or None
         Of all draws; a parameter of every method.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from unlearning import LogitMask
+    >>> isinstance(LogitMask(), Unlearner)
+    True
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    >>> X, y = torch.rand(6, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    >>> parts = {"forget": (X[y == 0], y[y == 0]), "retain": (X[y > 0], y[y > 0])}
+    >>> result = LogitMask().unlearn(model, **parts)
+    >>> bool((result.model(X).argmax(1) == 0).any())
+    False
     """
 
     batch_size: int

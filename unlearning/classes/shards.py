@@ -38,6 +38,11 @@ class Deletion:
         The same number for training everything anew on what is left.
     cpu_seconds : float
         CPU time of the process.
+
+    Examples
+    --------
+    >>> Deletion(1, [0], slices=1, passes=20, passes_of_fit=100, cpu_seconds=0.1).cost
+    0.2
     """
 
     n_deleted: int

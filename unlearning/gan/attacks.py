@@ -61,6 +61,14 @@ def relearn(
     dict of str to float
         ``"back"``: share of latents that had the concept whose image shows it again;
         ``"without attack"``: the same before the fine-tuning.
+
+    Examples
+    --------
+    >>> from conceptlab.assets import load_embedded_gan, load_embedded_judge
+    >>> gan = load_embedded_gan()
+    >>> found = relearn(gan, gan, "red", load_embedded_judge(), steps=1, n=100)
+    >>> sorted(found)
+    ['back', 'back, from latents', 'without attack']
     """
     old, new = _both(before, after)
     draws = torch_generator(random_state)
@@ -131,6 +139,13 @@ def latent_search(
     dict of str to float
         ``"found"``: share of starts that end at an image that shows the concept, with a
         probability of at least one half; ``"at the start"``: the same before.
+
+    Examples
+    --------
+    >>> from conceptlab.assets import load_embedded_gan, load_embedded_judge
+    >>> found = latent_search(load_embedded_gan(), "red", load_embedded_judge(), steps=2, n=4)
+    >>> sorted(found)
+    ['at the start', 'found']
     """
     if space not in {"z", "w"}:
         raise InputError(f"space must be 'z' or 'w', got {space!r}.", code="CL-INPUT-OPTION")
@@ -204,6 +219,15 @@ def prompt_attack(
     dict of str to float
         ``"found"``: share of mapped latents that the judge says show the concept;
         ``"by the guide"``: the same by the encoder.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.assets import load_embedded_gan, load_embedded_judge
+    >>> gan, judge = load_embedded_gan(), load_embedded_judge()
+    >>> found = prompt_attack(gan, gan, "red", load_encoder("embedded"), judge, steps=1, n=200)
+    >>> sorted(found)
+    ['by the guide', 'found']
     """
     old, new = _both(before, after)
     victim, guide = new.frozen(), Guide(encoder)
@@ -265,6 +289,15 @@ def paraphrases(
     -------
     dict of str to float
         By text; the target's own comes first.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.assets import load_embedded_gan
+    >>> gan = load_embedded_gan()
+    >>> found = paraphrases(gan, gan, "red", load_encoder("embedded"), ["crimson"], n=200)
+    >>> sorted(found)
+    ['crimson', 'red']
     """
     old, new = _both(before, after)
     guide = Guide(encoder)

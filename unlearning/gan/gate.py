@@ -37,6 +37,19 @@ class Gate:
         Share of the generator's images that show the concept.
     gap : float
         Distance between the means of the groups.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from unlearning.gan.guide import Guide
+    >>> encoder = load_encoder("embedded")
+    >>> concept = Guide(encoder).concept("red", "blue")
+    >>> rng = np.random.default_rng(0)
+    >>> images = rng.random((60, 3, 32, 32), dtype=np.float32) * np.float32(0.2)
+    >>> images[::3, 0] += np.float32(0.8)  # every third is red
+    >>> gate = fit_gate(concept, Guide(encoder).embed_all(torch.from_numpy(images)))
+    >>> round(gate.share, 2)
+    0.33
     """
 
     concept: Concept

@@ -145,6 +145,12 @@ def identity_loss(moved: torch.Tensor, still: torch.Tensor, network: Any) -> tor
     Returns
     -------
     Tensor of shape ()
+
+    Examples
+    --------
+    >>> images = torch.rand(4, 3, 8, 8)
+    >>> float(identity_loss(images, images, lambda x: x.mean(dim=(2, 3)))) < 1e-6
+    True
     """
     with torch.no_grad():
         known = network(still)

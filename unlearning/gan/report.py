@@ -41,6 +41,11 @@ class GanReport:
         The same latents before and after.
     notes : list of str
     provenance : dict
+
+    Examples
+    --------
+    >>> GanReport({"judge: removed": 0.9}, {"target": "red"}).figures
+    {'judge: removed': 0.9}
     """
 
     figures: dict[str, float]

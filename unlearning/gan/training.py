@@ -42,6 +42,16 @@ class GanResult:
         CPU time.
     details : dict
         Anchors, separations, shares, trained layers, and what else the method tells.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.assets import load_embedded_gan
+    >>> from unlearning.gan import LatentGuard
+    >>> guard = LatentGuard(load_encoder("embedded"), "red", n_survey=128, random_state=0)
+    >>> result = guard.unlearn(load_embedded_gan())
+    >>> result.stopped, result.seed
+    ('done', 0)
     """
 
     generator: Generator

@@ -42,6 +42,12 @@ class Presence:
         Whether the AUC is proved to lie within the margin of one half, at 5 %.
     margin : float
         The margin.
+
+    Examples
+    --------
+    >>> found = presence(np.arange(20.0) / 10, np.arange(20.0) / 10, n_bootstrap=10)
+    >>> found.auc
+    0.5
     """
 
     auc: float

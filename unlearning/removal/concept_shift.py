@@ -40,6 +40,13 @@ class ConceptShift:
         Fréchet distance in the target alone; NaN without target.
     collateral : float
         Fréchet distance in all the other concepts.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> found = concept_fid(rng.normal(size=(50, 2)), rng.normal(size=(50, 2)), ["red", "star"])
+    >>> found.names, found.contributions.shape
+    (('red', 'star'), (2,))
     """
 
     names: tuple[str, ...]

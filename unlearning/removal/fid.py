@@ -51,6 +51,13 @@ class FrechetResult:
     n_features : int
     route : {"cross-gram", "mixed", "cholesky", "factors"}
         How the trace was computed.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> found = frechet(rng.normal(size=(50, 3)), rng.normal(size=(60, 3)))
+    >>> found.n, found.n_features, bool(found.debiased < found.distance)
+    ((50, 60), 3, True)
     """
 
     distance: float

@@ -48,6 +48,15 @@ class RemovalReport:
         Those with scores in all classes.
     classes : list of str
         The classes that were judged.
+
+    Examples
+    --------
+    >>> from unlearning.removal import RemovalBenchmark, SceneRemovals
+    >>> data = SceneRemovals(("star",), n=24, size=32)
+    >>> benchmark = RemovalBenchmark(lambda x: x.mean(dim=(2, 3)), n_min=8, n_bootstrap=2)
+    >>> report = benchmark.run(data, ["blur"])
+    >>> list(report.to_frame().columns)[:2]
+    ['class', 'remover']
     """
 
     def __init__(

@@ -38,6 +38,16 @@ class DirectionalAdaptation(Baseline):
     References
     ----------
     Gal et al. 2022, StyleGAN-NADA: CLIP-guided domain adaptation of image generators, eq. 2.
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.assets import load_embedded_gan
+    >>> encoder = load_encoder("embedded")
+    >>> method = DirectionalAdaptation(encoder, "red", steps=1, n_survey=128, random_state=0)
+    >>> result = method.unlearn(load_embedded_gan())  # some 60 steps are needed
+    >>> result.stopped, len(result.history)
+    ('done', 1)
     """
 
     def __init__(

@@ -33,6 +33,16 @@ class NegativeFineTune(Baseline):
         Images with the concept are pushed no farther than this mean absolute difference.
     n_survey : int
     random_state : optional
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.assets import load_embedded_gan
+    >>> encoder = load_encoder("embedded")
+    >>> method = NegativeFineTune(encoder, "red", steps=1, n_survey=128, random_state=0)
+    >>> result = method.unlearn(load_embedded_gan())  # some 100 steps are needed
+    >>> result.stopped, len(result.history)
+    ('done', 1)
     """
 
     def __init__(

@@ -33,6 +33,16 @@ class RejectionFilter(Baseline):
         Latents tried in place of one.
     n_survey : int
     random_state : optional
+
+    Examples
+    --------
+    >>> from conceptlab import load_encoder
+    >>> from conceptlab.assets import load_embedded_gan
+    >>> method = RejectionFilter(load_encoder("embedded"), "red", n_survey=128, random_state=0)
+    >>> result = method.unlearn(load_embedded_gan())
+    >>> z = result.generator.draw(2, torch.Generator().manual_seed(0))
+    >>> result.generator.images(z).shape
+    torch.Size([2, 3, 32, 32])
     """
 
     def __init__(

@@ -29,6 +29,13 @@ class RemovalDataset:
         Texts for concept presence and concept FID; empty where there are none.
     has_truth : bool
         Whether the true removals are known.
+
+    Examples
+    --------
+    >>> from unlearning.removal import SceneRemovals
+    >>> data = SceneRemovals(("star",), n=4, size=32)
+    >>> isinstance(data, RemovalDataset), data.class_names
+    (True, ('star',))
     """
 
     name: str = "data"

@@ -48,6 +48,24 @@ class CocoRemovals(RemovalDataset):
     -----
     Lin et al. 2014. An image with a crowd region of a class is never taken for one without
     the class, and the crowd region is part of the mask.
+
+    Examples
+    --------
+    >>> import json
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> box = [[0, 0, 16, 0, 16, 16, 0, 16]]  # a polygon
+    >>> cat = {"id": 1, "image_id": 1, "category_id": 7, "segmentation": box, "area": 256}
+    >>> cat |= {"bbox": [0, 0, 16, 16], "iscrowd": 0}
+    >>> pictures = [{"id": i, "file_name": f"{i}.png", "height": 32, "width": 32} for i in (1, 2)]
+    >>> names = [{"id": 7, "name": "cat"}]
+    >>> content = {"images": pictures, "annotations": [cat], "categories": names}
+    >>> n_characters = Path("cats.json").write_text(json.dumps(content))
+    >>> for i in (1, 2):
+    ...     Image.new("RGB", (32, 32)).save(f"{i}.png")
+    >>> data = CocoRemovals("cats.json", ".", size=32)
+    >>> data.with_class("cat").tolist(), tuple(data.masks("cat", [1]).shape)
+    ([1], (1, 1, 32, 32))
     """
 
     def __init__(

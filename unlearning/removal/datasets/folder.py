@@ -46,6 +46,21 @@ class MaskFolder(RemovalDataset):
     InputError
         Without those folders, a mask without an image, or a mask of another size than its
         image.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> for folder in ("photos/images", "photos/masks/dog"):
+    ...     Path(folder).mkdir(parents=True)
+    >>> for name in ("001", "002"):  # a dog on the left of the first
+    ...     Image.new("RGB", (32, 32)).save(f"photos/images/{name}.png")
+    >>> mask = np.zeros((32, 32), dtype=np.uint8)
+    >>> mask[:, :16] = 255
+    >>> Image.fromarray(mask).save("photos/masks/dog/001.png")
+    >>> data = MaskFolder("photos", size=16)
+    >>> data.with_class("dog").tolist(), data.without_class("dog").tolist()
+    ([0], [1])
     """
 
     def __init__(self, path: str | os.PathLike[str], *, size: int = 256) -> None:

@@ -40,6 +40,12 @@ class Remover:
         Images are padded by reflection until their sides are multiples of it.
     needs_truth : bool
         Whether :meth:`remove` takes the true removal as a fourth argument.
+
+    Examples
+    --------
+    >>> from unlearning.removal.removers import MeanFill
+    >>> isinstance(MeanFill(), Remover), MeanFill().name
+    (True, 'mean_fill')
     """
 
     name: str = "remover"
@@ -147,6 +153,15 @@ class RemoverSetup:
     -----
     Results are rounded to 8 bits, as image files are, whether they come from a cache or
     not.
+
+    Examples
+    --------
+    >>> from unlearning.removal.removers import MeanFill
+    >>> images, masks = torch.rand(2, 3, 8, 8), torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+    >>> masks[..., 2:5, 2:5] = True
+    >>> setup = RemoverSetup(MeanFill(), dilation=1)
+    >>> tuple(setup.run(images, masks).shape)
+    (2, 3, 8, 8)
     """
 
     def __init__(

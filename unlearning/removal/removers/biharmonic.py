@@ -18,6 +18,13 @@ class Biharmonic(Remover):
     Notes
     -----
     Damelin and Hoang 2018, as in scikit-image. It overshoots; values are clipped.
+
+    Examples
+    --------
+    >>> images, masks = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    >>> masks[..., 2:5, 2:5] = True
+    >>> Biharmonic().remove(images, masks, 0).shape
+    (1, 3, 8, 8)
     """
 
     name = "biharmonic"

@@ -24,6 +24,13 @@ class Oracle(Remover):
     ----------
     name : str
         "oracle"
+
+    Examples
+    --------
+    >>> images, masks = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    >>> without = torch.zeros(1, 3, 8, 8)  # the same place without the object
+    >>> bool((Oracle().remove(images, masks, 0, without) == without).all())
+    True
     """
 
     name = "oracle"
@@ -44,6 +51,12 @@ class NoisyOracle(Remover):
     ----------
     noise : float
         Standard deviation in units of the full range.
+
+    Examples
+    --------
+    >>> images, masks = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    >>> NoisyOracle(noise=0.1).remove(images, masks, 0, images).shape
+    torch.Size([1, 3, 8, 8])
     """
 
     needs_truth = True
@@ -72,6 +85,13 @@ class Swap(Remover):
         Donors.
     masks : array-like of shape (m, 1, H, W), bool
         Their objects.
+
+    Examples
+    --------
+    >>> images, masks = torch.rand(2, 3, 8, 8), torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+    >>> masks[..., 2:5, 2:5] = True
+    >>> Swap(images, masks).remove(images, masks, 0).shape
+    torch.Size([2, 3, 8, 8])
     """
 
     name = "another object"

@@ -77,6 +77,13 @@ class Telea(_OpenCV):
     Notes
     -----
     Telea 2004.
+
+    Examples
+    --------
+    >>> images, masks = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    >>> masks[..., 2:5, 2:5] = True
+    >>> Telea(radius=2).remove(images, masks, 0).shape
+    (1, 3, 8, 8)
     """
 
     name = "telea"
@@ -94,6 +101,13 @@ class NavierStokes(_OpenCV):
     Notes
     -----
     Bertalmio, Bertozzi and Sapiro 2001.
+
+    Examples
+    --------
+    >>> images, masks = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    >>> masks[..., 2:5, 2:5] = True
+    >>> NavierStokes(radius=2).remove(images, masks, 0).shape
+    (1, 3, 8, 8)
     """
 
     name = "navier_stokes"

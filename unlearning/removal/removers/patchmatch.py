@@ -23,6 +23,13 @@ class PatchMatch(Remover):
     Notes
     -----
     Barnes et al. 2009, on the library's own pyramid.
+
+    Examples
+    --------
+    >>> from unlearning.removal.removers import available_removers
+    >>> found, missing = available_removers(["patchmatch"])  # it is not built for every system
+    >>> len(found) + len(missing)
+    1
     """
 
     name = "patchmatch"

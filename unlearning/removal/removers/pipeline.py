@@ -35,6 +35,16 @@ class PipelineRemover(Remover):
     Notes
     -----
     The decoder of a latent model changes all pixels a little, so compositing matters.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> def pipeline(*, prompt, image, mask_image, generator):  # or one of diffusers
+    ...     return SimpleNamespace(images=[image])
+    >>> remover = PipelineRemover(pipeline, name="my inpainter", prompt="background", size=16)
+    >>> images, masks = torch.rand(1, 3, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    >>> remover.remove(images, masks, 0).shape
+    (1, 3, 8, 8)
     """
 
     deterministic = False

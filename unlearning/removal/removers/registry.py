@@ -91,6 +91,12 @@ def available_removers(specs: Any = DEFAULT_REMOVERS) -> tuple[list[RemoverSetup
         Those that can run.
     missing : dict of str to str
         The others, with the reason.
+
+    Examples
+    --------
+    >>> found, missing = available_removers(["blur", "mean_fill"])
+    >>> [setup.label for setup in found], missing
+    (['blur', 'mean_fill'], {})
     """
     found, missing = [], {}
     for spec in specs:

@@ -18,6 +18,12 @@ class Nothing(Remover):
     ----------
     name : str
         "nothing"
+
+    Examples
+    --------
+    >>> images, masks = torch.rand(1, 3, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    >>> bool((Nothing().remove(images, masks, 0) == images).all())
+    True
     """
 
     name = "nothing"
@@ -35,6 +41,14 @@ class MeanFill(Remover):
     ----------
     name : str
         "mean_fill"
+
+    Examples
+    --------
+    >>> images, masks = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    >>> masks[..., 2:5, 2:5] = True
+    >>> filled = MeanFill().remove(images, masks, 0)
+    >>> bool(filled[0, 0, 2:5, 2:5].std() < 1e-6)
+    True
     """
 
     name = "mean_fill"
@@ -56,6 +70,13 @@ class GaussianBlur(Remover):
     ----------
     sigma : float
         Standard deviation in shares of the longer side.
+
+    Examples
+    --------
+    >>> images, masks = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    >>> masks[..., 2:5, 2:5] = True
+    >>> GaussianBlur(sigma=0.1).remove(images, masks, 0).shape
+    torch.Size([1, 3, 8, 8])
     """
 
     name = "blur"

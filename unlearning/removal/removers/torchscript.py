@@ -32,6 +32,16 @@ class TorchScriptRemover(Remover):
     -----
     The model takes images (n, 3, H, W) in [0, 1] and masks (n, 1, H, W) of 0 and 1 in
     float32, and gives images in [0, 1] (Suvorov et al. 2022, exported).
+
+    Examples
+    --------
+    >>> class Grey(torch.nn.Module):
+    ...     def forward(self, images, masks):
+    ...         return images * (1 - masks) + 0.5 * masks
+    >>> images, masks = torch.rand(1, 3, 8, 8), torch.ones(1, 1, 8, 8)
+    >>> torch.jit.trace(Grey(), (images, masks)).save("grey.pt")  # or "big-lama.pt"
+    >>> TorchScriptRemover("grey.pt", device="cpu").remove(images, masks, 0).shape
+    torch.Size([1, 3, 8, 8])
     """
 
     def __init__(
