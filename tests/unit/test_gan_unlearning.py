@@ -33,6 +33,7 @@ from unlearning.gan.mapper import LatentMapper
 from unlearning.gan.places import match_styles
 from unlearning.gan.survey import survey
 from unlearning.gan.training import Loop, sensitive_layers
+from unlearning.gan.views import told
 
 SMALL = {
     "n_survey": 300, "mapper_steps": 15, "steps": 80, "n_held_out": 64, "augment": False,
@@ -231,6 +232,10 @@ def test_a_stylegan2_shaped_module_is_trained(guide):
     }
     assert moved
     assert all(n.startswith(("convs.0", "torgb")) for n in moved)
+    # 5 steps teach a mapping nothing: then it stays as it was
+    assert not result.details["mapping"]["learned"]
+    for a, b in zip(module.mapping.parameters(), result.module.mapping.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_direct_and_conditional_modules():
@@ -293,9 +298,8 @@ def test_gate_finds_the_groups(gan, guide):
     truth = seen.z[:, 0] == 1
     assert torch.equal(gate.shows(seen.embeddings), truth)
     assert gate.separation > 10
-    rows, partners = match_styles(
-        seen, truth, inner, inner.families({"l": FAMILIES["light"]}), [gate]
-    )
+    known = {"light": told(inner.texts(FAMILIES["light"]), seen, None)}
+    rows, partners = match_styles(seen, truth, known, [gate])
     assert truth[rows].all()
     assert not truth[partners].any()
     assert partners.shape == (len(rows), 1)

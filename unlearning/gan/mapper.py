@@ -83,7 +83,7 @@ class LatentMapper(nn.Module):
         """Give w + M(w), of the shape of w; `kind`, (n,) int64, is the first by default."""
         heads = self._heads(w)
         body = self.body((heads[:, 0] - self.centre) / self.scale)
-        every = self.step(body).view(len(w), self.kinds, self.groups, -1)
+        every = self.step(body).unflatten(1, (self.kinds, self.groups, -1))
         kind = torch.zeros(len(w), dtype=torch.int64, device=w.device) if kind is None else kind
         step = self.scale * every[torch.arange(len(w), device=w.device), kind]
         if not self.layers:

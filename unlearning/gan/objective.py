@@ -45,17 +45,19 @@ class Objective:
         Which latents of the survey are to change; the others keep their image.
     mapper : LatentMapper
     direction : Tensor of shape (d,)
+    folded : bool
+        Whether the mapping network of `trained` has learned the mapper.
     """
 
     def __init__(
         self, options: TextToUnlearn, frozen: Generator, trained: Generator, guide: Guide,
         families: dict[str, torch.Tensor], seen: Survey, shows: torch.Tensor, mapper: LatentMapper,
-        direction: torch.Tensor,
+        direction: torch.Tensor, folded: bool = False,
     ) -> None:  # fmt: skip
         self.o, self.frozen, self.trained, self.guide = options, frozen, trained, guide
         self.families, self.mapper, self.direction = families, mapper, direction
         self.seen, self.with_it, self.free = seen, seen[shows], seen[~shows]
-        self.folded = bool(options.fold_steps and options.surrogate and trained.has_styles)
+        self.folded = folded
         self.perceptual = options.perceptual or perceptual_loss
         self.fisher: list[tuple[nn.Parameter, torch.Tensor, torch.Tensor]] = []
 

@@ -316,9 +316,15 @@ class TextToUnlearn(BaseEstimator):
         trained = given.fork()
         if not self.gate:
             likely, shows = torch.ones_like(likely), torch.ones_like(shows)
+        off = (0.0, 0.0)
         if self.fold_steps and self.surrogate and trained.has_styles:
-            fold_into_mapping(trained, frozen, seen, likely, mapper, draws, steps=self.fold_steps)
-        work = Objective(self, frozen, trained, guide, families, seen, shows, mapper, direction)
+            off = fold_into_mapping(
+                trained, frozen, seen, likely, mapper, draws, steps=self.fold_steps
+            )
+        folded = off[1] < off[0]
+        work = Objective(
+            self, frozen, trained, guide, families, seen, shows, mapper, direction, folded
+        )
         body: Any = trained.module.synthesis if trained.has_styles else trained.module
         learn(body, True)
         first = torch.stack(list(work.losses(0, draws).values())).sum()
@@ -351,6 +357,7 @@ class TextToUnlearn(BaseEstimator):
             "layers": sorted({name.rpartition(".")[0] for name in chosen}),
             "mapper": mapped[-1] if mapped else {},
             "mapper_steps": len(mapped),
+            "mapping": {"learned": folded, "error before": off[0], "error": off[1]},
             "direction": direction.cpu().numpy(),
         }
         self.seed_ = seed
