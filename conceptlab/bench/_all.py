@@ -220,8 +220,12 @@ def run_one(job: Job) -> Outcome:
 
 
 def page(log: dict[str, Outcome], order: list[str]) -> str:
-    """Lay the log out as a page."""
+    """Lay the log out as a page, which Sphinx takes without an entry in a contents list."""
     lines = [
+        "---",
+        "orphan: true",
+        "---",
+        "",
         "# Runs",
         "",
         "Written by `python -m conceptlab.bench all`: what became of each table when it was last "
