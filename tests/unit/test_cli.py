@@ -90,6 +90,11 @@ def test_a_report_that_cannot_be_written_is_told_before_the_work(monkeypatch, ca
         assert "images from" not in shown.out
 
 
+def test_version(monkeypatch, capsys):
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"conceptlab {importlib.metadata.version('conceptlab')}\n"
+
+
 def test_doctor(monkeypatch, capsys):
     code = run(monkeypatch, "doctor", "--json")
     found = json.loads(capsys.readouterr().out)
