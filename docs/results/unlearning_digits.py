@@ -78,16 +78,17 @@ default of `ConceptPoisoning`; *its published setting* is `ConceptPoisoning.pape
 READING = """\
 - **Accuracies prove nothing.** The logit mask costs nothing, changes no feature, and equals retrain
   on FA, RA, TA, MIA-eff, gap and ToW.
-- **Answers do.** Concept poisoning is nearest to retrain of all methods (JS 0.16; two retrained
-  models differ by 0.13). Random label, SalUn and bad teacher have the right accuracies and the
-  wrong answers (0.32). The published setting gives all of the class to one donor (0.62).
+- **Answers do.** Concept poisoning is nearest to retrain of all methods (JS 0.15; two retrained
+  models differ by 0.11). Random label, SalUn and bad teacher have the right accuracies and the
+  wrong answers (0.31). The published setting gives all of the class to one donor (0.62).
 - **It is not gone.** Concept poisoning is learned again in about half of retrain's steps, and the
-  audit calls most draws suppressed. No method here reaches an AIN of 0.6; the mask is at 0.37.
-- **It can come back.** After an epoch on retained data alone, boundary expand knows 70 % of the
-  class again; gradient ascent, boundary shrink and UNSIR know a little.
+  audit calls most draws suppressed. No method here reaches an AIN of 0.6; the mask is at 0.38.
+- **It can come back.** After an epoch on retained data alone, boundary expand knows 71 % of the
+  class again; gradient ascent and NegGrad+ know a little.
 - The probe does not tell here: a network that never saw a digit separates it as well.
-- SCRUB forgot nothing in one draw of six; fine-tuning, SSD, gradient ascent and boundary expand
-  lose 1 to 5 points on retained classes. Settings that suit one draw do not suit the next.
+- SCRUB and bad teacher left part of the class in one draw of six; fine-tuning, SSD, UNSIR, gradient
+  ascent and boundary expand lose 1 to 5 points on retained classes. Settings that suit one draw do
+  not suit the next.
 """
 
 STUDY = Study(

@@ -389,7 +389,8 @@ def ordered(runs):
 def verdicts(runs, name):
     """Count the words of the verdict."""
     words = [run[name]["verdict"] for run in runs if name in run]
-    return ", ".join(f"{words.count(w)} {w}" for w in sorted(set(words), key=words.count)[::-1])
+    order = sorted(set(words), key=lambda w: (-words.count(w), w))
+    return ", ".join(f"{words.count(w)} {w}" for w in order)
 
 
 def goals(runs, limits, ours=OURS):
