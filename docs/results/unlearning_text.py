@@ -175,7 +175,7 @@ READING = """\
 - **It is not always gone**: the audit calls three draws removed and two suppressed, because
   relearning takes 0.6 of retrain's steps. SCRUB does better there (four removed), and answers
   unlike retrain (0.30). The mask and all that relabels by chance are suppressed in every draw.
-- **The goal on run time is missed**, 0.68: all layers behind the embeddings are trained, for three
+- **The goal on run time is missed**, 0.71: all layers behind the embeddings are trained, for three
   epochs of a training that takes ten, and a third of the time goes to attributions.
 - The exclusive concept cannot tell here: any of these networks reads a word off its input.
 - Plain gradient steps forget nothing (fine-tuning) or break the network (gradient ascent,

@@ -139,7 +139,8 @@ def _run(quick: bool, seed: int) -> BenchResult:
     rows += _gpu(d, sizes["large"], seed)
     if quick:  # goals are of the full size
         rows = [replace(row, goal="", met=None) for row in rows]
-    return BenchResult("frechet", rows, seed, {"d": d, **sizes})
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return BenchResult("frechet", rows, seed, {"d": d, **sizes, "gpu": gpu})
 
 
 def _others(X: np.ndarray, Y: np.ndarray) -> list[Row]:

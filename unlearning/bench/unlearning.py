@@ -59,7 +59,7 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
     problem = _digits(quick, seed)
     rows = _measure(problem, seed, quick)
     settings: dict[str, Any] = {
-        "data": problem.name, "train": len(problem.train), "epochs": problem.epochs,
+        "data": problem.name, "train": len(problem.train), "epochs": problem.epochs, "gpu": "none",
     }  # fmt: skip
     if torch.cuda.is_available():
         large = _photos(quick, seed)
