@@ -36,6 +36,11 @@ def test_all_six_papers_have_a_table():
     assert all(len(cells) == 4 for cells in rows())
 
 
+def test_all_six_papers_can_be_cited():
+    text = (RESULTS.parent / "CITATION.cff").read_text("utf-8")
+    assert [paper for paper in PAPERS if f'"https://arxiv.org/abs/{paper}"' not in text] == []
+
+
 def test_every_line_ends_with_a_verdict_or_says_why_not():
     verdicts = ("reproduced", "partly", "contradicted", "not tested", "not comparable", "built")
     for published, _, ours, verdict in rows():
