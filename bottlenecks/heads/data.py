@@ -15,6 +15,7 @@ from conceptlab.arrays import ArrayKind
 
 _CHUNK = 1 << 30  # bytes of logits and rows at a time on an accelerator
 _CACHE = 4 << 20  # and on the CPU, where a chunk should stay in the cache
+_SAMPLE, _LEVELS = 4096, (0.05, 0.95)
 _SPARSE, _SMALL = 0.05, 4096  # density and size from which sparse weights are faster
 
 
@@ -121,6 +122,22 @@ class SoftmaxData:
         tiny = 1e-6 if ArrayKind.of(self._raw).compute_dtype == torch.float32 else 1e-13
         deviation[deviation <= tiny * mean.abs()] = 0.0
         return mean.double().cpu().numpy(), deviation.double().cpu().numpy()
+
+    def spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Give least and largest value, and 5 % and 95 % quantiles, of the columns as given.
+
+        Returns
+        -------
+        limits, levels : ndarray of shape (M, 2), float64
+            Quantiles are those of at most 4096 rows, evenly taken.
+        """
+        wide = ArrayKind.of(self._raw).compute_dtype
+        ends = [torch.stack(self._read(r, wide).aminmax(dim=0)) for r in self.slices()]
+        every = torch.stack(ends)
+        lows, highs = every[:, 0].amin(0), every[:, 1].amax(0)
+        some = self._read(slice(None, None, -(-self.n // _SAMPLE)), wide).double().cpu().numpy()
+        limits = torch.stack([lows, highs], dim=1).double().cpu().numpy()
+        return limits, np.quantile(some, _LEVELS, axis=0).T
 
     def rows(self, rows: slice, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Give standardised rows (c, M)."""

@@ -38,6 +38,7 @@ from bottlenecks.heads.path import (
     unscaled,
     with_strongest,
 )
+from bottlenecks.heads.use import HeadUse
 from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
 from conceptlab.errors import InputError
 
@@ -48,7 +49,7 @@ _LAST = 1e-4  # of lam_max: where the search for nec ends
 _FILLS = 20  # refits with new weights in place of those that fell to zero
 
 
-class SparseLinearHead(ClassifierMixin, BaseEstimator):
+class SparseLinearHead(HeadUse, ClassifierMixin, BaseEstimator):
     """Multinomial logistic regression with an elastic net, for sparse heads over concepts.
 
     Minimises mean cross-entropy + lam (alpha |W|₁ + ½ (1 - alpha) |W|²) over
@@ -129,6 +130,11 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         added, where no strength has so many (a penalty of absolute values
         holds the median over the classes of a concept's weights at zero), and
         in place of positive ones that the refit sets to 0.
+    activation_range_ : ndarray of shape (M, 2), float64
+        Least and largest value of each column in the fit.
+    activation_levels_ : ndarray of shape (M, 2), float64
+        5 % and 95 % quantiles (of at most 4096 rows, evenly taken): what an
+        intervention writes for "absent" and "present".
     path_ : SoftmaxPath
         What was solved on the way.
     n_iter_ : int
@@ -233,6 +239,7 @@ class SparseLinearHead(ClassifierMixin, BaseEstimator):
         alpha, tol = self._check_parameters()
         data, self.classes_ = _prepare(self, X, y)
         self.lam_max_ = lambda_max(data, alpha, self.fit_intercept)
+        self.activation_range_, self.activation_levels_ = data.spread()
         problem = Problem(data, alpha, self.fit_intercept, int(self.max_iter), self.lam_max_)
         points, best, surplus = self._solved(problem, tol)
         self.lam_ = best.lam

@@ -30,7 +30,14 @@ _NUMBERS = (
     "n_added_",
     "n_iter_",
 )
-_ARRAYS = ("coef_", "intercept_", "shrunken_coef_", "shrunken_intercept_")
+_ARRAYS = (
+    "coef_",
+    "intercept_",
+    "shrunken_coef_",
+    "shrunken_intercept_",
+    "activation_range_",
+    "activation_levels_",
+)
 _PATH = ("lams", "nec", "objective", "kkt", "n_iter")
 
 

@@ -103,6 +103,8 @@ case(bottlenecks.sparse_softmax_path, lambda c: ((c(outputs()), c.of(classes()))
 case(SparseLinearHead.decision_function, lambda c: (sparse_head(), c(outputs())), "like")
 case(SparseLinearHead.predict_proba, lambda c: (sparse_head(), c(outputs())), "like")
 case(SparseLinearHead.predict, lambda c: (sparse_head(), c(outputs())), "numpy")
+case(SparseLinearHead.predict_concepts, lambda c: (sparse_head(), c(outputs())), "like")
+case(SparseLinearHead.explain, lambda c: (sparse_head(), c(outputs())), "numpy")
 case(losses.reference_l1, lambda c: (tensor(c(features(3, 3))),), "tensor")
 case(losses.reference_contrastive, lambda c: (tensor(c(outputs())),), "tensor")
 case(losses.reference_gumbel,
