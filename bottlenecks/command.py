@@ -18,6 +18,8 @@ from rich.table import Table
 
 from conceptlab.errors import InputError
 
+_TOLD = 8  # concepts of a class in the table; the JSON has all
+
 
 def bottleneck(
     images: Annotated[
@@ -233,8 +235,9 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
     table.add_column("class")
     table.add_column("concepts and weights")
     for label, weights in list(facts["weights"].items())[:20]:
-        told = ", ".join(f"{name} {weight:+.1f}" for name, weight in weights.items())
-        table.add_row(label, told)
+        told = ", ".join(f"{name} {weight:+.1f}" for name, weight in [*weights.items()][:_TOLD])
+        more = len(weights) - _TOLD
+        table.add_row(label, f"{told}, and {more} more" if more > 0 else told)
     console.print(table)
     sparse = f"{facts['nec']:.3g} of {facts['concepts']} concepts a class"
     console.print(f"{sparse}; {facts['sparsity']:.0%} of all activations are zero.")

@@ -1,6 +1,7 @@
 """The bottleneck command, on scenes and on a folder."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -70,6 +71,13 @@ def test_folder_makes_its_own_concepts(folder, tmp_path):
     facts = json.loads(answer.stdout)
     assert facts["concepts"] > 4
     assert set(facts["weights"]) <= {"red_circle", "yellow_heart"}
+
+
+def test_many_concepts_are_cut_short(folder, tmp_path):
+    answer = call(folder, "--nec", 30, "--shown", 1, "--out", tmp_path / "page.html")
+    told = " ".join(answer.stdout.replace("│", " ").split())
+    assert re.search(r"and \d+ more", told), told
+    assert told.count(" +") <= 2 * 8  # two classes
 
 
 def test_bad_input(folder, tmp_path):
