@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bottlenecks import SparseLinearHead
+from bottlenecks import SparseLinearHead, evaluate
 from conceptlab.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -70,3 +70,11 @@ def test_columns_come_back_and_pictures_are_drawn(tmp_path):
         again.plot("intervention", rows)
     with pytest.raises(InputError, match="weights"):
         again.plot("weight")
+
+
+def test_evaluate_takes_a_head():
+    rows = pd.DataFrame(X, columns=NAMES)
+    report = evaluate(HEAD, rows, Y, {"red": X[:, 0] > 0}, n_random=1, n_permutations=0)
+    assert report.nec == 2
+    assert report.concept_names == NAMES
+    assert report.fidelity.auc.tolist() == [1.0]
