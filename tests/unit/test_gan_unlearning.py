@@ -281,8 +281,11 @@ def test_targets_that_cannot_be_forgotten(gan, guide):
     never = Generator(gan, latent=lambda n, g: blue + 0.1 * torch.randn(n, 6, generator=g))
     with pytest.raises(InputError, match="do not fall into two groups"):
         TextToUnlearn(guide, "red", n_survey=200, random_state=0).unlearn(never)
+    with pytest.raises(InputError, match="All 200 images show 'red' or 'blue' or 'green'"):
+        TextToUnlearn(guide, ["red", "blue", "green"], n_survey=200, random_state=0).unlearn(gan)
     with pytest.raises(InputError, match="CL-SPLIT-LAYER"):
-        TextToUnlearn(guide, "red", layers=["nowhere"], n_survey=200, mapper_steps=1).unlearn(gan)
+        quick = {"n_survey": 200, "mapper_steps": 1, "fold_steps": 0}
+        TextToUnlearn(guide, "red", layers=["nowhere"], **quick).unlearn(gan)
     with pytest.raises(InputError, match="CL-INPUT-EMPTY"):
         TextToUnlearn(guide, []).unlearn(gan)
     with pytest.raises(InputError, match="embed_image"):
@@ -345,7 +348,7 @@ def test_a_loop_rewinds_after_nan_and_collapse():
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(gan, guide, tmp_path, monkeypatch):
-    settings = {**SMALL, "steps": 12, "mapper_steps": 2, "n_survey": 200}
+    settings = {**SMALL, "steps": 12, "mapper_steps": 2, "n_survey": 200, "fold_steps": 50}
     unlearner = TextToUnlearn(guide, "red", retain=FAMILIES, random_state=0, **settings)
     whole = unlearner.unlearn(gan)
     descend, count = Loop._descend, iter(range(100))

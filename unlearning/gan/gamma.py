@@ -6,9 +6,7 @@ __all__ = ["degree_of_unlearning"]
 
 from typing import Any
 
-import numpy as np
-
-from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.arrays import as_floats, check_finite
 from conceptlab.errors import InputError
 
 
@@ -54,7 +52,7 @@ def degree_of_unlearning(before: Any, after: Any, reference: Any) -> float:
 
     parts = {}
     for name, values in (("before", before), ("after", after), ("reference", reference)):
-        parts[name] = as_numpy(values).astype(np.float64).ravel()
+        parts[name] = as_floats(values, name).ravel()
         if not parts[name].size:
             raise InputError(f"{name} holds no scores.", code="CL-INPUT-EMPTY")
         check_finite(parts[name], name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["NEUTRAL", "Gate", "choose_anchor", "fit_gate", "refuse", "two_groups"]
+__all__ = [
+    "NEUTRAL", "Gate", "check_groups", "choose_anchor", "fit_gate", "refuse", "two_groups",
+]  # fmt: skip
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -190,5 +192,28 @@ def refuse(gate: Gate, *, least_separation: float, least_share: float) -> None:
         raise InputError(
             f"The generator shows {name!r} in {100 * gate.share:.2f} % of its images, fewer than "
             f"{100 * least_share:g} %: there is nothing to forget. Check the wording.",
+            code="CL-INPUT-TARGET",
+        )
+
+
+def check_groups(shows: torch.Tensor, targets: Sequence[str]) -> None:
+    """Raise where no latent of a survey shows the targets, or all do.
+
+    Raises
+    ------
+    InputError
+        ``CL-INPUT-TARGET``.
+    """
+    found, names = int(shows.sum()), " or ".join(map(repr, targets))
+    if not found:
+        raise InputError(
+            f"None of {len(shows)} images shows {names}: there is nothing to forget. Check the "
+            "wording, or give a larger n_survey.",
+            code="CL-INPUT-TARGET",
+        )
+    if found == len(shows):
+        raise InputError(
+            f"All {len(shows)} images show {names}: nothing is left to take the place. Forget less "
+            "at once.",
             code="CL-INPUT-TARGET",
         )

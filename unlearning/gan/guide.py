@@ -110,8 +110,9 @@ class Guide:
         """
         if generator is not None:
             first, second = augment_pair(first, second, generator)
-        both = self.embed(torch.cat([first, second]))
-        return both[: len(first)], both[len(first) :]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and second.requires_grad):
+            still = self.embed(second)
+        return self.embed(first), still
 
 
 def augment_pair(

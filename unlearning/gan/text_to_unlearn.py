@@ -17,7 +17,7 @@ from conceptlab.errors import InputError
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
-from unlearning.gan.gate import NEUTRAL, Gate, choose_anchor, fit_gate, refuse
+from unlearning.gan.gate import NEUTRAL, Gate, check_groups, choose_anchor, fit_gate, refuse
 from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import TEMPLATES, Guide
 from unlearning.gan.losses import perceptual_loss
@@ -278,6 +278,7 @@ class TextToUnlearn(BaseEstimator):
         views = draws if self.second_view else None
         likely = torch.stack([shown(gate, seen, views) for gate in gates]).amax(0)
         shows = likely > 0.5
+        check_groups(shows, self._targets())
         known, places = {}, None
         if self.surrogate:
             texts = guide.families(self.retain or {})

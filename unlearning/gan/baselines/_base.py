@@ -14,7 +14,7 @@ from torch import nn
 
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
-from unlearning.gan.gate import Gate
+from unlearning.gan.gate import Gate, check_groups
 from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import TEMPLATES, Guide
 from unlearning.gan.survey import Survey, survey
@@ -76,7 +76,9 @@ def outer(module: nn.Module, given: Generator) -> Generator:
 
 def shows_any(gates: list[Gate], seen: Survey) -> torch.Tensor:
     """Tell which of the images seen show any of the targets, (n,) bool."""
-    return torch.stack([gate.shows(seen.embeddings) for gate in gates]).any(0)
+    shows = torch.stack([gate.shows(seen.embeddings) for gate in gates]).any(0)
+    check_groups(shows, [gate.concept.name for gate in gates])
+    return shows
 
 
 def whole_loop(

@@ -81,11 +81,9 @@ class DirectionalAdaptation(Baseline):
         direction = torch.stack(ways).mean(0)
 
         def losses(step: int) -> dict[str, torch.Tensor]:
-            w = seen.styles[torch.randint(len(seen), (self.batch_size,), generator=draws)]
-            with torch.no_grad():
-                before = frozen.images_of(w)
-            e, still = guide.embed_pair(trained.images_of(w), before, None)
-            return {"direction": directional_loss(e, still, direction)}
+            part = seen[torch.randint(len(seen), (self.batch_size,), generator=draws)]
+            e = guide.embed(trained.images_of(part.styles))
+            return {"direction": directional_loss(e, part.embeddings, direction)}
 
         trained, loop = whole_loop(self, given, draws, progress)
         loop.run(losses, "adapt")
