@@ -319,7 +319,8 @@ def _decide(case: _Case) -> Verdict:
         )  # fmt: skip
     return Verdict(
         "undecided", "Without a retrained model this cannot be told from suppression: also a model "
-        "that never saw a class encodes much of it. Give retrained=.", found,
+        "that never saw a class encodes much of it. Give one (retrained=, in the shell "
+        "--retrained).", found,
     )  # fmt: skip
 
 
