@@ -238,3 +238,12 @@ def test_benchmark_runs_small():
     assert len(result.rows) >= 4
     assert all(row.met is None for row in result.rows)
     assert all(np.isfinite(row.ours) and row.ours > 0 for row in result.rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_part_for_gpus_runs_without_one(dtype):
+    from bottlenecks.bench.sparse_head import _gpu_row
+
+    row = _gpu_row(dtype, {"n": 900, "M": 24, "K": 5}, 0, device="cpu")
+    assert row.ours > 0
+    assert row.peer > 0
