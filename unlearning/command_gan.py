@@ -36,6 +36,19 @@ def unlearn_gan(
     output_range: Annotated[
         str | None, typer.Option(help="Range of the pixels, such as -1,1.")
     ] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Classes of a conditional generator without a c_dim.")
+    ] = None,
+    truncation: Annotated[
+        float, typer.Option(help="Draw styles towards their mean by this factor.")
+    ] = 1.0,
+    retain: Annotated[
+        Path | None,
+        typer.Option(help='JSON of what to keep by family, {"colour": ["red", "blue"], ...}.'),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="PACKAGE.MODULE:FUNCTION that returns an independent judge.")
+    ] = None,
     encoder: Annotated[
         str, typer.Option(help="The guide: embedded, open_clip:ARCHITECTURE/WEIGHTS, hf:NAME, ...")
     ] = "embedded",
@@ -64,16 +77,22 @@ def unlearn_gan(
 
     console = Console(stderr=as_json)
     targets = [part.strip() for part in target.split(",") if part.strip()]
-    made, judge, retain = _generator(generator, latent, output_range)
+    declared: dict[str, Any] = {
+        "latent": latent, "output_range": _pair(output_range), "n_classes": classes,
+        "truncation": truncation,
+    }  # fmt: skip
+    made, known_judge, known = _generator(generator, declared)
+    opinion = _call(judge, "judge") if judge else known_judge
+    families = _families(retain) if retain else known
     guide = load_encoder(encoder)
-    options: dict[str, Any] = {"retain": retain, "random_state": seed, "max_seconds": max_seconds}
+    options: dict[str, Any] = {"retain": families, "random_state": seed, "max_seconds": max_seconds}
     if steps is not None:
         options["steps"] = steps
     method = TextToUnlearn.paper if paper else TextToUnlearn
     unlearner = method(guide, targets, anchor=anchor, **options)
     result = unlearner.unlearn(made, checkpoint=checkpoint)
     report = assess(
-        made, result, targets, guide, judge, retain=retain, anchor=anchor, n=latents,
+        made, result, targets, guide, opinion, retain=families, anchor=anchor, n=latents,
         random_state=seed + 1,
     )  # fmt: skip
     report.facts["seconds"] = round(result.seconds, 1)
@@ -103,7 +122,7 @@ def unlearn_gan(
     )
 
 
-def _generator(name: str, latent: int | None, output_range: str | None) -> tuple[Any, Any, Any]:
+def _generator(name: str, declared: dict[str, Any]) -> tuple[Any, Any, Any]:
     """Load a generator, with the judge and the retained attributes where they are known."""
     from unlearning.gan.generators import Generator
 
@@ -111,24 +130,53 @@ def _generator(name: str, latent: int | None, output_range: str | None) -> tuple
         from conceptlab.assets import load_embedded_gan, load_embedded_judge
         from conceptlab.assets.gan_world import GAN_FAMILIES
 
-        return Generator(load_embedded_gan()), load_embedded_judge(), GAN_FAMILIES
+        return Generator(load_embedded_gan(), **declared), load_embedded_judge(), GAN_FAMILIES
     if name.startswith("torchscript:"):
         from conceptlab.models.load import load_torchscript
 
         module: Any = load_torchscript(name.removeprefix("torchscript:"))[0]
     else:
-        place, _, function = name.partition(":")
-        if not function:
+        if ":" not in name:
             raise InputError(
                 f"generator must be 'embedded', 'torchscript:FILE' or 'PACKAGE.MODULE:FUNCTION', "
                 f"got {name!r}.",
                 code="CL-INPUT-OPTION",
             )
-        try:
-            module = getattr(importlib.import_module(place), function)()
-        except (ImportError, AttributeError) as error:
-            raise InputError(f"Cannot call {name}: {error}.", code="CL-INPUT-OPTION") from error
-    return Generator(module, latent=latent, output_range=_pair(output_range)), None, None
+        module = _call(name, "generator")
+    return Generator(module, **declared), None, None
+
+
+def _call(name: str, what: str) -> Any:
+    """Call a function of the user's by its name, PACKAGE.MODULE:FUNCTION."""
+    place, _, function = name.partition(":")
+    if not (place and function):
+        raise InputError(
+            f"{what} must be PACKAGE.MODULE:FUNCTION, got {name!r}.", code="CL-INPUT-OPTION"
+        )
+    try:
+        return getattr(importlib.import_module(place), function)()
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"Cannot call {name}: {error}.", code="CL-INPUT-OPTION") from error
+
+
+def _families(path: Path) -> dict[str, list[str]]:
+    """Read what to keep: an object of lists of texts."""
+    from conceptlab.io.reading import read_plain_file, strict_json
+
+    try:
+        found = strict_json(read_plain_file(path, limit=2**20))
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot read {path}: {error}.", code="CL-INPUT-FILE") from error
+    good = isinstance(found, dict) and all(
+        isinstance(values, list) and values and all(isinstance(v, str) for v in values)
+        for values in found.values()
+    )
+    if not good:
+        raise InputError(
+            f'{path} must hold families of texts, {{"colour": ["red", "blue"], ...}}.',
+            code="CL-INPUT-FILE",
+        )
+    return found
 
 
 def _pair(text: str | None) -> tuple[float, float] | None:

@@ -283,11 +283,13 @@ def test_targets_that_cannot_be_forgotten(gan, guide):
         TextToUnlearn(guide, "red", n_survey=200, random_state=0).unlearn(never)
     with pytest.raises(InputError, match="All 200 images show 'red' or 'blue' or 'green'"):
         TextToUnlearn(guide, ["red", "blue", "green"], n_survey=200, random_state=0).unlearn(gan)
+    quick = {"n_survey": 200, "mapper_steps": 1, "fold_steps": 0}
     with pytest.raises(InputError, match="CL-SPLIT-LAYER"):
-        quick = {"n_survey": 200, "mapper_steps": 1, "fold_steps": 0}
         TextToUnlearn(guide, "red", layers=["nowhere"], **quick).unlearn(gan)
     with pytest.raises(InputError, match="CL-INPUT-EMPTY"):
         TextToUnlearn(guide, []).unlearn(gan)
+    with pytest.raises(InputError, match="CL-INPUT-DEVICE"):
+        TextToUnlearn(guide, "red", device="nowhere").unlearn(gan)
     with pytest.raises(InputError, match="embed_image"):
         TextToUnlearn(object(), "red").unlearn(gan)
     with pytest.raises(InputError, match="CL-INPUT-TARGET"):
@@ -402,6 +404,18 @@ def test_the_command_writes_report_and_weights(guide, tmp_path, monkeypatch):
     assert facts["facts"]["stopped"] == "done"
     assert (tmp_path / "a.html").read_text().count("<img") == 3
     assert (tmp_path / "w").stat().st_size > 1000
+    families = tmp_path / "families.json"
+    families.write_text(json.dumps(FAMILIES))
+    known = ["--judge", "toy_gan:ToyJudge", "--retain", str(families)]
+    answer = CliRunner().invoke(app, [*call, *known])
+    assert answer.exit_code == 0, answer.output
+    facts = json.loads(answer.stdout)
+    assert not facts["notes"]
+    assert facts["figures"]["judge: removed"] > 0.9
+    for bad in ("[]", "{", '{"colour": "red"}'):
+        families.write_text(bad)
+        with pytest.raises(InputError, match="CL-INPUT-FILE"):
+            CliRunner().invoke(app, [*call, *known], catch_exceptions=False)
     for name, words in (
         ("toy_gan", "must be 'embedded'"),
         ("toy_gan:none", "Cannot call"),

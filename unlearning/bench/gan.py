@@ -122,7 +122,7 @@ def _steps(
     options: TextToUnlearn, given: Generator, seed: int
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Give eight steps of the training, and eight of the bare passes at the same batch."""
-    draws, guide = torch_generator(seed), Guide(options.encoder)
+    draws, guide = torch_generator(seed), Guide(options.encoder, device=given.device)
     frozen, trained = given.frozen(), given.fork()
     seen = survey(frozen, guide, 64, draws, batch=16)
     shows = torch.ones(64, dtype=torch.bool)

@@ -118,11 +118,11 @@ def assess(
     z = old.draw(n, torch_generator(seed))
     images = {
         "before": torch.cat([old.images(part) for part in z.split(_BATCH)]),
-        "after": torch.cat([new.images(part) for part in z.split(_BATCH)]),
+        "after": torch.cat([new.images(p.to(new.device)) for p in z.split(_BATCH)]).to(old.device),
     }
     facts: dict[str, Any] = {"targets": targets, "n": n, "seed": seed}
     figures: dict[str, float] = {}
-    guide = Guide(encoder)
+    guide = Guide(encoder, device=old.device)
     e = {name: guide.embed_all(x) for name, x in images.items()}
     gates = [_gate(guide, t, targets, e["before"], retain, anchor) for t in targets]
     had, has = (torch.stack([g.shows(v) for g in gates]).any(0) for v in e.values())
@@ -237,7 +237,7 @@ def _second(
     encoder: Any, targets: list[str], images: dict[str, torch.Tensor], truth: torch.Tensor,
     retain: Mapping[str, Sequence[str]] | None, anchor: str | Sequence[str] | None,
 ) -> dict[str, float]:  # fmt: skip
-    guide = Guide(encoder)
+    guide = Guide(encoder, device=truth.device)
     e = {name: guide.embed_all(x) for name, x in images.items()}
     found = {}
     for target in targets:

@@ -59,8 +59,9 @@ def relearn(
     Returns
     -------
     dict of str to float
-        ``"back"``: share of latents that had the concept whose image shows it again;
-        ``"without attack"``: the same before the fine-tuning.
+        Shares of latents that had the concept whose image shows it: ``"without attack"``;
+        ``"back"``, fine-tuned and fed the old generator's styles; ``"back, from latents"``,
+        fine-tuned and fed latents.
 
     Examples
     --------
@@ -230,7 +231,7 @@ def prompt_attack(
     ['by the guide', 'found']
     """
     old, new = _both(before, after)
-    victim, guide = new.frozen(), Guide(encoder)
+    victim, guide = new.frozen(), Guide(encoder, device=new.device)
     draws = torch_generator(random_state)
     family, index = check_judge(judge, [target])[target]
     known = survey(old.frozen(), guide, n, draws)
@@ -300,7 +301,7 @@ def paraphrases(
     ['crimson', 'red']
     """
     old, new = _both(before, after)
-    guide = Guide(encoder)
+    guide = Guide(encoder, device=old.device)
     seen = survey(old, guide, n, torch_generator(random_state))
     e = guide.embed_all(torch.cat([new.images(part) for part in seen.z.split(128)]))
     had = fit_gate(guide.concept(target, NEUTRAL[:1]), seen.embeddings).shows(seen.embeddings)

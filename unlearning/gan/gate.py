@@ -45,7 +45,7 @@ class Gate:
     >>> from conceptlab import load_encoder
     >>> from unlearning.gan.guide import Guide
     >>> encoder = load_encoder("embedded")
-    >>> concept = Guide(encoder).concept("red", "blue")
+    >>> concept = Guide(encoder).concept("red", ["blue"])
     >>> rng = np.random.default_rng(0)
     >>> images = rng.random((60, 3, 32, 32), dtype=np.float32) * np.float32(0.2)
     >>> images[::3, 0] += np.float32(0.8)  # every third is red

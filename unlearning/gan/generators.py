@@ -220,6 +220,22 @@ class Generator:
             options=self.options,
         )
 
+    def on(self, device: str | torch.device) -> Generator:
+        """Give this generator, or one around a copy of the module on another device.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            "auto" is where it is.
+
+        Returns
+        -------
+        Generator
+        """
+        if device == "auto" or resolve_device(device) == self.device:
+            return self
+        return self.around(_copy(self.module).to(resolve_device(device)))
+
     def frozen(self) -> Generator:
         """Give a copy in evaluation mode without gradients of weights."""
         twin = self.fork()

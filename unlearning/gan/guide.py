@@ -52,9 +52,17 @@ class Guide:
         With ``embed_image`` (all of ``conceptlab.encoders`` have it) and ``encode_text``.
     templates : sequence of str
         Put around texts of one or two words; see :data:`TEMPLATES`.
+    device : str or torch.device, optional
+        Where the vectors are given, such as that of a generator; the encoder's by default.
     """
 
-    def __init__(self, encoder: Any, templates: Sequence[str] = TEMPLATES) -> None:
+    def __init__(
+        self,
+        encoder: Any,
+        templates: Sequence[str] = TEMPLATES,
+        *,
+        device: str | torch.device | None = None,
+    ) -> None:
         if not callable(getattr(encoder, "embed_image", None)):
             raise InputError(
                 f"{type(encoder).__name__} has no embed_image, so no gradient reaches an image. "
@@ -62,12 +70,14 @@ class Guide:
                 code="CL-INPUT-TYPE",
             )
         self.encoder, self.templates = encoder, tuple(templates)
+        self.device = encoder.device if device is None else device
         scale = getattr(encoder, "logit_scale", None)
         self.scale = float(scale) if scale else 100.0
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images in [0, 1] to unit vectors (n, d), differentiably."""
-        return self.encoder.embed_image(images)
+        vectors: torch.Tensor = self.encoder.embed_image(images)
+        return vectors.to(self.device)
 
     @torch.no_grad()
     def embed_all(self, images: torch.Tensor, batch: int = 128) -> torch.Tensor:
@@ -82,7 +92,7 @@ class Guide:
             short = len(text.split()) < 3
             found = self.encoder.encode_text([text], templates=self.templates if short else None)
             rows.append(np.asarray(found, dtype=np.float32)[0])
-        return torch.from_numpy(np.stack(rows)).to(self.encoder.device)
+        return torch.from_numpy(np.stack(rows)).to(self.device)
 
     def concept(self, target: str, anchor: Sequence[str]) -> Concept:
         """Put a target and its anchor texts into vectors."""

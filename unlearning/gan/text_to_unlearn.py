@@ -36,13 +36,20 @@ _LATENTS = 32  # at once, where no gradient is kept
 class TextToUnlearn(BaseEstimator):
     """Make a generator forget what a text names, with nothing but the text.
 
-    A latent mapper on the frozen generator turns latents that show the concept into
-    latents that do not; the mean difference of the pairs in the encoder's space is
-    the reference direction. A copy of the generator is then trained along that direction
-    against the frozen one. That is the paper's way, :meth:`paper`. By default more is
-    done: latents that do not show the concept (by a gate on the encoder's scores) keep
-    their own image, those that do get the image of their mapped latent, and texts of
-    other attributes keep their zero-shot distribution.
+    The paper's way, :meth:`paper`: a latent mapper on the frozen generator turns latents that
+    show the concept into latents that do not, the mean difference of the pairs in the encoder's
+    space is the reference direction, and a copy of the generator is trained along it
+    against the frozen one. By default more is done:
+
+    - A survey of the generator's own images tells which latents show the concept: by the
+      encoder's scores, and by a second view, their styles, which mends errors of the first.
+    - The mapper learns from partners: near latents without the concept, as many of
+      each value that may take its place as there are. Then it must please the guide, and a
+      critic that tells moved styles from the generator's own.
+    - The mapping network, where there is one, learns the mapper, so that no latent has the old
+      styles any more; and the copy is trained to give the old styles the images of their mapped
+      ones, and to leave all other images as they are.
+    - The end is when latents that were held out show no more of it, by the guide.
 
     Parameters
     ----------
@@ -56,7 +63,7 @@ class TextToUnlearn(BaseEstimator):
     retain : mapping of str to sequence of str, optional
         Attributes to keep, a family of texts at a time, such as
         ``{"colour": ["red", "blue"], "shape": [...]}``. The family of a target names what
-        may take its place.
+        may take its place; without it, that is whatever is near.
     gate : bool
         Whether latents without the concept keep their own image. Without, all latents are
         moved, as in the paper.
@@ -64,7 +71,8 @@ class TextToUnlearn(BaseEstimator):
         Whether what images show is read from their styles too, which mends errors of the
         guide; see :func:`unlearning.gan.views.two_views`.
     surrogate : bool
-        Whether latents with the concept learn the image of their mapped latent.
+        Whether latents with the concept learn the image of their mapped latent; without, the
+        mapper has no partners, and the mapping network stays as it is.
     fold_steps : int
         Steps in which the mapping network, where there is one, learns the mapper too; 0
         leaves it as it is.
@@ -98,6 +106,7 @@ class TextToUnlearn(BaseEstimator):
         Targets that separate images less, or are shown less often, are refused.
     templates : sequence of str
     max_steps, max_seconds : optional
+        Budget of the training of the copy; survey, mapper and mapping come before it.
     device : str or torch.device
         "auto" is where the generator is.
     random_state : optional
@@ -267,10 +276,10 @@ class TextToUnlearn(BaseEstimator):
         start = time.process_time()
         seed = draw_seed(self.random_state)
         draws = torch_generator(seed)
-        given = as_generator(generator)
+        given = as_generator(generator).on(self.device)
         given.check()
         frozen = given.frozen()
-        guide = Guide(self.encoder, self.templates)
+        guide = Guide(self.encoder, self.templates, device=given.device)
         seen = survey(frozen, guide, self.n_survey, draws, _LATENTS * 4)
         gates, tried = self.find_gates(guide, seen)
         families = guide.families(self._kept())
