@@ -88,7 +88,8 @@ def fidelity_bars(frame: Any, *, top: int = 20, ax: Axes | None = None) -> Axes:
     ax.set_yticks(places, [shorten(name, 34) for name in shown.index], fontsize=9)
     ax.set_xlim(min(0.4, float(areas.min()) - 0.05), 1.02)
     left = len(frame) - len(shown)
-    more = f" (the other {left} are better)" if left else ""
+    are = "one is" if left == 1 else f"{left} are"
+    more = f" (the other {are} better)" if left else ""
     ax.set_xlabel(f"area under the ROC curve for its own concept{more}")
     open_frame(ax)
     return ax
