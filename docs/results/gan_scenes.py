@@ -2,7 +2,7 @@
 
 ``python docs/results/gan_scenes.py`` writes ``gan-scenes.md`` and ``gan-scenes.json`` beside
 this file. Every figure is by the independent judge unless it says otherwise. Rows that are in
-the JSON already are not measured again.
+the JSON already are not measured again without ``--fresh``.
 """
 
 import argparse
@@ -137,9 +137,12 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--latents", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--fresh", action="store_true", help="measure all again")
     chosen = parser.parse_args()
     file = chosen.out / "gan-scenes.json"
-    facts = json.loads(file.read_text()) if file.exists() else {"rows": {}, "attacks": {}}
+    facts = {"rows": {}, "attacks": {}}
+    if file.exists() and not chosen.fresh:
+        facts = json.loads(file.read_text())
     encoder = load_encoder("embedded", device="cpu")
     gan, judge = load_embedded_gan(), load_embedded_judge()
 
