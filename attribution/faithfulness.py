@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from attribution.faithfulness_report import METRICS, Curve, FaithfulnessReport, area
-from conceptlab.arrays import as_numpy, as_tensor, check_finite
+from conceptlab.arrays import as_floats, as_tensor, check_finite
 from conceptlab.batching import AutoInt
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
@@ -184,7 +184,8 @@ def gini(values: Any) -> float:
     >>> gini([1, 1, 1, 1]), gini([0, 0, 0, 1])
     (0.0, 0.75)
     """
-    sizes = np.sort(abs(as_numpy(values).astype(np.float64)).ravel())
+    sizes = np.sort(abs(as_floats(values, "values")).ravel())
+    check_finite(sizes, "values")
     total, k = sizes.sum(), len(sizes)
     if not total > 0:
         return 0.0
@@ -212,7 +213,11 @@ def hoyer(U: Any) -> float:
     >>> hoyer([[0.0, 3.0], [0.0, 0.0]])
     1.0
     """
-    rows = as_tensor(U).double().flatten(0, -2).abs()
+    given = as_tensor(U, name="U")
+    if not given.ndim:
+        raise InputError("U must hold rows of numbers, got a single one.", code="CL-INPUT-RANK")
+    check_finite(given, "U")
+    rows = given.double().reshape(-1, given.shape[-1]).abs()
     k = rows.shape[1]
     lengths = rows.norm(dim=1)
     rows, lengths = rows[lengths > 0], lengths[lengths > 0]
@@ -226,7 +231,7 @@ def _scores(importance: Any, n: int, k: int, order: str) -> tuple[np.ndarray, np
     """Give what ranks the concepts of each image (n, k), and the global importances (k,)."""
     held = getattr(importance, "values", importance)
     # A tensor has a method of that name.
-    values = as_numpy(importance if callable(held) else held).astype(np.float64)
+    values = as_floats(importance if callable(held) else held, "importance")
     if values.shape not in ((k,), (n, k)):
         raise InputError(
             f"importance must have shape ({k},) or ({n}, {k}) to fit U, got {values.shape}.",

@@ -22,7 +22,7 @@ import numpy as np
 
 from bottlenecks.measures import as_matrix
 from conceptlab import ConceptBank
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import as_floats
 from conceptlab.errors import InputError
 from conceptlab.io.html import table
 from conceptlab.vocabulary.concepts import encode_unique
@@ -409,7 +409,7 @@ def scored(
     >>> filter_concepts(["a", "b"], scored("seen", ["a", "b"], [0.2, 0.7], 0.5)).dropped
     (('a', 'seen', 'value 0.200, not above 0.500'),)
     """
-    numbers = as_numpy(values).astype(np.float64)
+    numbers = as_floats(values, "values")
     if numbers.shape != (len(names),):
         raise InputError(
             f"There are {len(names)} names for numbers of shape {numbers.shape}. Give one each.",

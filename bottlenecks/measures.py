@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.arrays import as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
 
 _CELLS = 1 << 22
@@ -167,18 +167,12 @@ def completeness(accuracy: float, reference: float, chance: float) -> float:
 
 def as_matrix(values: Any, name: str) -> np.ndarray:
     """Give a finite float64 matrix, or say what is wrong with it."""
-    matrix = as_numpy(values)
+    matrix = as_floats(values, name)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise InputError(
             f"{name} must be a matrix with at least one row and column, got shape {matrix.shape}.",
             code="CL-INPUT-RANK" if matrix.ndim != 2 else "CL-INPUT-EMPTY",
         )
-    try:
-        matrix = matrix.astype(np.float64, copy=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{name} must hold numbers, got dtype {matrix.dtype}.", code="CL-INPUT-TYPE"
-        ) from error
     check_finite(matrix, name)
     return matrix
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bottlenecks.heads.checks import checked_number
-from conceptlab.arrays import as_numpy, as_tensor, check_finite, like_input, resolve_device
+from conceptlab.arrays import as_tensor, check_finite, like_input, resolve_device
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
@@ -395,13 +395,7 @@ def _line_search(
 
 
 def _matrix(values: Any, name: str) -> torch.Tensor:
-    if not isinstance(values, torch.Tensor):
-        values = as_numpy(values)
-        if values.dtype.kind not in "fiub":
-            raise InputError(
-                f"{name} must hold numbers, got dtype {values.dtype}.", code="CL-INPUT-TYPE"
-            )
-    matrix = as_tensor(values).detach()
+    matrix = as_tensor(values, name=name).detach()
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise InputError(
             f"{name} must be a matrix with a row for every image, got shape {tuple(matrix.shape)}.",

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from bottlenecks.measures import as_matrix
-from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.arrays import as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
 from conceptlab.zeroshot.labels import checked_labels
 
@@ -279,7 +279,7 @@ def lazy_greedy(
 
 
 def _checked_quality(values: Any, n: int) -> np.ndarray:
-    D = as_numpy(values).astype(np.float64)
+    D = as_floats(values, "values")
     if D.shape != (n,):
         raise InputError(
             f"discriminability must hold one number for each of the {n} candidates, got shape "

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 __all__ = [
     "ArrayKind",
+    "as_floats",
     "as_numpy",
     "as_tensor",
     "check_features",
     "check_finite",
     "like_input",
+    "real_array",
     "resolve_device",
 ]
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
 from conceptlab.errors import InputError
@@ -178,7 +181,11 @@ def resolve_device(device: str | torch.device = "auto", *, like: Any = None) -> 
 
 
 def as_tensor(
-    array: Any, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    array: Any,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    name: str = "The input",
 ) -> torch.Tensor:
     """Give `array` as a tensor in its compute dtype, without a copy where possible.
 
@@ -189,10 +196,17 @@ def as_tensor(
     device, dtype : optional
         Where and in what; by default the array's own device, and float32 or
         float64 by :attr:`ArrayKind.compute_dtype`.
+    name : str
+        What a message calls it.
 
     Returns
     -------
     torch.Tensor
+
+    Raises
+    ------
+    InputError
+        For what are no real numbers (``CL-INPUT-TYPE``).
 
     Examples
     --------
@@ -200,12 +214,98 @@ def as_tensor(
     tensor([1., 1.])
     """
     kind = ArrayKind.of(array)
-    tensor = array if isinstance(array, torch.Tensor) else _from_array(array)
+    tensor = array if isinstance(array, torch.Tensor) else _from_array(array, name)
+    if tensor.is_complex():
+        raise _no_numbers(name, "complex ones. Take .real or .abs()")
     return tensor.to(device=device or kind.device, dtype=dtype or kind.compute_dtype)
 
 
-def _from_array(array: Any) -> torch.Tensor:
-    array = np.asarray(array)
+def as_floats(array: Any, name: str = "The input") -> np.ndarray:
+    """Give `array` as a new NumPy array of float64.
+
+    Parameters
+    ----------
+    array : array-like
+        Numbers, as an array, a tensor or nested sequences.
+    name : str
+        What a message calls it.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same shape.
+
+    Raises
+    ------
+    InputError
+        For what are no real numbers (``CL-INPUT-TYPE``).
+
+    Examples
+    --------
+    >>> as_floats([[1, 2], [3, 4]])
+    array([[1., 2.],
+           [3., 4.]])
+    """
+    values = as_numpy(array) if isinstance(array, torch.Tensor) else array
+    return real_array(values, name).astype(np.float64)
+
+
+def real_array(array: Any, name: str = "The input") -> np.ndarray:
+    """Give a NumPy array of real numbers, or say what it is instead.
+
+    Parameters
+    ----------
+    array : array-like
+        Anything but a tensor.
+    name : str
+        What a message calls it.
+
+    Returns
+    -------
+    numpy.ndarray
+        In the dtype that it has; shares memory where it can.
+
+    Raises
+    ------
+    InputError
+        For None, texts, mappings, objects, complex numbers, and rows of
+        different lengths (``CL-INPUT-TYPE``).
+
+    Examples
+    --------
+    >>> real_array([1, 2])
+    array([1, 2])
+    >>> try:
+    ...     real_array([[1], [1, 2]], "X")
+    ... except InputError as error:
+    ...     print(error)
+    X must hold real numbers, got rows of different lengths. [CL-INPUT-TYPE]
+    """
+    if array is None or isinstance(array, str | bytes | Mapping | Set):
+        shown = repr(array)
+        short = shown if len(shown) < 60 else f"a {type(array).__name__}"
+        raise _no_numbers(name, f"{short}. Give an array, a tensor or a list of numbers")
+    found = _even(array, name)
+    if found.dtype.kind == "c":
+        raise _no_numbers(name, "complex ones. Take .real or abs()")
+    if found.dtype.kind not in "fiub":
+        raise _no_numbers(name, f"values of dtype {found.dtype}. Numbers convert by .astype(float)")
+    return found
+
+
+def _even(array: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(array)
+    except ValueError as error:
+        raise _no_numbers(name, "rows of different lengths") from error
+
+
+def _no_numbers(name: str, what: str) -> InputError:
+    return InputError(f"{name} must hold real numbers, got {what}.", code="CL-INPUT-TYPE")
+
+
+def _from_array(array: Any, name: str = "The input") -> torch.Tensor:
+    array = real_array(array, name)
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()
     return torch.from_numpy(array)
@@ -222,7 +322,12 @@ def as_numpy(array: Any) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Shares memory with `array` where it can.
+        Shares memory with `array` where it can; of any dtype, texts too.
+
+    Raises
+    ------
+    InputError
+        For rows of different lengths (``CL-INPUT-TYPE``).
 
     Examples
     --------
@@ -234,7 +339,7 @@ def as_numpy(array: Any) -> np.ndarray:
         if tensor.is_floating_point():
             tensor = tensor.to(ArrayKind.of(array).compute_dtype)
         return np.asarray(tensor.numpy())
-    return np.asarray(array)
+    return _even(array, "The input")
 
 
 def check_finite(array: Any, name: str = "X") -> None:
@@ -261,7 +366,7 @@ def check_finite(array: Any, name: str = "X") -> None:
     ...     print(error.code)
     CL-INPUT-NONFINITE
     """
-    tensor = array if isinstance(array, torch.Tensor) else _from_array(array)
+    tensor = array if isinstance(array, torch.Tensor) else _from_array(array, name)
     if not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum())):
         return
     bad = ~torch.isfinite(tensor)
@@ -317,6 +422,8 @@ def check_features(
     if isinstance(X, torch.Tensor):
         matrix: Any = _check_tensor(estimator, X, reset=reset, min_samples=min_samples)
     else:
+        if isinstance(X, Mapping | Set) and not issparse(X):
+            real_array(X, "X")  # says what is wrong; scikit-learn would try to read it
         shape = np.shape(X) if hasattr(X, "shape") else ()
         if len(shape) > 2:
             raise _rank_error(estimator, tuple(shape))

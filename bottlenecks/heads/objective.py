@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from bottlenecks.heads.data import SoftmaxData
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import as_floats, check_finite
 
 
 def number_of_effective_concepts(coef: Any) -> float:
@@ -45,7 +45,8 @@ def number_of_effective_concepts(coef: Any) -> float:
     >>> number_of_effective_concepts([[0.5, 0.0, 0.0], [1.0, -1.0, 0.0]])
     1.5
     """
-    matrix = np.atleast_2d(as_numpy(coef))
+    matrix = np.atleast_2d(as_floats(coef, "coef"))
+    check_finite(matrix, "coef")
     return float(np.count_nonzero(matrix) / matrix.shape[0])
 
 

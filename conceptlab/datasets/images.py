@@ -11,7 +11,7 @@ __all__ = ["ImageSource", "Images", "as_image_batch", "image_source", "to_unit"]
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -186,6 +186,8 @@ def stack(
     `device` is where tensors are resized and where the answer lives; pictures
     travel there as bytes.
     """
+    if items is None or isinstance(items, str | Mapping):
+        raise _type_error(items)
     if isinstance(items, np.ndarray):
         items = to_unit(items)
     if isinstance(items, torch.Tensor):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.arrays import as_floats, check_finite
 from conceptlab.errors import InputError
 
 
@@ -103,7 +103,7 @@ def stability(components: Sequence[Any], *, signed: bool = True) -> float:
 
 
 def _unit_rows(W: Any, name: str) -> np.ndarray:
-    rows = np.asarray(as_numpy(W), dtype=np.float64)
+    rows = as_floats(W, "W")
     if rows.ndim != 2 or not rows.size:
         raise InputError(
             f"{name} must be a matrix (k, p) of concepts, got shape {rows.shape}.",

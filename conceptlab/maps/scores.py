@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import as_floats, as_numpy
 from conceptlab.errors import InputError
 
 
@@ -85,7 +85,7 @@ def pointing_game(maps: Any, masks: Any, *, tolerance: int = 0) -> np.ndarray:
 
 
 def _matched(maps: Any, masks: Any) -> tuple[np.ndarray, np.ndarray]:
-    values = as_numpy(maps).astype(np.float64)
+    values = as_floats(maps, "maps")
     inside = as_numpy(masks).astype(bool)
     if values.ndim < 2 or inside.ndim < 2 or values.shape[-2:] != inside.shape[-2:]:
         raise InputError(

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from conceptlab.arrays import as_floats
 from conceptlab.batching import BatchMemory, check_batch_size, run_together
 from conceptlab.datasets.images import image_source, stack
 from conceptlab.errors import InputError, unknown_name
@@ -203,8 +204,19 @@ def crop(images: Any, place: Any, *, context: float = 1.0) -> np.ndarray:
     >>> crop(np.arange(48.0).reshape(1, 3, 4, 4), np.array([0, 1, 2, 2])).shape
     (3, 2, 2)
     """
-    number, y, x, side = (int(value) for value in place)
-    image = _read(image_source(images, value_range="any"), number, number + 1)[0]
+    row = as_floats(place, "place")
+    if row.shape != (4,):
+        raise InputError(
+            f"place must be four integers (image, y, x, side), got shape {row.shape}.",
+            code="CL-INPUT-SHAPE",
+        )
+    number, y, x, side = (int(value) for value in row)
+    source = image_source(images, value_range="any")
+    if not 0 <= number < len(source):
+        raise InputError(
+            f"place names image {number}, and there are {len(source)}.", code="CL-INPUT-RANGE"
+        )
+    image = _read(source, number, number + 1)[0]
     height, width = image.shape[1:]
     if side <= 0:
         return np.asarray(image.numpy())

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from conceptlab.arrays import ArrayKind, as_tensor, resolve_device
+from conceptlab.arrays import ArrayKind, as_tensor, real_array, resolve_device
 from conceptlab.errors import InputError, SplitError, unknown_name
 from conceptlab.models.capture import capture
 from conceptlab.models.checks import changed, checked_images, to_inputs
@@ -252,6 +252,11 @@ class SplitModel:
             Index of the highest output; with one output, whether it is positive.
         """
         whole = Inputs.of(images).map(lambda t: t) if isinstance(images, Mapping) else None
+        if not hasattr(images, "__len__"):
+            raise InputError(
+                f"images cannot be a {type(images).__name__}; give a batch, as for g.",
+                code="CL-INPUT-TYPE",
+            )
         n = whole.batch_size if whole is not None else len(images)
         parts = []
         starts = range(0, n, batch_size)
@@ -341,9 +346,9 @@ class SplitModel:
         tensor or ndarray of shape (n, height, width, k), or None
             None for text and for layers without positions.
         """
-        layout = self._layout_of(tuple(np.shape(values))[1:-1])
         kind = isinstance(values, torch.Tensor)
-        found = layout.spatial(values if kind else torch.as_tensor(np.asarray(values)))
+        given = values if kind else torch.as_tensor(real_array(values))
+        found = self._layout_of(tuple(given.shape)[1:-1]).spatial(given)
         return found if found is None or kind else found.numpy()
 
     @property
@@ -557,7 +562,7 @@ class SplitModel:
     def _permute(self, values: Any, move: Callable[[torch.Tensor], torch.Tensor]) -> Any:
         if isinstance(values, torch.Tensor):
             return move(values)
-        return move(torch.as_tensor(np.asarray(values))).numpy()
+        return move(torch.as_tensor(real_array(values))).numpy()
 
 
 def _channels(layer: nn.Module) -> int | None:

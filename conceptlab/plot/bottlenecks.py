@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import as_floats, as_numpy
 from conceptlab.plot.style import concept_color, new_axes, open_frame, shorten
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def waterfall(
     --------
     >>> axes = waterfall([1.0, -0.5], ["red", "round"], start=0.2)
     """
-    values = as_numpy(contributions).astype(np.float64)
+    values = as_floats(contributions, "contributions")
     order = [int(j) for j in np.argsort(-np.abs(values), kind="stable") if values[j] != 0]
     shown = order if len(order) <= top else order[: max(top - 1, 1)]
     steps = [("bias", start, _REST)]
@@ -124,7 +124,7 @@ def weight_map(
     --------
     >>> axes = weight_map([[1.0, 0.0], [0.5, -1.0]], ["red", "round"], ["apple", "sky"])
     """
-    table = as_numpy(weights).astype(np.float64)
+    table = as_floats(weights, "weights")
     strength = np.abs(table).max(axis=0)
     used = np.flatnonzero(strength > 0)
     # By place within a class, so that no class is left without a concept for want of room.
@@ -191,7 +191,7 @@ def intervention_plot(
 
     ax = new_axes(ax, 6.0, 4.0)
     for number, (name, (steps, accuracy)) in enumerate(curves.items()):
-        x, p = as_numpy(steps), as_numpy(accuracy).astype(np.float64)
+        x, p = as_numpy(steps), as_floats(accuracy, "accuracy")
         colour = concept_color(number)
         if n_samples:
             error = 2 * np.sqrt(p * (1 - p) / n_samples)

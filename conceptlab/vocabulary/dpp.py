@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.arrays import as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
 
 _TIE = 1e-6  # unit rows in float32 have squared lengths that differ by rounding only
@@ -166,7 +166,7 @@ def _checked_quality(quality: Any, n: int) -> np.ndarray | None:
     """Give ``2 log q``, or None where all qualities are one."""
     if quality is None:
         return None
-    q = as_numpy(quality).astype(np.float64)
+    q = as_floats(quality, "quality")
     if q.shape != (n,):
         raise InputError(
             f"quality must hold one number for each of the {n} items, got shape {q.shape}.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.arrays import as_floats, check_finite
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.vocabulary.concepts import ClassConcepts, encode_unique
 from conceptlab.vocabulary.prompts import PromptPreset
@@ -119,7 +119,7 @@ def concept_margins(
             )
         centres = encode_unique(encoder, embedded.plain_prompts(template)).astype(np.float64)
     else:
-        centres = as_numpy(prototypes).astype(np.float64)
+        centres = as_floats(prototypes, "prototypes")
         if centres.shape != (len(concepts), vectors.shape[1]):
             raise InputError(
                 f"prototypes must have the shape (classes, d) = ({len(concepts)}, "

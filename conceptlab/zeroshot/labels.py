@@ -12,7 +12,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import as_floats, as_numpy
 from conceptlab.errors import InputError, unknown_name
 
 
@@ -102,7 +102,7 @@ def log_class_prior(prior: Any, names: list[str], targets: np.ndarray | None) ->
             )
         values = np.array([prior[name] for name in names], dtype=np.float64)
     else:
-        values = as_numpy(prior).astype(np.float64)
+        values = as_floats(prior, "prior")
     if values.shape != (K,) or not np.isfinite(values).all() or (values <= 0).any():
         raise InputError(
             f"class_prior must be {K} finite numbers above 0, one a class, got {prior!r:.80}.",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.arrays import as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError, SpaceMismatchError, unknown_name
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def resolve_prior(prior: Any, found: ConceptVectors) -> np.ndarray | None:
             if label not in found.classes:
                 raise unknown_name("class", label, found.classes, code="CL-INPUT-LABELS")
             k = found.classes.index(label)
-            part = as_numpy(weights).astype(np.float64)
+            part = as_floats(weights, "weights")
             if part.shape != (offsets[k + 1] - offsets[k],):
                 raise InputError(
                     f"concept_prior of class {label!r} has shape {part.shape}, but the class has "
@@ -239,7 +239,7 @@ def resolve_prior(prior: Any, found: ConceptVectors) -> np.ndarray | None:
             flat[offsets[k] : offsets[k + 1]] = part
     else:
         try:
-            flat = as_numpy(prior).astype(np.float64)
+            flat = as_floats(prior, "prior")
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"concept_prior must be numbers, or a mapping from class to numbers, got "

@@ -161,6 +161,8 @@ kept: list = []
 
 # ------------------------------------------------------------------ foundation
 case(errors.unknown_name, lambda c: ("rule", "tirm", ["trim", "mean"]))
+case(arrays.as_floats, lambda c: c(features()), "numpy")
+case(arrays.real_array, lambda c: ([1.0, 2.0],))
 case(arrays.as_numpy, lambda c: c(features()), "numpy")
 case(arrays.as_tensor, lambda c: c(features()), "tensor")
 case(arrays.check_finite, lambda c: c(features()), "numpy")

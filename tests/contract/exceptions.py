@@ -151,3 +151,29 @@ UNBROKEN = dict.fromkeys(
     "takes a model, or what holds one, and never runs it",
 )
 """Cases in which no pass of a model can break."""
+
+_TORCH = "a piece of networks and of trainings; takes tensors alone"
+_RUNS = "runs the model on what it is given"
+NO_ARRAYS = {
+    ("bottlenecks.gates.", None, ""): _TORCH,
+    ("bottlenecks.losses.", None, ""): _TORCH,
+    ("conceptlab.encoders.preprocess.Preprocess.tensor", None, ""): _TORCH,
+    ("conceptlab.models.load.Normalize.forward", None, ""): _TORCH,
+    ("unlearning.audit.quantising.quantise", None, ""): _TORCH,
+    ("unlearning.gan.losses.", None, ""): _TORCH,
+    ("unlearning.removal.paired.Lpips.", None, ""): _TORCH,
+    ("unlearning.heads.", None, ""): _RUNS,
+    ("unlearning.classes.sharded.ShardedEnsemble.predict", 1, "complex numbers"): _RUNS,
+    (
+        "conceptlab.models.split.SplitModel.predict",
+        1,
+        "a mapping",
+    ): "texts, and none of them",
+    ("unlearning.removal.removers.", None, ""): "RemoverSetup.run has looked at it",
+    ("conceptlab.plot.maps.", None, ""): "draws",
+    ("conceptlab.arrays.as_numpy", None, ""): "takes texts, too",
+    ("bottlenecks.evaluation.evaluate", 3, "None"): "the truth of concepts can be left out",
+    ("bottlenecks.splits.split_rows", 1, "None"): "labels can be left out",
+    ("conceptlab.bank.core.ConceptBank.nearest", 1, "a text"): "a concept by its name",
+}
+"""What takes anything in place of an array: {(start of the name, argument, kind): reason}."""

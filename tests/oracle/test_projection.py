@@ -132,7 +132,7 @@ def test_parts_change_nothing(monkeypatch):
             "must be .* below 1, got 1.0",
         ),
         (lambda X, P: (X[:3], P[:3], {"validation_fraction": 0.5}), "leaves too few"),
-        (lambda X, P: (X, P.astype(str), {}), "must hold numbers"),
+        (lambda X, P: (X, P.astype(str), {}), "must hold real numbers"),
     ],
 )
 def test_bad_input_is_named(change, message):

@@ -7,11 +7,13 @@ from sklearn.base import BaseEstimator
 
 from conceptlab.arrays import (
     ArrayKind,
+    as_floats,
     as_numpy,
     as_tensor,
     check_features,
     check_finite,
     like_input,
+    real_array,
     resolve_device,
 )
 from conceptlab.errors import InputError
@@ -56,6 +58,39 @@ def test_read_only_and_reversed_arrays_are_taken():
     X.flags.writeable = False
     assert as_tensor(X)[::1].tolist() == [0, 1, 2, 3]
     assert as_tensor(np.arange(4.0)[::-1]).tolist() == [3, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "got None. Give an array"),
+        ("red", "got 'red'. Give an array"),
+        ("r" * 200, "got a str. Give an array"),
+        ({"a": 1}, "got {'a': 1}. Give an array"),
+        ({1.0, 2.0}, "Give an array"),
+        ([[1], [1, 2]], "rows of different lengths"),
+        (np.array(["1", "2"]), "values of dtype <U1. Numbers convert by .astype(float)"),
+        (np.array([[object()]]), "values of dtype object"),
+        (np.ones(2) * 1j, "complex ones"),
+        (torch.ones(2) * 1j, "complex ones"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_told(given, words):
+    takers = [as_tensor, as_floats, *([] if isinstance(given, torch.Tensor) else [real_array])]
+    for take in takers:
+        with pytest.raises(InputError) as caught:
+            take(given, name="U")
+        assert str(caught.value).startswith("U must hold real numbers")
+        assert words in str(caught.value)
+        assert caught.value.code == "CL-INPUT-TYPE"
+
+
+def test_floats_are_a_copy_and_numbers_are_not():
+    X = np.ones((2, 2))
+    assert not np.shares_memory(as_floats(X), X)
+    assert np.shares_memory(real_array(X), X)
+    assert as_floats(torch.ones(2, dtype=torch.bfloat16)).dtype == np.float64
+    assert as_floats([True, False]).tolist() == [1.0, 0.0]
 
 
 @given(st.integers(0, 5), st.sampled_from([np.nan, np.inf, -np.inf]))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import as_floats, as_numpy
 from conceptlab.errors import InputError, unknown_name
 
 OWN, SHARED = 0.5, 0.25
@@ -76,8 +76,13 @@ def find_class_concepts(
     >>> found.concepts, found.exclusive
     ((0, 1), (0, 1))
     """
-    S, labels = as_numpy(shown).astype(bool), as_numpy(y)
-    gone = {int(c) for c in forgotten}
+    S, labels = as_floats(shown, "shown") != 0, as_numpy(y)
+    if S.ndim != 2 or labels.shape != (len(S),):
+        raise InputError(
+            f"Expected concepts (n, k) and labels (n,), got shapes {S.shape} and {labels.shape}.",
+            code="CL-INPUT-SHAPE",
+        )
+    gone = class_numbers(forgotten)
     mine = np.isin(labels, list(gone))
     others = [c for c in np.unique(labels) if c not in gone]
     if not mine.any() or not others:
@@ -94,6 +99,17 @@ def find_class_concepts(
         _picked(exclusive, names, alone),
         np.stack([own, rest.max(axis=0)], axis=1),
     )
+
+
+def class_numbers(classes: Any) -> set[int]:
+    """Check numbers of classes, and give them as a set."""
+    values = as_floats(classes, "The forgotten classes").ravel()
+    if (values != np.round(values)).any():
+        raise InputError(
+            f"The forgotten classes must be whole numbers, got {values.tolist()[:5]}.",
+            code="CL-INPUT-TYPE",
+        )
+    return {int(c) for c in values}
 
 
 def _picked(wanted: Sequence[str] | None, names: Sequence[str], found: Any) -> tuple[int, ...]:
@@ -162,15 +178,15 @@ def concept_surrogate(
     >>> found.attributions.round(6).tolist(), found.r2.round(6).tolist()
     ([[4.0], [0.0]], [1.0, 1.0])
     """
-    S, Z = as_numpy(scores).astype(np.float64), as_numpy(logits).astype(np.float64)
+    S, Z = as_floats(scores, "scores"), as_floats(logits, "logits")
     labels = as_numpy(y)
-    if S.ndim != 2 or Z.ndim != 2 or not len(S) == len(Z) == len(labels):
+    if S.ndim != 2 or Z.ndim != 2 or not labels.shape == (len(S),) == (len(Z),):
         raise InputError(
             f"Expected concepts (n, k) and logits (n, C) of the same samples, got shapes "
             f"{S.shape}, {Z.shape} and {labels.shape}.",
             code="CL-INPUT-SHAPE",
         )
-    gone = {int(c) for c in forgotten}
+    gone = class_numbers(forgotten)
     mine = np.isin(labels, list(gone))
     kept = [j for j in range(Z.shape[1]) if j not in gone]
     Z = Z - Z[:, kept].mean(axis=1, keepdims=True)
@@ -210,7 +226,7 @@ def donors(p: Any, forgotten: Sequence[int]) -> tuple[float, np.ndarray]:
     >>> round(donor, 6), mean.round(6).tolist()
     (0.8, [0.0, 0.4, 0.6])
     """
-    values = as_numpy(p).astype(np.float64)
-    gone = {int(c) for c in forgotten}
+    values = as_floats(p, "p")
+    gone = class_numbers(forgotten)
     kept = [j for j in range(values.shape[1]) if j not in gone]
     return float(values[:, kept].max(axis=1).mean()), values.mean(axis=0)

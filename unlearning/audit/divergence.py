@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.arrays import as_floats, check_finite
 from conceptlab.errors import InputError
 
 
@@ -37,7 +37,7 @@ def probabilities(logits: Any) -> np.ndarray:
     >>> probabilities([[0.0, 0.0]])
     array([[0.5, 0.5]])
     """
-    values = as_numpy(logits).astype(np.float64)
+    values = as_floats(logits, "logits")
     if values.ndim != 2:
         raise InputError(f"Expected logits (n, C), got shape {values.shape}.", code="CL-INPUT-RANK")
     check_finite(np.where(np.isneginf(values), 0, values), "logits")
@@ -45,7 +45,7 @@ def probabilities(logits: Any) -> np.ndarray:
 
 
 def _pair(p: Any, q: Any) -> tuple[np.ndarray, np.ndarray]:
-    first, second = as_numpy(p).astype(np.float64), as_numpy(q).astype(np.float64)
+    first, second = as_floats(p, "p"), as_floats(q, "q")
     short = any(getattr(x, "dtype", None) in (torch.bfloat16, torch.float16) for x in (p, q))
     if first.ndim != 2 or first.shape != second.shape or not len(first):
         raise InputError(

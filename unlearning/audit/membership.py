@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.arrays import as_floats, check_finite
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, numpy_generator
 
@@ -71,7 +71,7 @@ def entropy(p: Any) -> np.ndarray:
     >>> entropy([[0.5, 0.5]]).round(4)
     array([0.6931])
     """
-    values = as_numpy(p).astype(np.float64)
+    values = as_floats(p, "p")
     return np.asarray(-(values * np.log(values.clip(_TINY))).sum(axis=1))
 
 
@@ -274,7 +274,7 @@ def loss_attack(
 
 
 def _checked(p: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    values, labels = as_numpy(p).astype(np.float64), as_numpy(y).astype(np.int64)
+    values, labels = as_floats(p, "p"), as_floats(y, "y").astype(np.int64)
     if values.ndim != 2 or labels.shape != (len(values),):
         raise InputError(
             f"Expected probabilities (n, C) and labels (n,), got shapes {values.shape} and "
@@ -290,7 +290,7 @@ def _checked(p: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _column(values: Any, name: str) -> np.ndarray:
-    array = as_numpy(values).astype(np.float64)
+    array = as_floats(values, name)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or not len(array):
         raise InputError(

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.arrays import as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, draw_seed
+from unlearning.audit.concept_level import class_numbers
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,20 @@ def class_probe(
 
     X, held = _standardised(train, test)
     y, truth = as_numpy(y_train), as_numpy(y_test)
+    for rows, labels in ((X, y), (held, truth)):
+        if labels.shape != (len(rows),) or labels.dtype.kind == "c":
+            raise InputError(
+                f"Expected a label for each of {len(rows)} samples, got shape {labels.shape} of "
+                f"{labels.dtype}.",
+                code="CL-INPUT-LABELS",
+            )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not converged is fine for a probe with few steps
         probe = LogisticRegression(max_iter=max_iter, tol=1e-3).fit(X, y)
         p = probe.predict_proba(held)
     predicted = probe.classes_[p.argmax(axis=1)]
     recalls, areas = [], []
-    for c in as_numpy(classes).tolist():
+    for c in sorted(class_numbers(classes)):
         mine = truth == c
         place = np.flatnonzero(probe.classes_ == c)
         if not mine.any() or mine.all() or not len(place):
@@ -137,7 +145,7 @@ def concept_auc(
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold
 
-    X, C = as_numpy(features).astype(np.float64), as_numpy(concepts).astype(bool)
+    X, C = as_floats(features, "features"), as_numpy(concepts).astype(bool)
     if C.ndim != 2 or len(C) != len(X):
         raise InputError(
             f"concepts must have a row for each of {len(X)} samples, got shape {C.shape}.",
@@ -184,7 +192,7 @@ def features_kept(before: Any, after: Any, mean: Any = None) -> float:
     >>> features_kept([[0.0], [2.0]], [[0.0], [2.0]])
     1.0
     """
-    first, second = as_numpy(before).astype(np.float64), as_numpy(after).astype(np.float64)
+    first, second = as_floats(before, "before"), as_floats(after, "after")
     if first.shape != second.shape:
         return 0.0
     middle = first.mean(axis=0) if mean is None else as_numpy(mean)
@@ -196,7 +204,7 @@ def features_kept(before: Any, after: Any, mean: Any = None) -> float:
 
 
 def _standardised(train: Any, test: Any) -> tuple[np.ndarray, np.ndarray]:
-    X, held = as_numpy(train).astype(np.float64), as_numpy(test).astype(np.float64)
+    X, held = as_floats(train, "train"), as_floats(test, "test")
     if X.ndim != 2 or held.ndim != 2 or X.shape[1] != held.shape[1]:
         raise InputError(
             f"Expected features (n, d) of one width, got shapes {X.shape} and {held.shape}.",

@@ -339,7 +339,8 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         return self._probabilities(X)
 
     def _probabilities(self, X: Any) -> torch.Tensor:
-        n = len(next(iter(X.values()))) if isinstance(X, dict) else len(X)
+        first = next(iter(X.values()), ()) if isinstance(X, dict) else X
+        n = len(first) if hasattr(first, "__len__") else 0
         samples = as_samples((X, np.zeros(n, dtype=np.int64)), name="X")
         module = self.as_module()
         device = resolve_device(self.device)

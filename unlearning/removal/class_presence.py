@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import as_floats
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState
 from unlearning.removal.masks import as_masks
@@ -111,7 +111,7 @@ def presence(
     """
     if not 0 < margin < 0.5:
         raise InputError(f"margin must lie in (0, 0.5), got {margin}.", code="CL-INPUT-RANGE")
-    first, second = (as_numpy(part).astype(np.float64) for part in (scores, reference))
+    first, second = (as_floats(part, "scores") for part in (scores, reference))
     value = float(auc(first, second))
     draws = auc(
         first,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import as_floats, check_finite
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, numpy_generator
 from unlearning.removal.fid import frechet
@@ -69,13 +69,20 @@ def match_context(descriptors: np.ndarray, pool: np.ndarray) -> np.ndarray:
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
 
-    if len(pool) < len(descriptors):
+    rows, others = (as_floats(part, "descriptors") for part in (descriptors, pool))
+    for part in (rows, others):
+        if part.ndim != 2:
+            raise InputError(
+                f"Descriptors must be matrices, a row for each image, got shape {part.shape}.",
+                code="CL-INPUT-RANK",
+            )
+        check_finite(part, "descriptors")
+    if len(others) < len(rows):
         raise InputError(
-            f"{len(descriptors)} images cannot be matched to {len(pool)} without the class. Use "
+            f"{len(rows)} images cannot be matched to {len(others)} without the class. Use "
             "fewer images with it, or match=False.",
             code="CL-INPUT-FEW",
         )
-    rows, others = (as_numpy(part).astype(np.float64) for part in (descriptors, pool))
     spread = others.std(axis=0)
     spread[spread == 0] = 1
     cost = cdist(rows / spread, others / spread, "sqeuclidean")

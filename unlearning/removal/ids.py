@@ -253,14 +253,14 @@ def _scores(
     """Give signed scores of both sets, positive for what looks real."""
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
-    if paired and len(real) != len(fake):
+    first = feature_tensor(real, "real", device=device if method == "loo" else "cpu")
+    second = feature_tensor(fake, "fake", device=first.device)
+    if paired and len(first) != len(second):
         raise InputError(
-            f"Pairs are compared, but there are {len(real)} real and {len(fake)} fake rows. Use "
+            f"Pairs are compared, but there are {len(first)} real and {len(second)} fake rows. Use "
             "u_ids without paired=True for sets without partners.",
             code="CL-INPUT-SHAPE",
         )
-    first = feature_tensor(real, "real", device=device if method == "loo" else "cpu")
-    second = feature_tensor(fake, "fake", device=first.device)
     check_pair(first, second)
     X = torch.cat([first, second])
     n = len(first)

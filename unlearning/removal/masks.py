@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from conceptlab.arrays import real_array
 from conceptlab.errors import InputError
 
 
@@ -117,7 +118,8 @@ def as_masks(masks: Any, *, like: torch.Tensor | None = None, name: str = "masks
     >>> as_masks(np.eye(4) * 255).shape
     torch.Size([1, 1, 4, 4])
     """
-    tensor = masks if isinstance(masks, torch.Tensor) else torch.from_numpy(np.array(masks))
+    given = masks if isinstance(masks, torch.Tensor) else real_array(masks, name).copy()
+    tensor = torch.as_tensor(given)
     if tensor.ndim == 2:
         tensor = tensor[None]
     if tensor.ndim == 3:

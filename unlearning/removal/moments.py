@@ -282,18 +282,9 @@ def feature_tensor(X: Any, name: str, *, device: str | torch.device = "auto") ->
     InputError
         Not 2-D or no numbers, NaN or infinity, no feature.
     """
-    if X.is_complex() if isinstance(X, torch.Tensor) else np.iscomplexobj(X):
-        raise InputError(
-            f"{name} holds complex numbers; features are real. Give their parts as features.",
-            code="CL-INPUT-TYPE",
-        )
-    try:
-        tensor = as_tensor(X, dtype=torch.float64) if not _on_mps(X) else X.detach().cpu().double()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{name} must be a matrix of numbers (n, d), got {type(X).__name__}: {error}.",
-            code="CL-INPUT-TYPE",
-        ) from error
+    if _on_mps(X):
+        X = X.detach().cpu()
+    tensor = as_tensor(X, dtype=torch.float64, name=name)
     if tensor.ndim != 2 or tensor.shape[1] < 1:
         raise InputError(
             f"{name} must be features of shape (n, d), got {tuple(tensor.shape)}. Images go "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import as_floats
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, numpy_generator
 from unlearning.removal.linalg import congruence, gram
@@ -132,7 +132,7 @@ def auc(
     >>> auc([1.0, 2.0], [0.0, 1.0])
     0.875
     """
-    first, second = (as_numpy(part).astype(np.float64) for part in (scores, reference))
+    first, second = (as_floats(part, "scores") for part in (scores, reference))
     if first.ndim != 1 or second.ndim != 1 or not len(first) or not len(second):
         raise InputError(
             f"AUC compares two lists of scores, got shapes {first.shape} and {second.shape}.",
