@@ -9,7 +9,16 @@ import torch
 import typer
 from scipy.stats import wasserstein_distance
 from torch import nn
-from toy_gan import FAMILIES, StyleGan2Shaped, ToyGan, ToyJudge, toy_gan, toy_guide
+from toy_gan import (
+    COLOURS,
+    FAMILIES,
+    SIDE,
+    StyleGan2Shaped,
+    ToyGan,
+    ToyJudge,
+    toy_gan,
+    toy_guide,
+)
 from typer.testing import CliRunner
 
 from conceptlab.errors import ConceptlabError, InputError
@@ -254,6 +263,18 @@ def test_direct_and_conditional_modules():
     assert z.shape == (5, 5)
     assert torch.equal(generator.styles(z), z)
     assert generator.images(z).shape == (5, 3, 2, 2)
+
+
+def test_a_search_keeps_the_class():
+    class ByClass(nn.Module):
+        def forward(self, z, label):
+            images = 0.5 + 0 * z.sum() + torch.zeros(len(z), 3, SIDE, SIDE)
+            images[..., : SIDE // 2] = (label @ COLOURS)[:, :, None, None]
+            return images
+
+    generator = Generator(ByClass(), latent=2, output_range=(0, 1), n_classes=3)
+    found = latent_search(generator, "red", ToyJudge(), steps=5)
+    assert 0 < found["found"] == found["at the start"] < 1
 
 
 def test_what_a_generator_must_declare(gan):

@@ -116,8 +116,9 @@ def latent_search(
 ) -> dict[str, float]:
     """Search latents that show the concept, by the gradient of an attacker's classifier.
 
-    The attacker climbs the judge itself, the worst case. Latents keep the norm they
-    began with; styles stay within the mean distance of styles from their centre.
+    The attacker climbs the judge itself, the worst case. Latents keep at most the norm they
+    began with, and their class where the generator is conditional; styles stay within the mean
+    distance of styles from their centre.
 
     Parameters
     ----------
@@ -159,6 +160,7 @@ def latent_search(
     radius = (w - centre).flatten(1).norm(dim=1)
     limit = radius[:n] if space == "z" else radius.mean().expand(n)
     point = w[:n].clone().requires_grad_(True)
+    classes = new.n_classes if space == "z" else 0
     show = new.images if space == "z" else new.images_of
     optimiser = torch.optim.Adam([point], lr=lr)
     start = None
@@ -173,6 +175,8 @@ def latent_search(
             off = (point - centre).flatten(1)
             shrink = (limit / off.norm(dim=1).clamp(min=1e-8)).clamp(max=1.0)
             point.copy_(centre + (off * shrink[:, None]).view_as(point))
+            if classes:
+                point[:, -classes:] = w[:n, -classes:]
     with torch.no_grad():
         p = judge.probabilities(show(point))[family][:, index]
     return {"found": float((p > 0.5).float().mean()), "at the start": float(start or 0.0)}
