@@ -167,24 +167,28 @@ def _others(X: np.ndarray, Y: np.ndarray) -> list[Row]:
     ]  # fmt: skip
 
 
-def _gpu(d: int, n: int, seed: int) -> list[Row]:
-    if not torch.cuda.is_available():
+def _gpu(d: int, n: int, seed: int, device: str = "cuda") -> list[Row]:
+    if device == "cuda" and not torch.cuda.is_available():
         return []
     import time
 
-    X, Y = (torch.from_numpy(features(n, d, seed + i)).cuda() for i in (0, 1))
+    X, Y = (torch.from_numpy(features(n, d, seed + i)).to(device) for i in (0, 1))
+
+    def wait() -> None:
+        if X.is_cuda:
+            torch.cuda.synchronize(X.device)
 
     def timed(fn: Callable[[], float]) -> tuple[float, float]:
         fn()
-        torch.cuda.synchronize()
+        wait()
         start = time.perf_counter()
         value = fn()
-        torch.cuda.synchronize()
+        wait()
         return time.perf_counter() - start, value
 
     ours, value = timed(lambda: frechet_distance(X, Y))
     try:
-        peer, other = timed(lambda: metrics(X, Y, "cuda"))
+        peer, other = timed(lambda: metrics(X, Y, device))
     except ImportError:
         return [Row("FID on the GPU", ours, None, unit="s", note="torchmetrics is missing")]
     note = f"torchmetrics on the GPU; relative difference {abs(other - value) / value:.1e}"
