@@ -60,8 +60,8 @@ All on red.
 Without preservation or without the gate, latents that never had red move too; the paper has no
 gate. Without surrogates and fold, images are only pushed along the direction: red goes, other
 attributes go with it, and images look less like the generator's own. Without the second view the
-errors of the guide are learned too; in red they are few. The paper's losses have steps and weights of ours, since it
-could not be read for them.
+errors of the guide are learned too; in red they are few. The paper's losses have steps and weights
+of ours, since it could not be read for them.
 
 The columns *degree (guide)* and *removed (guide)* show what would be believed were the guide its
 own judge. Rejection gives the image of another latent, so that nothing but chance keeps other
