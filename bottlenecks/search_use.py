@@ -16,21 +16,17 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks.explaining import Contributions
-from bottlenecks.intervention import Intervention, InterventionCurve, Subject
+from bottlenecks.intervention import Intervention, Subject
+from bottlenecks.reasons import LinearReasons
 from conceptlab.arrays import as_numpy
-from conceptlab.errors import InputError, unknown_name
+from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState
-from conceptlab.zeroshot.labels import checked_labels, label_columns
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from conceptlab import ConceptBank
 
-_KINDS = ("weights", "waterfall", "intervention")
 
-
-class SearchUse:
+class SearchUse(LinearReasons):
     """What :class:`bottlenecks.ConceptMatrixSearch` says beside its predictions."""
 
     rule: str
@@ -109,8 +105,9 @@ class SearchUse:
             ``rule="max"``, where one concept decides and the rest cannot be set apart from it;
             a concept that is not there, values of another shape, NaN, a budget out of range.
         """
-        codes = None if y is None else self._codes(y, X)
-        found = self._subject(X, values, codes).intervene(policy, budget, random_state)
+        found = super().intervene(
+            X, values, policy=policy, budget=budget, y=y, random_state=random_state
+        )
         if self.rule != "cubed":
             return found
         return replace(
@@ -119,86 +116,13 @@ class SearchUse:
             activations_before=np.cbrt(found.activations_before),
         )
 
-    def intervention_curve(
-        self,
-        X: Any,
-        C: Any,
-        y: Any,
-        *,
-        policy: Any = "uncertainty",
-        budget: int | None = None,
-        hindsight: bool = False,
-        random_state: RandomState = 0,
-    ) -> InterventionCurve:
-        """Measure accuracy and log-loss while concepts are set to the truth one by one.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-        C : array of shape (n, k), or mapping of str to array of shape (n,)
-            True concepts: booleans, integers 0 and 1, or scores as floats.
-        y : array-like of shape (n,)
-            True classes.
-        policy, budget, hindsight, random_state
-            See :meth:`bottlenecks.ConceptBottleneck.intervention_curve`.
-
-        Returns
-        -------
-        InterventionCurve
-        """
-        codes = self._codes(y, X)
-        subject = self._subject(X, C, codes if hindsight else None, presence=True)
-        return subject.curve(codes, policy, budget, random_state)
-
-    def plot(
-        self,
-        kind: str = "weights",
-        X: Any = None,
-        C: Any = None,
-        y: Any = None,
-        *,
-        sample: int = 0,
-        top: int = 12,
-        ax: Axes | None = None,
-    ) -> Axes:
-        """Draw the classes' scores, one row's reasons, or an intervention curve.
-
-        Parameters
-        ----------
-        kind : {"weights", "waterfall", "intervention"}
-        X : array-like of shape (n, d), optional
-            For a waterfall and a curve.
-        C, y : optional
-            For a curve; see :meth:`intervention_curve`.
-        sample : int
-            Row of the waterfall.
-        top : int
-            So many concepts.
-        ax : matplotlib.axes.Axes, optional
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
-        check_is_fitted(self)
-        if kind not in _KINDS:
-            raise unknown_name("kind", kind, _KINDS)
-        if kind == "weights":
-            from conceptlab.plot.bottlenecks import weight_map
-
-            labels = list(map(str, self.classes_))
-            return weight_map(self.explain_weights(), self.concept_names_, labels, top=top, ax=ax)
-        if X is None or (kind == "intervention" and (C is None or y is None)):
-            needs = "X" if kind == "waterfall" else "X, C and y"
-            raise InputError(f"plot({kind!r}) needs {needs}.", code="CL-INPUT-EMPTY")
-        if kind == "waterfall":
-            return self.explain(X).plot(sample, top=top, ax=ax)
-        return self.intervention_curve(X, C, y).plot(ax=ax)
-
     def explain_weights(self) -> np.ndarray:
         """Give what a class's score weighs concepts with, (K, M): T, in unit rows but for "max"."""
         check_is_fitted(self)
         return self.class_scores_.copy() if self.rule == "max" else self._unit(self.class_scores_)
+
+    def _shown_weights(self) -> np.ndarray:
+        return self.explain_weights()
 
     def _subject(
         self, X: Any, values: Any, codes: np.ndarray | None, *, presence: bool = False
@@ -247,7 +171,3 @@ class SearchUse:
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         unit: np.ndarray = rows / np.where(lengths > 0, lengths, 1.0)
         return unit
-
-    def _codes(self, y: Any, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return label_columns(checked_labels(y, X), self.classes_)

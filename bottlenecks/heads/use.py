@@ -4,27 +4,19 @@ from __future__ import annotations
 
 __all__ = ["HeadUse"]
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks.explaining import Contributions
-from bottlenecks.intervention import Intervention, InterventionCurve, Subject
+from bottlenecks.intervention import Subject
+from bottlenecks.reasons import LinearReasons
 from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
-from conceptlab.errors import InputError, unknown_name
-from conceptlab.seeds import RandomState
-from conceptlab.zeroshot.labels import checked_labels, label_columns
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_KINDS = ("weights", "waterfall", "intervention")
 
 
-class HeadUse:
+class HeadUse(LinearReasons):
     """What :class:`bottlenecks.SparseLinearHead` says beside its predictions."""
 
     device: str | torch.device
@@ -78,113 +70,6 @@ class HeadUse:
             A, self.coef_, self.intercept_, None, self.concept_names_, self.classes_
         )
 
-    def intervene(
-        self,
-        X: Any,
-        values: Mapping[str, Any] | Any,
-        *,
-        policy: Any = "uncertainty",
-        budget: int | None = None,
-        y: Any = None,
-        random_state: RandomState = 0,
-    ) -> Intervention:
-        """Set concepts by hand and see what the classes become.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, M)
-        values : mapping of str to value, or array of shape (n, M)
-            In units of the columns; True and False stand for ``activation_levels_``.
-        policy, budget, y, random_state
-            See :meth:`bottlenecks.ConceptBottleneck.intervene`.
-
-        Returns
-        -------
-        Intervention
-
-        Raises
-        ------
-        InputError
-            A concept that is not there, values of another shape, NaN, a budget out of range.
-        """
-        codes = None if y is None else self._codes(y, X)
-        return self._subject(X, values, codes).intervene(policy, budget, random_state)
-
-    def intervention_curve(
-        self,
-        X: Any,
-        C: Any,
-        y: Any,
-        *,
-        policy: Any = "uncertainty",
-        budget: int | None = None,
-        hindsight: bool = False,
-        random_state: RandomState = 0,
-    ) -> InterventionCurve:
-        """Measure accuracy and log-loss while concepts are set to the truth one by one.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, M)
-        C : array of shape (n, M), or mapping of str to array of shape (n,)
-            True concepts: booleans, integers 0 and 1, or columns as floats.
-        y : array-like of shape (n,)
-            True classes.
-        policy, budget, hindsight, random_state
-            See :meth:`bottlenecks.ConceptBottleneck.intervention_curve`.
-
-        Returns
-        -------
-        InterventionCurve
-        """
-        codes = self._codes(y, X)
-        subject = self._subject(X, C, codes if hindsight else None, presence=True)
-        return subject.curve(codes, policy, budget, random_state)
-
-    def plot(
-        self,
-        kind: str = "weights",
-        X: Any = None,
-        C: Any = None,
-        y: Any = None,
-        *,
-        sample: int = 0,
-        top: int = 12,
-        ax: Axes | None = None,
-    ) -> Axes:
-        """Draw the weights, one row's reasons, or an intervention curve.
-
-        Parameters
-        ----------
-        kind : {"weights", "waterfall", "intervention"}
-        X : array-like of shape (n, M), optional
-            For a waterfall and a curve.
-        C, y : optional
-            For a curve; see :meth:`intervention_curve`.
-        sample : int
-            Row of the waterfall.
-        top : int
-            So many concepts.
-        ax : matplotlib.axes.Axes, optional
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
-        check_is_fitted(self)
-        if kind not in _KINDS:
-            raise unknown_name("kind of plot", kind, _KINDS)
-        if kind == "weights":
-            from conceptlab.plot.bottlenecks import weight_map
-
-            return weight_map(self.coef_, self.concept_names_, self.classes_, top=top, ax=ax)
-        if X is None or (kind == "intervention" and (C is None or y is None)):
-            needs = "X" if kind == "waterfall" else "X, C and y"
-            raise InputError(f"plot({kind!r}) needs {needs}.", code="CL-INPUT-EMPTY")
-        if kind == "waterfall":
-            return self.explain(X).plot(sample, top=top, ax=ax)
-        return self.intervention_curve(X, C, y).plot(ax=ax)
-
     def _subject(
         self, X: Any, values: Any, codes: np.ndarray | None, *, presence: bool = False
     ) -> Subject:
@@ -204,7 +89,3 @@ class HeadUse:
             y=codes,
             presence=presence,
         )
-
-    def _codes(self, y: Any, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return label_columns(checked_labels(y, X), self.classes_)

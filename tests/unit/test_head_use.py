@@ -66,7 +66,7 @@ def test_columns_come_back_and_pictures_are_drawn(tmp_path):
     assert again.plot("weights").figure is not None
     assert again.plot("waterfall", rows, sample=3).figure is not None
     assert again.plot("intervention", rows, X > 0, Y).figure is not None
-    with pytest.raises(InputError, match="needs X, C and y"):
+    with pytest.raises(InputError, match="needs C and y"):
         again.plot("intervention", rows)
     with pytest.raises(InputError, match="weights"):
         again.plot("weight")

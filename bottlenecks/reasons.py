@@ -1,0 +1,193 @@
+"""Interventions, curves and plots of a decision that is linear in named concepts."""
+
+from __future__ import annotations
+
+__all__ = ["LinearReasons"]
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from bottlenecks.explaining import Contributions
+from bottlenecks.intervention import Intervention, InterventionCurve, Subject
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.seeds import RandomState
+from conceptlab.zeroshot.labels import checked_labels, label_columns
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_KINDS = ("weights", "waterfall", "intervention")
+
+
+class LinearReasons:
+    """What every classifier through concepts says beside its predictions.
+
+    A subclass writes :meth:`explain` and :meth:`_subject`, and :meth:`_shown_weights` where its
+    weights are not ``coef_``.
+    """
+
+    classes_: np.ndarray
+    coef_: np.ndarray
+    if TYPE_CHECKING:
+
+        @property
+        def concept_names_(self) -> Sequence[str]:
+            """Names of the concepts, in the order of the weights' columns."""
+
+    def explain(self, X: Any) -> Contributions:
+        """Take the logits apart by concept.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        Contributions
+        """
+        raise NotImplementedError
+
+    def _subject(
+        self, X: Any, values: Any, codes: np.ndarray | None, *, presence: bool = False
+    ) -> Subject:
+        raise NotImplementedError
+
+    def _shown_weights(self) -> np.ndarray:
+        return self.coef_
+
+    def intervene(
+        self,
+        X: Any,
+        values: Mapping[str, Any] | Any,
+        *,
+        policy: Any = "uncertainty",
+        budget: int | None = None,
+        y: Any = None,
+        random_state: RandomState = 0,
+    ) -> Intervention:
+        """Set concepts by hand and see what the classes become.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        values : mapping of str to value, or array of shape (n, k)
+            By concept a number, or one a row, in units of ``predict_concepts``; True and
+            False stand for the levels "present" and "absent" (``activation_levels_``).
+        policy : {"uncertainty", "random", "gain"} or callable
+            In which order a row's concepts are set; see :mod:`bottlenecks.intervention`.
+        budget : int, optional
+            Concepts to set in each row; all that are given by default.
+        y : array-like of shape (n,), optional
+            True classes, for ``policy="gain"`` with hindsight.
+        random_state : optional
+            Of ``policy="random"``.
+
+        Returns
+        -------
+        Intervention
+            Activations and logits before and after, the order, and which values lie outside
+            of what was seen in the fit (``outside``); those are allowed, with a warning.
+
+        Raises
+        ------
+        InputError
+            A concept that is not there, values of another shape, NaN, a budget out of range.
+        """
+        codes = None if y is None else self._codes(y, X)
+        return self._subject(X, values, codes).intervene(policy, budget, random_state)
+
+    def intervention_curve(
+        self,
+        X: Any,
+        C: Any,
+        y: Any,
+        *,
+        policy: Any = "uncertainty",
+        budget: int | None = None,
+        hindsight: bool = False,
+        random_state: RandomState = 0,
+    ) -> InterventionCurve:
+        """Measure accuracy and log-loss while concepts are set to the truth one by one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        C : array of shape (n, k), or mapping of str to array of shape (n,)
+            True concepts. Booleans, or integers 0 and 1, tell absent from present; floats are
+            activations.
+        y : array-like of shape (n,)
+            True classes.
+        policy : {"uncertainty", "random", "gain"} or callable
+            See :meth:`intervene`.
+        budget : int, optional
+            The last point; all concepts by default.
+        hindsight : bool
+            Let ``policy="gain"`` see `y` and `C`, for comparison.
+        random_state : optional
+            Of ``policy="random"``.
+
+        Returns
+        -------
+        InterventionCurve
+        """
+        codes = self._codes(y, X)
+        subject = self._subject(X, C, codes if hindsight else None, presence=True)
+        return subject.curve(codes, policy, budget, random_state)
+
+    def plot(
+        self,
+        kind: str = "weights",
+        X: Any = None,
+        C: Any = None,
+        y: Any = None,
+        *,
+        sample: int = 0,
+        top: int = 12,
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Draw the weights, one row's reasons, or an intervention curve.
+
+        Parameters
+        ----------
+        kind : {"weights", "waterfall", "intervention"}
+            Class by concept; contributions of one row of `X`; accuracy while concepts `C` are
+            set, for which X, C and y are needed.
+        X : array-like of shape (n, d), optional
+        C : array or mapping, optional
+            See :meth:`intervention_curve`.
+        y : array-like of shape (n,), optional
+        sample : int
+            Row of `X` of the waterfall.
+        top : int
+            Concepts to show.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        if kind not in _KINDS:
+            raise unknown_name("kind of plot", kind, _KINDS)
+        check_is_fitted(self)
+        if kind == "weights":
+            from conceptlab.plot.bottlenecks import weight_map
+
+            weights = self._shown_weights()
+            return weight_map(weights, self.concept_names_, self.classes_, top=top, ax=ax)
+        needed = {"X": X} if kind == "waterfall" else {"X": X, "C": C, "y": y}
+        missing = [name for name, value in needed.items() if value is None]
+        if missing:
+            raise InputError(
+                f"plot({kind!r}) needs {' and '.join(missing)}.", code="CL-INPUT-EMPTY"
+            )
+        if kind == "waterfall":
+            return self.explain(X).plot(sample, top=top, ax=ax)
+        return self.intervention_curve(X, C, y).plot(ax=ax)
+
+    def _codes(self, y: Any, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return label_columns(checked_labels(y, X), self.classes_)
