@@ -36,11 +36,19 @@ class StyleShaped(nn.Module):
         return images
 
 
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """Make a layer that keeps the scale of what comes in, so that images differ by latent."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=(2 / inputs) ** 0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class _Mapping(nn.Module):
     def __init__(self, width: int, num_ws: int, layers: int = 8) -> None:
         super().__init__()
         self.num_ws = num_ws
-        parts = [nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(0.2)) for _ in range(layers)]
+        parts = [nn.Sequential(_linear(width, width), nn.LeakyReLU(0.2)) for _ in range(layers)]
         self.layers = nn.Sequential(*parts)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
@@ -56,7 +64,7 @@ class _Modulated(nn.Module):
     def __init__(self, inputs: int, outputs: int, w_dim: int, side: int, kernel: int = 3) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
-        self.affine = nn.Linear(w_dim, inputs)
+        self.affine = _linear(w_dim, inputs)
         nn.init.ones_(self.affine.bias)
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.strength = nn.Parameter(torch.zeros([]))
