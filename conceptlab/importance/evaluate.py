@@ -18,7 +18,7 @@ from conceptlab.importance.scratch import Scratch
 
 # Numbers that one batch of masked coefficients (or of what they decode to) may hold: on a
 # CPU enough for a call's own cost not to count, on a GPU enough to fill it.
-_CPU_NUMBERS, _GPU_NUMBERS = 2**23, 2**27
+_CPU_NUMBERS, _GPU_NUMBERS = 2**21, 2**27
 
 
 def check_coefficients(U: Any) -> torch.Tensor:
