@@ -140,6 +140,11 @@ def spread(values):
     return f"{np.mean(values):+.3f} | {np.min(values):+.3f} | {np.max(values):+.3f}"
 
 
+def short(value):
+    """Write three digits, and what is rounding alone as 0."""
+    return f"{value:.3g}" if abs(value) > 1e-9 else "0"
+
+
 def goals(agreements, presences, floors):
     """Say for every goal whether it is met: means over seeds, the worst of other figures."""
     found = []
@@ -199,7 +204,7 @@ def main(arguments=None):
         for i in np.argsort(table["fid_truth"], kind="stable"):
             figures = [table[k][i] for k in ("fid_truth", "fid", "u_ids", "fid_original",
                                              "psnr_original", "psnr_mask")]  # fmt: skip
-            parts.append(f"| {labels[i]} | " + " | ".join(f"{v:.3g}" for v in figures) + " |")
+            parts.append(f"| {labels[i]} | " + " | ".join(short(v) for v in figures) + " |")
         parts.append("")
     presences = presence(seeds, ("circle", "red", "heart"), n, encoder)
     floors = matching(seeds, options.cls, n, 0.35, encoder)
