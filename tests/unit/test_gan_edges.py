@@ -364,6 +364,33 @@ def test_an_unknown_layer_is_named_with_those_that_there_are(gan, guide):
     assert "Known: 0, 2, 4" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"retain": {"colour": "red"}}, r"retain\['colour'\] must be a list of texts"),
+        ({"retain": ["red", "blue"]}, "families of texts.*got list"),
+        ({"n_survey": 3}, "n_survey must be a whole number of at least 16, got 3"),
+        ({"batch_size": 1}, "batch_size must be a whole number of at least 4"),
+        ({"steps": 2.5}, "steps must be a whole number of at least 0, got 2.5"),
+        ({"groups": 0}, "groups must be"),
+    ],
+)
+def test_options_that_make_no_sense(gan, guide, options, words):
+    with pytest.raises(InputError, match=words):
+        forget(gan, guide, **options)
+
+
+def test_no_target(gan, guide):
+    for target in (None, "", ["red", " "], 3):
+        with pytest.raises(InputError, match="must be a text or several") as caught:
+            TextToUnlearn(guide, target).unlearn(gan)
+        assert caught.value.code == "CL-INPUT-EMPTY"
+    with pytest.raises(InputError, match="families of texts"):
+        RejectionFilter(guide, "red", retain=["red"]).unlearn(gan)
+    with pytest.raises(InputError, match="must be a list of texts"):
+        assess(gan, gan, "red", guide, retain={"colour": "red"})
+
+
 # Training that fails
 
 

@@ -18,6 +18,7 @@ from unlearning.gan.gamma import degree_of_unlearning
 from unlearning.gan.gate import NEUTRAL, Gate, choose_anchor, fit_gate
 from unlearning.gan.generators import Generator, as_generator
 from unlearning.gan.guide import Guide
+from unlearning.gan.options import check_families, target_texts
 from unlearning.gan.report import GanReport
 from unlearning.gan.training import GanResult
 from unlearning.removal.fid import frechet_distance
@@ -113,7 +114,8 @@ def assess(
     old = as_generator(before)
     new = result.generator if result else after
     new = new if isinstance(new, Generator) else old.around(new)  # type: ignore[arg-type]
-    targets = [target] if isinstance(target, str) else list(target)
+    targets = target_texts(target)
+    check_families(retain)
     seed = draw_seed(random_state)
     z = old.draw(n, torch_generator(seed))
     images = {

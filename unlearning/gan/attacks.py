@@ -112,6 +112,7 @@ def latent_search(
     n: int = 32,
     steps: int = 40,
     lr: float = 0.1,
+    encoder: Any = None,
     random_state: RandomState = 0,
 ) -> dict[str, float]:
     """Search latents that show the concept, by the gradient of an attacker's classifier.
@@ -134,13 +135,18 @@ def latent_search(
         Starts.
     steps, lr
         Of Adam.
+    encoder : Encoder, optional
+        A second opinion. Whoever climbs a judge finds images that deceive it, too; the second
+        did not take part.
     random_state : int
 
     Returns
     -------
     dict of str to float
         ``"found"``: share of starts that end at an image that shows the concept, with a
-        probability of at least one half; ``"at the start"``: the same before.
+        probability of at least one half; ``"at the start"``: the same before; with `encoder`,
+        ``"found by both"``: share that is nearest to the target's text, too, among the texts
+        of its family.
 
     Examples
     --------
@@ -178,8 +184,14 @@ def latent_search(
             if classes:
                 point[:, -classes:] = w[:n, -classes:]
     with torch.no_grad():
-        p = judge.probabilities(show(point))[family][:, index]
-    return {"found": float((p > 0.5).float().mean()), "at the start": float(start or 0.0)}
+        images = show(point)
+        shows = judge.probabilities(images)[family][:, index] > 0.5
+    found = {"found": float(shows.float().mean()), "at the start": float(start or 0.0)}
+    if encoder is not None:
+        guide = Guide(encoder, device=new.device)
+        near = guide.embed_all(images) @ guide.texts(list(judge.families[family])).T
+        found["found by both"] = float((shows & (near.argmax(1) == index)).float().mean())
+    return found
 
 
 def prompt_attack(

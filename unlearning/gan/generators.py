@@ -98,7 +98,7 @@ class Generator:
                 f"labels must be 'onehot' or 'index', got {labels!r}.", code="CL-INPUT-OPTION"
             )
         self.module = module
-        self.has_styles = all(callable(getattr(module, n, None)) for n in ("mapping", "synthesis"))
+        self.has_styles = all(_runs(getattr(module, n, None)) for n in ("mapping", "synthesis"))
         self.n_classes = int(n_classes if n_classes is not None else getattr(module, "c_dim", 0))
         self.labels, self.truncation = labels, float(truncation)
         self.options = dict(options or {})
@@ -369,7 +369,17 @@ def _normal(length: int, n: int, generator: torch.Generator) -> torch.Tensor:
     return torch.randn(n, length, generator=generator)
 
 
+def _runs(part: Any) -> bool:
+    """Tell whether a part can be called; those of scripted modules may have no code."""
+    if isinstance(part, torch.jit.ScriptModule):
+        return isinstance(getattr(part, "forward", None), torch.ScriptMethod)
+    return callable(part)
+
+
 def _parameters(module: Any) -> list[str]:
     """Name the parameters of a module's forward; ``"**"`` stands for any others."""
-    found = inspect.signature(getattr(module, "forward", module)).parameters
+    forward = getattr(module, "forward", module)
+    if isinstance(forward, torch.ScriptMethod):  # has no signature, but a schema
+        return [argument.name for argument in forward.schema.arguments][1:]
+    found = inspect.signature(forward).parameters
     return ["**" if p.kind is p.VAR_KEYWORD else n for n, p in found.items()]

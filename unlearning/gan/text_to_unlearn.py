@@ -13,7 +13,6 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from conceptlab.errors import InputError
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
@@ -24,6 +23,7 @@ from unlearning.gan.losses import perceptual_loss
 from unlearning.gan.mapper import train_mapper
 from unlearning.gan.mapping import fold_into_mapping
 from unlearning.gan.objective import HeldOut, Objective
+from unlearning.gan.options import check_families, check_numbers, target_texts
 from unlearning.gan.places import find_places
 from unlearning.gan.survey import Survey, survey
 from unlearning.gan.thumbnails import Thumbnails
@@ -31,6 +31,10 @@ from unlearning.gan.training import GanResult, Loop, sensitive_layers
 from unlearning.gan.views import shown, told
 
 _LATENTS = 32  # at once, where no gradient is kept
+_LEAST = {
+    "n_survey": 16, "n_held_out": 1, "batch_size": 4, "steps": 0, "mapper_steps": 0,
+    "fold_steps": 0, "groups": 1, "guide_every": 1,
+}  # fmt: skip
 
 
 class TextToUnlearn(BaseEstimator):
@@ -274,6 +278,9 @@ class TextToUnlearn(BaseEstimator):
             layer (``CL-SPLIT-LAYER``).
         """
         start = time.process_time()
+        check_numbers(self, _LEAST)
+        check_families(self.retain)
+        self._targets()
         seed = draw_seed(self.random_state)
         draws = torch_generator(seed)
         given = as_generator(generator).on(self.device)
@@ -404,12 +411,7 @@ class TextToUnlearn(BaseEstimator):
         return gates, tried
 
     def _targets(self) -> list[str]:
-        targets = [self.target] if isinstance(self.target, str) else list(self.target)
-        if not targets or not all(isinstance(t, str) and t.strip() for t in targets):
-            raise InputError(
-                f"target must be a text or several, got {self.target!r}.", code="CL-INPUT-EMPTY"
-            )
-        return targets
+        return target_texts(self.target)
 
     def _key(self, seed: int, given: Generator) -> dict[str, Any]:
         """Tell what a checkpoint must match."""
