@@ -13,6 +13,7 @@ from unlearning.gan import TextToUnlearn, assess
 attributes = {
     "colour": ["red", "yellow", "green", "blue"],
     "shape": ["circle", "square", "triangle"],
+    "texture": ["plain", "checked"],
     "size": ["small", "large"],
     "accessory": ["no hat", "hat"],
 }
