@@ -4,8 +4,6 @@ from __future__ import annotations
 
 __all__ = ["checked_matrix", "checked_number", "checked_target", "compute_dtype"]
 
-import math
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,47 +11,11 @@ import torch
 
 from conceptlab.arrays import ArrayKind, check_features, check_finite
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import checked_number
 from conceptlab.zeroshot.labels import checked_labels
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _ROWS = 1 << 14
-
-
-def checked_number(
-    name: str,
-    value: Any,
-    *,
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-    below: float | None = None,
-    whole: bool = False,
-    hint: str = "",
-) -> float:
-    """Check that a parameter is a finite number in its range, and give it as float."""
-    bounds = [
-        f"at least {least:g}" if least is not None else "",
-        f"above {above:g}" if above is not None else "",
-        f"at most {most:g}" if most is not None else "",
-        f"below {below:g}" if below is not None else "",
-    ]
-    wanted = " and ".join(bound for bound in bounds if bound)
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    fits = (
-        math.isfinite(number)
-        and (least is None or number >= least)
-        and (above is None or number > above)
-        and (most is None or number <= most)
-        and (below is None or number < below)
-        and (not whole or number == int(number))
-    )
-    if not fits:
-        more = f" ({hint})" if hint else ""
-        kind = "a whole number" if whole else "a number"
-        raise InputError(
-            f"{name} must be {kind} {wanted}{more}, got {value!r}.", code="CL-INPUT-RANGE"
-        )
-    return number
 
 
 def checked_matrix(estimator: Any, X: Any) -> Any:
@@ -91,6 +53,6 @@ def compute_dtype(name: str, X: Any) -> torch.dtype:
     """Choose the type of the products."""
     if name == "auto":
         return ArrayKind.of(X).compute_dtype
-    if name not in _DTYPES:
+    if not isinstance(name, str) or name not in _DTYPES:
         raise unknown_name("dtype", name, ["auto", *_DTYPES])
     return _DTYPES[name]

@@ -18,6 +18,7 @@ from conceptlab.extractors.base import ConceptExtractor, check_option
 from conceptlab.extractors.coding import CodingModule, nnls, nnls_gram
 from conceptlab.extractors.hals import sweep
 from conceptlab.extractors.streaming import frobenius_error
+from conceptlab.parameters import checked_number
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
 _INITS = ("kmeans", "furthest", "random")
@@ -126,6 +127,9 @@ class ConvexNMF(ConceptExtractor):
         InputError
             Non-finite entries, fewer than two rows, all zeros, or too many concepts.
         """
+        for name in ("max_iter", "n_sweeps"):
+            checked_number(name, getattr(self, name), least=1, whole=True)
+        checked_number("tol", self.tol, least=0)
         A = self._check_data(X)
         k = self._check_n_concepts(self.n_concepts, *A.shape)
         seed = draw_seed(self.random_state)

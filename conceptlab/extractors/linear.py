@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError
 from conceptlab.extractors.base import AffineCoder, ConceptExtractor, check_option
+from conceptlab.parameters import checked_number
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
 
@@ -150,6 +151,8 @@ class ICAConcepts(ConceptExtractor):
         -------
         ICAConcepts
         """
+        checked_number("max_iter", self.max_iter, least=1, whole=True)
+        checked_number("tol", self.tol, least=0)
         A = as_numpy(self._check_data(X))
         k = self._check_n_concepts(self.n_concepts, *A.shape)
         if not np.ptp(A, axis=0).any():
@@ -252,10 +255,9 @@ class KMeansConcepts(ConceptExtractor):
         KMeansConcepts
         """
         check_option("assignment", self.assignment, ("hard", "soft"))
-        if self.temperature is not None and not self.temperature > 0:
-            raise InputError(
-                f"temperature must be positive, got {self.temperature}.", code="CL-INPUT-RANGE"
-            )
+        if self.temperature is not None:
+            checked_number("temperature", self.temperature, above=0)
+        checked_number("n_init", self.n_init, least=1, whole=True)
         A = as_numpy(self._check_data(X))
         k = self._check_n_concepts(self.n_concepts, *A.shape)
         self.seed_ = draw_seed(self.random_state)

@@ -21,6 +21,7 @@ from conceptlab.extractors.coding import CodingModule, nnls
 from conceptlab.extractors.hals import HALSOptions, HALSResult, factorise
 from conceptlab.extractors.starts import nndsvd, random_start
 from conceptlab.extractors.statistics import NMFStatistics
+from conceptlab.parameters import checked_number
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed
 
@@ -340,13 +341,10 @@ class NMFConcepts(ConceptExtractor):
 
     def _options(self) -> HALSOptions:
         """Validate all parameters but n_concepts and init."""
-        for name, least in (("n_init", 1), ("max_iter", 1), ("n_sweeps", 1), ("batch_size", 1),
-                            ("tol", 0), ("l2", 0)):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not value >= least:
-                raise InputError(
-                    f"{name} must be at least {least}, got {value!r}.", code="CL-INPUT-RANGE"
-                )
+        for name in ("n_init", "max_iter", "n_sweeps", "batch_size"):
+            checked_number(name, getattr(self, name), least=1, whole=True)
+        for name in ("tol", "l2"):
+            checked_number(name, getattr(self, name), least=0)
         if self.decay != "auto" and not (
             isinstance(self.decay, int | float) and 0 <= self.decay <= 1
         ):

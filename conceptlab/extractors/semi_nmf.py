@@ -19,6 +19,7 @@ from conceptlab.extractors.coding import CodingModule, nnls
 from conceptlab.extractors.hals import HALSOptions, factorise
 from conceptlab.extractors.starts import random_start, randomized_svd
 from conceptlab.extractors.streaming import frobenius_error
+from conceptlab.parameters import checked_number
 from conceptlab.seeds import RandomState, draw_seed
 
 _INITS = ("kmeans", "svd", "random")
@@ -127,6 +128,9 @@ class SemiNMF(ConceptExtractor):
         InputError
             Non-finite entries, fewer than two rows, all zeros, or too many concepts.
         """
+        for name in ("max_iter", "n_sweeps"):
+            checked_number(name, getattr(self, name), least=1, whole=True)
+        checked_number("tol", self.tol, least=0)
         A = self._check_data(X)
         k = self._check_n_concepts(self.n_concepts, *A.shape)
         seed = draw_seed(self.random_state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["BayesianZeroShot"]
 
 import os
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -510,7 +511,7 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
             own = getattr(self.encoder_, "logit_scale", None)
             return _SCALE if own is None else float(own)
         value = self.scale
-        if isinstance(value, str) or not np.isfinite(value) or value <= 0:
+        if not isinstance(value, Real) or not np.isfinite(float(value)) or not value > 0:
             raise InputError(
                 f"scale must be 'model' or a number above 0, got {value!r}.", code="CL-INPUT-RANGE"
             )

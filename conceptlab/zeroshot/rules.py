@@ -221,7 +221,7 @@ def resolve_rule(rule: str, options: Mapping[str, Any] | None = None) -> tuple[R
         Unknown rule or option, or a value out of range (``CL-INPUT-OPTION``,
         ``CL-INPUT-RANGE``).
     """
-    if rule not in RULES:
+    if not isinstance(rule, str) or rule not in RULES:
         raise unknown_name("pooling rule", rule, RULES)
     found = RULES[rule]
     if options is not None and not isinstance(options, Mapping):

@@ -10,6 +10,9 @@ ABSTRACT = {
 SKLEARN_CHECKS: dict[str, dict[str, str]] = {}
 """Checks of scikit-learn that an estimator may fail: {estimator: {check: reason}}."""
 
+PARAMETERS: dict[str, str] = {}
+"""Parameters that may be answered by an error of another library."""
+
 DOCSTRINGS: dict[str, str] = {}
 """Public objects whose docstring may break a rule."""
 

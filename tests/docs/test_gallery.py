@@ -10,8 +10,8 @@ from markdown_blocks import DOCS
 import conceptlab.plot
 
 SCRIPTS = sorted((DOCS / "gallery").rglob("plot_*.py"))
-# Tools of the others, and what only the report of a published setting needs.
-NOT_SHOWN = {"blend_maps", "window_grid"}
+# What only the report of a published setting needs.
+NOT_SHOWN = {"window_grid"}
 
 
 def drawing_functions():
