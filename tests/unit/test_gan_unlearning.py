@@ -475,6 +475,8 @@ def test_a_scripted_module_keeps_its_mapping_and_synthesis(gan, guide, tmp_path)
     assert scripted.has_styles
     z = gan.draw_latents(5, torch.Generator().manual_seed(0))
     assert torch.allclose(scripted.images(z), gan(z), atol=1e-6)
+    with pytest.raises(InputError, match=r"latents of shape \(8, 9\): mat1 and mat2"):
+        Generator(module, latent=9, output_range=(0, 1)).check()
     settings = {**SMALL, "n_survey": 100, "mapper_steps": 2, "steps": 2, "fold_steps": 200}
     result = TextToUnlearn(guide, "red", retain=FAMILIES, random_state=0, **settings).unlearn(
         scripted

@@ -8,6 +8,7 @@ import copy
 import functools
 import inspect
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -264,9 +265,13 @@ class Generator:
         try:
             pixels = self.raw(self.styles(z))
         except RuntimeError as error:
+            lines = str(error).strip().splitlines() or [""]
+            why = (lines[-1] if "TorchScript" in lines[0] else lines[0]).removeprefix(
+                "RuntimeError: "
+            )
             raise InputError(
                 f"{type(self.module).__name__} cannot take latents of shape {tuple(z.shape)}: "
-                f"{str(error).splitlines()[0]}. Declare the law by latent=, and n_classes= for a "
+                f"{why}. Declare the law by latent=, and n_classes= for a "
                 "conditional generator.",
                 code="CL-INPUT-SHAPE",
             ) from error
@@ -359,9 +364,11 @@ def _copy(module: nn.Module) -> nn.Module:
     if not isinstance(module, torch.jit.ScriptModule):
         return copy.deepcopy(module)
     stream = io.BytesIO()
-    torch.jit.save(module, stream)
-    stream.seek(0)
-    twin: nn.Module = torch.jit.load(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is the user who has chosen TorchScript
+        torch.jit.save(module, stream)
+        stream.seek(0)
+        twin: nn.Module = torch.jit.load(stream)
     return twin
 
 
