@@ -231,6 +231,7 @@ def test_the_table_of_scenes_is_made(tmp_path):
     text = out.read_text()
     assert text.count("| CGBC (`trim`) |") == 6  # three figures, two questions
     assert text.count("| 45% rival |") == 6
+    assert text.count("| diverse, exchanges | ") == 3
     for line in text.splitlines():
         if line.startswith("| CGBC (`trim`), filtered by 5 images"):
             assert len([cell for cell in line.split("|") if cell.strip()]) == 8
