@@ -1,8 +1,8 @@
-"""Put a folder in the place of another in one step."""
+"""Put a folder in the place of another, or take it away, in one step."""
 
 from __future__ import annotations
 
-__all__ = ["replace_folder"]
+__all__ = ["remove_folder", "replace_folder"]
 
 import ctypes
 import os
@@ -49,6 +49,29 @@ def replace_folder(new: Path, target: Path) -> None:
     except OSError:
         os.rename(aside / "old", target)
         raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_folder(target: Path) -> None:
+    """Remove `target`; a process that is killed meanwhile leaves the whole of it or nothing.
+
+    It is moved aside first, since a folder that is half removed cannot be read, and the run
+    that it belongs to could not go on. What cannot be removed stays without an error.
+
+    Parameters
+    ----------
+    target : pathlib.Path
+        A folder.
+    """
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-old-", dir=target.parent))
+    except OSError:
+        return
+    try:
+        os.rename(target, aside / "old")
+    except OSError:  # the next run finds it whole, and goes on from it
+        pass
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

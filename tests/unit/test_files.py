@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from conceptlab.errors import CheckpointError
+from conceptlab.io import swap
 from conceptlab.io.files import Bundle, atomic_write, read_bundle, write_bundle
 
 BUNDLE = Bundle(
@@ -175,3 +176,22 @@ def test_a_part_needs_a_plain_name(tmp_path):
     with pytest.raises(CheckpointError, match="no plain file name"):
         write_bundle(tmp_path / "whole", Bundle("Whole"), parts={"../out": lambda path: None})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_removed_is_whole_or_gone(tmp_path, monkeypatch):
+    """A process may be killed at any file of it; half a folder could not be read again."""
+    place = tmp_path / "run"
+    write_bundle(place, Bundle("Kind", {"a": 1}))
+    seen = []
+    rmtree = swap.shutil.rmtree
+
+    def watched(folder, **options):
+        seen.append((place.exists(), sorted(p.name for p in folder.rglob("*.json"))))
+        rmtree(folder, **options)
+
+    monkeypatch.setattr(swap.shutil, "rmtree", watched)
+    swap.remove_folder(place)
+    assert seen == [(False, ["data.json", "manifest.json"])]
+    assert list(tmp_path.iterdir()) == []
+    swap.remove_folder(place)  # nothing there is no error
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,6 @@ __all__ = ["Job", "UnlearningWarning"]
 
 import functools
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from conceptlab.errors import InputError
+from conceptlab.io.swap import remove_folder
 from conceptlab.models.session import model_copy
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import numpy_generator, torch_generator
@@ -349,7 +349,7 @@ class Job:
         if self._checkpoint is None or self.stopped in {"max_steps", "max_seconds"}:
             return
         if os.path.isfile(self._checkpoint / "manifest.json"):
-            shutil.rmtree(self._checkpoint, ignore_errors=True)
+            remove_folder(self._checkpoint)
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_floating_point():

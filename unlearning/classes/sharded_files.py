@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["SETTINGS", "SlicesOnDisk", "load_ensemble", "save_ensemble"]
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from torch import nn
 from conceptlab.errors import CheckpointError, InputError
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.reading import rebuilding
+from conceptlab.io.swap import remove_folder
 from conceptlab.provenance import fingerprint
 from unlearning.classes import checkpoint as checkpoints
 from unlearning.classes.certificate import describe_parameters
@@ -150,4 +150,4 @@ class SlicesOnDisk:
     def remove(self) -> None:
         """Remove the folder of what is done."""
         if self.path is not None and os.path.isfile(self.path / "manifest.json"):
-            shutil.rmtree(self.path, ignore_errors=True)
+            remove_folder(self.path)

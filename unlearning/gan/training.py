@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.io.swap import remove_folder
 from conceptlab.progress import Progress, track
 from unlearning.classes.checkpoint import EVERY_SECONDS, read_checkpoint, write_checkpoint
 from unlearning.gan.generators import Generator
@@ -178,9 +179,7 @@ class Loop:
                 for parameter, mean in zip(self.parameters, self.mean, strict=True):
                     parameter.copy_(mean)
         if self.checkpoint is not None and os.path.exists(self.checkpoint):
-            import shutil
-
-            shutil.rmtree(self.checkpoint, ignore_errors=True)
+            remove_folder(self.checkpoint)
 
     def _descend(self, loss: torch.Tensor) -> None:
         at = self.step / max(self.steps, 1)
