@@ -100,8 +100,10 @@ def attacks(gan, result, judge, encoder):
     """Attack the original and what forgot red alike."""
     found = {}
     for name, victim in (("original", gan), ("unlearned", result)):
-        found[f"search in z, {name}"] = latent_search(victim, "red", judge)["found"]
-        found[f"search in w, {name}"] = latent_search(victim, "red", judge, space="w")["found"]
+        for space in ("z", "w"):
+            search = latent_search(victim, "red", judge, space=space, encoder=encoder)
+            found[f"search in {space}, {name}"] = search["found"]
+            found[f"search in {space}, by judge and guide, {name}"] = search["found by both"]
         found[f"mapper for the prompt, {name}"] = prompt_attack(gan, victim, "red", encoder, judge)[
             "found"
         ]
@@ -229,17 +231,18 @@ the sample.{left}
 {ablations}## Attacks
 
 Share (%) of attempts that end with an image that the judge calls red, on the original and after
-red was forgotten.
+red was forgotten; of the searches, also the share that the guide calls red as well.
 
 | attack | original | unlearned |
 |---|---|---|
 {back}
 
 The search climbs the judge itself, the worst case, through latents (z) or past the mapping through
-styles (w). The mapper for the prompt is what unlearning is guided by, turned around. Relearning
-fine-tunes the synthesis on a few red images of the original; *old styles* feeds it the styles that
-made red before, *latents* the new mapping. What is forgotten is gone for whoever draws latents, and
-can be had back by whoever has the weights and means to.
+styles (w). Many images at its end deceive the judge rather than show red: purple, or dark checks,
+where it went through latents. The mapper for the prompt is what unlearning is guided by, turned
+around. Relearning fine-tunes the synthesis on a few red images of the original; *old styles* feeds
+it the styles that made red before, *latents* the new mapping. What is forgotten is gone for whoever
+draws latents, and can be had back by whoever has the weights and means to.
 
 Made by `python docs/results/gan_scenes.py`.
 """
