@@ -402,16 +402,19 @@ def test_sensitive_layers_are_those_that_matter():
         sensitive_layers(module, loss, "some")
 
 
+class Small(TextToUnlearn):
+    """With settings that suit the toy."""
+
+    def __init__(self, encoder, target, anchor=None, **options):
+        super().__init__(encoder, target, anchor, **{**SMALL, **options})
+
+
 def test_the_command_writes_report_and_weights(guide, tmp_path, monkeypatch):
     from unlearning.command_gan import unlearn_gan
     from unlearning.gan import text_to_unlearn
 
     app = typer.Typer()
     app.command()(unlearn_gan)
-
-    class Small(TextToUnlearn):
-        def __init__(self, encoder, target, anchor=None, **options):
-            super().__init__(encoder, target, anchor, **{**SMALL, **options})
 
     monkeypatch.setattr(text_to_unlearn, "TextToUnlearn", Small)
     monkeypatch.setattr("conceptlab.encoders.load_encoder", lambda name: guide)
@@ -446,6 +449,41 @@ def test_the_command_writes_report_and_weights(guide, tmp_path, monkeypatch):
     ):
         with pytest.raises(ConceptlabError, match=words):
             CliRunner().invoke(app, ["--generator", name], catch_exceptions=False)
+
+
+class FromNormal(nn.Module):
+    """The toy from normal latents: what a file says nothing of."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner_mapping, self.inner_synthesis = inner.mapping, inner.synthesis
+
+    def forward(self, z):
+        light = torch.sigmoid(9 * z[:, 3:4])
+        code = torch.cat([(9 * z[:, :3]).softmax(1), light, 1 - light, z[:, 4:5]], 1)
+        return self.inner_synthesis(self.inner_mapping(code))
+
+
+def test_the_command_takes_a_scripted_module(gan, guide, tmp_path, monkeypatch):
+    from unlearning.command_gan import unlearn_gan
+    from unlearning.gan import text_to_unlearn
+
+    app = typer.Typer()
+    app.command()(unlearn_gan)
+    monkeypatch.setattr(text_to_unlearn, "TextToUnlearn", Small)
+    monkeypatch.setattr("conceptlab.encoders.load_encoder", lambda name: guide)
+    torch.jit.script(FromNormal(gan)).save(tmp_path / "gan.pt")
+    (tmp_path / "families.json").write_text(json.dumps(FAMILIES))
+    call = [
+        "--generator", f"torchscript:{tmp_path / 'gan.pt'}", "--latent", "5", "--json",
+        "--output-range", "0,1", "--latents", "200", "--steps", "160", "--judge",
+        "toy_gan:ToyJudge", "--retain", str(tmp_path / "families.json"), "--out",
+        str(tmp_path / "a.html"), "--save", str(tmp_path / "w"),
+    ]  # fmt: skip
+    answer = CliRunner().invoke(app, call, catch_exceptions=False)
+    assert json.loads(answer.stdout)["figures"]["judge: removed"] > 0.9
+    with pytest.raises(ConceptlabError, match=r"\(8, 3\): .*size of batch"):
+        CliRunner().invoke(app, [*call, "--latent", "3"], catch_exceptions=False)
 
 
 def test_a_scripted_module_can_forget(gan, guide, tmp_path):

@@ -266,13 +266,14 @@ class Generator:
             pixels = self.raw(self.styles(z))
         except RuntimeError as error:
             lines = str(error).strip().splitlines() or [""]
-            why = (lines[-1] if "TorchScript" in lines[0] else lines[0]).removeprefix(
-                "RuntimeError: "
-            )
+            why, more = lines[0], ""
+            if isinstance(self.module, torch.jit.ScriptModule):
+                why = lines[-1].removeprefix("RuntimeError: ")
+                more = " A traced module may know one size of batch only: script it instead."
             raise InputError(
                 f"{type(self.module).__name__} cannot take latents of shape {tuple(z.shape)}: "
-                f"{why}. Declare the law by latent=, and n_classes= for a "
-                "conditional generator.",
+                f"{why}. Declare the law by latent=, and n_classes= for a conditional "
+                f"generator.{more}",
                 code="CL-INPUT-SHAPE",
             ) from error
         if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4 or pixels.shape[1] != 3:
