@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from conceptlab.errors import CheckpointError, InputError, unknown_name
+from conceptlab.errors import InputError, unknown_name
 
 
 def explain(
@@ -45,7 +45,7 @@ def explain(
     size: Annotated[int | None, typer.Option(help="Side to which images are scaled.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
-    out: Annotated[Path, typer.Option(help="The HTML report.")] = Path(
+    out: Annotated[Path, typer.Option(help="The HTML report: a file, or a folder for it.")] = Path(
         "conceptlab-report/explain.html"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -54,6 +54,7 @@ def explain(
     from attribution.explain import explain as explain_model
     from attribution.explain import recommended_layer
     from conceptlab.extractors import NMFConcepts, SemiNMF
+    from conceptlab.io.places import report_file
     from conceptlab.maps.concept import check_method
     from conceptlab.models import SplitModel
     from conceptlab.models.load import load_model
@@ -69,7 +70,7 @@ def explain(
         raise InputError(
             f"--max-images must be at least 1, got {max_images}.", code="CL-INPUT-RANGE"
         )
-    _check_out(out)
+    out = report_file(out, "explain.html")
     loaded = load_model(model)
     batch, source = _load(images, size or loaded.size, max_images, seed)
     console.print(
@@ -108,17 +109,6 @@ def explain(
     _show(console, explanation, chosen)
     line = f"Report: {report}  ({seconds:.0f} s)"
     console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def _check_out(out: Path) -> None:
-    """Find out before the work whether its report can be written."""
-    above = next(parent for parent in out.absolute().parents if os.path.exists(parent))
-    if os.path.isdir(out) or not os.path.isdir(above) or not os.access(above, os.W_OK):
-        what = "is a folder" if os.path.isdir(out) else f"cannot be written in {above}"
-        raise CheckpointError(
-            f"--out {out} {what}; name a file, such as report.html, in a folder that is writable.",
-            code="CL-CHECKPOINT-TARGET",
-        )
 
 
 def _load(images: Path | None, size: int, limit: int, seed: int) -> tuple[Any, str]:

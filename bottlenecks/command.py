@@ -44,7 +44,7 @@ def bottleneck(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of scenes, split and fit.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Folder for the fitted model.")] = None,
-    out: Annotated[Path, typer.Option(help="The HTML report.")] = Path(
+    out: Annotated[Path, typer.Option(help="The HTML report: a file, or a folder for it.")] = Path(
         "conceptlab-report/bottleneck.html"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -54,9 +54,13 @@ def bottleneck(
     from bottlenecks.sparse import SparseCBM
     from conceptlab.encoders.registry import EMBEDDED_NOTE, load_encoder
     from conceptlab.io.files import atomic_write
+    from conceptlab.io.places import check_writable, report_file
 
     console = Console(stderr=as_json)
     start = time.perf_counter()
+    out = report_file(out, "bottleneck.html")
+    if save is not None:
+        check_writable(save, "--save")
     found = _pictures(images, max_images, seed)
     rows, held = _split(found.labels, test, seed)
     reader = load_encoder(encoder, device=device)

@@ -45,7 +45,7 @@ def zeroshot(
     shown: Annotated[int, typer.Option(help="Images with their evidence in the report.")] = 12,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of scenes and their concepts.")] = 0,
-    out: Annotated[Path, typer.Option(help="The HTML report.")] = Path(
+    out: Annotated[Path, typer.Option(help="The HTML report: a file, or a folder for it.")] = Path(
         "conceptlab-report/zeroshot.html"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -53,11 +53,13 @@ def zeroshot(
     """Classify images by the concepts of every class, and say why."""
     from conceptlab.encoders.registry import EMBEDDED_NOTE, load_encoder
     from conceptlab.io.files import atomic_write
+    from conceptlab.io.places import report_file
     from conceptlab.zeroshot import BayesianZeroShot
     from conceptlab.zeroshot.report import zeroshot_page
 
     console = Console(stderr=as_json)
     start = time.perf_counter()
+    out = report_file(out, "zeroshot.html")
     names = names_of(classes)
     pictures, labels, paths, known = _pictures(images, max_images, seed)
     reader = load_encoder(encoder, device=device)

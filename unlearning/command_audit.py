@@ -62,15 +62,16 @@ def audit(
     steps: Annotated[int, typer.Option(help="At most so many steps of relearning.")] = 60,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
-    out: Annotated[Path, typer.Option(help="The HTML report.")] = Path(
+    out: Annotated[Path, typer.Option(help="The HTML report: a file, or a folder for it.")] = Path(
         "conceptlab-report/audit.html"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Tell a forgotten class from a suppressed one, beside models that never saw it."""
+    from conceptlab.io.places import report_file
     from unlearning.audit import audit as audit_model
     from unlearning.classes.result import UnlearnResult
-    from unlearning.command_data import check_folder, load_material, show_report, with_weights
+    from unlearning.command_data import load_material, show_report, with_weights
 
     console = Console(stderr=as_json)
     start = time.perf_counter()
@@ -79,7 +80,7 @@ def audit(
             f"--retrained may be given once or twice, got {len(retrained)}.",
             code="CL-INPUT-OPTION",
         )
-    check_folder(out.parent)
+    out = report_file(out, "audit.html")
     found = load_material(
         images, model, target, test_images=test_images, n_images=n_images, n_test=n_test,
         size=size, device=device, seed=seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Material", "Selected", "check_folder", "load_material", "show_report", "with_weights"]
+__all__ = ["Material", "Selected", "load_material", "show_report", "with_weights"]
 
 import copy
 import os
@@ -279,17 +279,6 @@ def with_weights(model: nn.Module, path: Path) -> tuple[nn.Module, dict[str, Any
                 f"{note} is no certificate: {error}.", code="CL-CHECKPOINT-DAMAGED"
             ) from error
     return twin.eval(), certificate
-
-
-def check_folder(out: Path) -> None:
-    """Find out before the work whether files can be written there."""
-    places = [out.absolute(), *out.absolute().parents]
-    above = next(place for place in places if os.path.exists(place))
-    if not os.path.isdir(above) or not os.access(above, os.W_OK):
-        raise CheckpointError(
-            f"--out {out} cannot be written; name a folder that is writable.",
-            code="CL-CHECKPOINT-TARGET",
-        )
 
 
 def show_report(console: Console, report: Any) -> None:

@@ -65,17 +65,21 @@ def unlearn_gan(
     save: Annotated[
         Path | None, typer.Option(help="Write the new weights here (safetensors).")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The HTML report.")] = Path(
+    out: Annotated[Path, typer.Option(help="The HTML report: a file, or a folder for it.")] = Path(
         "conceptlab-report/unlearn-gan.html"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Make a generator forget what a text names."""
     from conceptlab.encoders import load_encoder
+    from conceptlab.io.places import check_writable, report_file
     from unlearning.gan.assessment import assess
     from unlearning.gan.text_to_unlearn import TextToUnlearn
 
     console = Console(stderr=as_json)
+    out = report_file(out, "unlearn-gan.html")
+    if save is not None:
+        check_writable(save.parent, "--save")
     targets = [part.strip() for part in target.split(",") if part.strip()]
     declared: dict[str, Any] = {
         "latent": latent, "output_range": _pair(output_range), "n_classes": classes,

@@ -58,21 +58,21 @@ def removal(
         Path | None, typer.Option(help="Folder where finished removals are kept.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
-    out: Annotated[Path, typer.Option(help="The HTML report.")] = Path(
+    out: Annotated[Path, typer.Option(help="The HTML report: a file, or a folder for it.")] = Path(
         "conceptlab-report/removal.html"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Judge object removers by images that never held the object."""
     from conceptlab.encoders import load_encoder
-    from unlearning.command_data import check_folder
+    from conceptlab.io.places import report_file
     from unlearning.removal.masks import MaskPolicy
     from unlearning.removal.protocol import RemovalBenchmark
     from unlearning.removal.removers.registry import available_removers, make_remover
 
     console = Console(stderr=as_json)
     start = time.perf_counter()
-    check_folder(out.parent)
+    out = report_file(out, "removal.html")
     names = _listed(classes)
     data = _data(folder, coco, names, images, size, seed)
     if removers is None:

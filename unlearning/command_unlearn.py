@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.io.places import check_writable
 
 METHODS = {
     "concept-poisoning": "ConceptPoisoning",
@@ -97,7 +98,7 @@ def unlearn(
     start = time.perf_counter()
     unlearner = _unlearner(method, seed, {"epochs": epochs, "lr": lr, "max_seconds": max_seconds})
     _check_references(retrained)
-    _check_out(out)
+    check_writable(out)
     found = load_material(
         images, model, target, test_images=test_images, n_images=n_images, n_test=n_test,
         size=size, device=device, seed=seed,
@@ -160,12 +161,6 @@ def _check_references(paths: list[Path] | None) -> None:
         raise InputError(
             f"--retrained may be given once or twice, got {len(paths)}.", code="CL-INPUT-OPTION"
         )
-
-
-def _check_out(out: Path) -> None:
-    from unlearning.command_data import check_folder
-
-    check_folder(out)
 
 
 def _write(out: Path, result: Any, report: Any, title: str) -> dict[str, str]:

@@ -81,13 +81,39 @@ def test_mistakes_end_with_one_message_and_code_2(monkeypatch, capsys, tmp_path,
     assert not out.exists()
 
 
-def test_a_report_that_cannot_be_written_is_told_before_the_work(monkeypatch, capsys, tmp_path):
+COMMANDS = ("explain", "zeroshot", "bottleneck", "removal", "audit x", "unlearn --class ilko",
+            "unlearn-gan")  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_cannot_be_written_is_told_before_the_work(command, monkeypatch, capsys, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    for out in (tmp_path, tmp_path / "file" / "report.html"):
-        assert run(monkeypatch, "explain", "--out", out, "--max-images", 4) == 2
+    options = [("--out", tmp_path / "file" / "report.html")]
+    if command in ("bottleneck", "unlearn-gan"):
+        options.append(("--save", tmp_path / "file" / "kept" / "model"))
+    for option, place in options:
+        assert run(monkeypatch, *command.split(), option, place) == 2
         shown = capsys.readouterr()
         assert "[CL-CHECKPOINT-TARGET]" in shown.err
-        assert "images from" not in shown.out
+        assert option in shown.err
+        assert shown.out == ""
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_report_may_be_given_a_folder(monkeypatch, capsys, tmp_path, folder):
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new"):
+        code = run(
+            monkeypatch, "explain", folder, *QUICK, "--target", "belu", "--out", tmp_path / name
+        )
+        assert code == 0
+        assert (tmp_path / name / "explain.html").read_text("utf-8").startswith("<!doctype html>")
+        assert re.sub(r"\s", "", f"{name}/explain.html") in re.sub(
+            r"\s", "", capsys.readouterr().out
+        )
+    (tmp_path / "there" / "zeroshot.html").mkdir()
+    assert run(monkeypatch, "zeroshot", "--out", tmp_path / "there") == 2
+    assert "is a folder; name a file" in capsys.readouterr().err
 
 
 def test_version(monkeypatch, capsys):
