@@ -10,6 +10,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
+import rich.style  # noqa: F401 (its first import, by scikit-learn, draws from Python's state)
 import torch
 from hypothesis import HealthCheck, settings
 
