@@ -16,6 +16,7 @@ from conceptlab.batching import AutoInt
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
 from conceptlab.importance.probing import depends_on_mean
+from conceptlab.parameters import check_count
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator, torch_generator
 
@@ -113,10 +114,7 @@ def faithfulness(
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     for name, value in (("n_random", n_random), ("n_bootstrap", n_bootstrap)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise InputError(
-                f"{name} must be an integer >= 1, got {value!r}.", code="CL-INPUT-RANGE"
-            )
+        check_count(name, value)
     if not 0 < confidence < 1:
         raise InputError(
             f"confidence must lie between 0 and 1, got {confidence!r}.", code="CL-INPUT-RANGE"

@@ -14,6 +14,7 @@ from conceptlab.batching import AutoInt, iter_batches
 from conceptlab.errors import DependencyError, InputError, unknown_name
 from conceptlab.importance.evaluate import check_coefficients, resolve_target
 from conceptlab.importance.head import HeadOnCoefficients
+from conceptlab.parameters import check_count
 from conceptlab.progress import Progress
 
 if TYPE_CHECKING:
@@ -80,10 +81,7 @@ class ConceptGradients:
     ) -> None:
         if method not in METHODS:
             raise unknown_name("method", method, METHODS)
-        if not isinstance(n_steps, int) or isinstance(n_steps, bool) or n_steps < 1:
-            raise InputError(
-                f"n_steps must be an integer >= 1, got {n_steps!r}.", code="CL-INPUT-RANGE"
-            )
+        check_count("n_steps", n_steps)
         self.split = split
         self.extractor = extractor
         self.method = method

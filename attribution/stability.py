@@ -20,6 +20,7 @@ from conceptlab.extractors.matching import match_concepts
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.html import table
 from conceptlab.io.reading import rebuilding
+from conceptlab.parameters import check_count
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
@@ -229,10 +230,7 @@ def stability(
     if how not in _HOW:
         raise unknown_name("way to repeat", how, _HOW)
     for name, value, least in (("n_repeats", n_repeats, 2), ("n_null", n_null, 1)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-            raise InputError(
-                f"{name} must be an integer >= {least}, got {value!r}.", code="CL-INPUT-FEW"
-            )
+        check_count(name, value, least, code="CL-INPUT-FEW")
     rows = as_tensor(X).detach()
     if rows.ndim != 2:
         raise InputError(

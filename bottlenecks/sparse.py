@@ -17,6 +17,7 @@ from bottlenecks.reference import LOSSES, ReferenceSettings, train_reference
 from bottlenecks.tables import positives_table
 from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import check_count
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
 
 MODES = ("anchored", "contrastive", "l1", "reference")
@@ -368,12 +369,8 @@ class SparseCBM(ConceptBottleneck):
         temperatures(self.temperature, 2)
         for name in ("max_epochs", "batch_size", "n_positives"):
             value = getattr(self, name)
-            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-            if value is not None and (not whole or value < 1):
-                raise InputError(
-                    f"{name} must be a whole number of at least 1, got {value!r}.",
-                    code="CL-INPUT-RANGE",
-                )
+            if value is not None:
+                check_count(name, value)
         if self.learning_rate is not None:
             _in_range("learning_rate", self.learning_rate, 0, np.inf)
         if self.lam is not None:

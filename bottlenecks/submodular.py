@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from bottlenecks.measures import as_matrix
 from conceptlab.arrays import as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
+from conceptlab.parameters import check_count
 from conceptlab.zeroshot.labels import checked_labels
 
 
@@ -187,11 +188,7 @@ class SubmodularSelector(BaseEstimator):
         """
         vectors = as_matrix(E, "E")
         n = len(vectors)
-        if not isinstance(self.n_select, int | np.integer) or self.n_select < 1:
-            raise InputError(
-                f"n_select must be an integer of at least 1, got {self.n_select!r}.",
-                code="CL-INPUT-RANGE",
-            )
+        check_count("n_select", self.n_select)
         try:
             w = np.asarray(self.weights, dtype=np.float64)
         except (TypeError, ValueError):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["checked_number"]
+__all__ = ["check_count", "checked_number"]
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from conceptlab.errors import InputError
@@ -46,3 +46,11 @@ def checked_number(
             f"{name} must be {kind} {wanted}{more}, got {value!r}.", code="CL-INPUT-RANGE"
         )
     return number
+
+
+def check_count(name: str, value: Any, least: int = 1, *, code: str = "CL-INPUT-RANGE") -> None:
+    """Raise where a parameter is no integer, or too small; 2.0 and True are none."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise InputError(
+            f"{name} must be a whole number of at least {least}, got {value!r}.", code=code
+        )

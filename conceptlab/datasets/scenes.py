@@ -22,6 +22,7 @@ from conceptlab.datasets.world import (
     resolve_species,
 )
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import check_count
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
 _COMBINATIONS = ("all", "seen", "held_out")
@@ -451,9 +452,9 @@ def load_scenes(
             f"n_objects must be a number or a pair within 1 to {MAX_OBJECTS}, got {n_objects!r}.",
             code="CL-INPUT-RANGE",
         )
-    _check_count("n", n, 1)
-    _check_count("start", start, 0)
-    _check_count("size", size, 16)
+    check_count("n", n, 1)
+    check_count("start", start, 0)
+    check_count("size", size, 16)
     for name, value in (
         ("noise", noise),
         ("occlusion", occlusion),
@@ -477,13 +478,6 @@ def load_scenes(
         combinations=combinations,
     )
     return Scenes(layout, split=split, seed=seed, size=size, noise=noise, species=chosen)
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(
-            f"{name} must be an integer >= {least}, got {value!r}.", code="CL-INPUT-RANGE"
-        )
 
 
 def _grounds(background: str | Sequence[str]) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import check_count
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
 SAMPLERS = ("sobol", "halton", "latin", "random")
@@ -157,10 +158,7 @@ def check_design(n_design: int, k: int, sampler: str) -> None:
     if sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
     for name, value, least in (("n_design", n_design, 2), ("k", k, 1)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-            raise InputError(
-                f"{name} must be an integer >= {least}, got {value!r}.", code="CL-INPUT-RANGE"
-            )
+        check_count(name, value, least)
     if sampler == "sobol" and 2 * k > qmc.Sobol.MAXDIM:
         raise InputError(
             f"A Sobol sequence has at most {qmc.Sobol.MAXDIM} dimensions, {k} concepts need "

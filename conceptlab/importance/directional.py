@@ -15,6 +15,7 @@ from conceptlab.arrays import as_numpy, as_tensor, check_finite
 from conceptlab.batching import AutoInt, iter_batches
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.importance.evaluate import resolve_target
+from conceptlab.parameters import check_count
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
 
@@ -168,10 +169,7 @@ def directional_derivatives(
     """
     if null not in _NULLS:
         raise unknown_name("null", null, _NULLS)
-    if not isinstance(n_random, int | np.integer) or n_random < 1:
-        raise InputError(
-            f"n_random must be an integer >= 1, got {n_random!r}.", code="CL-INPUT-RANGE"
-        )
+    check_count("n_random", n_random)
     A = as_tensor(activations).detach()
     check_finite(A, "activations")
     V = as_tensor(getattr(vectors, "vectors", vectors)).detach()

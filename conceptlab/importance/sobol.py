@@ -20,6 +20,7 @@ from conceptlab.importance.estimators import ESTIMATORS
 from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
 from conceptlab.importance.probing import affine_in_mean, affine_per_image, depends_on_mean, pool
 from conceptlab.importance.result import Importance
+from conceptlab.parameters import check_count
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator, torch_generator
 
@@ -201,11 +202,7 @@ class SobolImportance(BaseEstimator):
                 f"confidence must lie between 0 and 1, got {self.confidence!r}.",
                 code="CL-INPUT-RANGE",
             )
-        if not isinstance(self.n_bootstrap, int | np.integer) or self.n_bootstrap < 0:
-            raise InputError(
-                f"n_bootstrap must be an integer >= 0, got {self.n_bootstrap!r}.",
-                code="CL-INPUT-RANGE",
-            )
+        check_count("n_bootstrap", self.n_bootstrap, 0)
         if not (isinstance(self.exact, bool) or self.exact == "auto"):
             raise InputError(
                 f"exact must be True, False or 'auto', got {self.exact!r}.", code="CL-INPUT-OPTION"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import check_count
 from conceptlab.seeds import RandomState, draw_seed
 from conceptlab.vocabulary.concepts import ClassConcepts, Texts, encode_unique
 from conceptlab.vocabulary.dpp import DPPSelector
@@ -108,10 +109,7 @@ def compose(
     ['a tail or wet skin', 'a tail or four legs', 'wet skin or four legs']
     """
     seed = draw_seed(random_state)
-    if not isinstance(size, int | np.integer) or size < 1:
-        raise InputError(
-            f"size must be a whole number of at least 1, got {size!r}.", code="CL-INPUT-RANGE"
-        )
+    check_count("size", size)
     texts: Texts = {}
     for label in concepts.classes:
         first: dict[str, str] = {}

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 
 from conceptlab.arrays import as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
+from conceptlab.parameters import check_count
 
 _TIE = 1e-6  # unit rows in float32 have squared lengths that differ by rounding only
 _GAIN = 1e-9  # an exchange must raise the log-determinant by more than rounding
@@ -105,11 +106,7 @@ class DPPSelector(BaseEstimator):
         vectors = _checked_rows(E)
         n = len(vectors)
         weights = _checked_quality(quality, n)
-        if not isinstance(self.n_select, int | np.integer) or self.n_select < 1:
-            raise InputError(
-                f"n_select must be an integer of at least 1, got {self.n_select!r}.",
-                code="CL-INPUT-RANGE",
-            )
+        check_count("n_select", self.n_select)
         if self.n_select > n:
             raise InputError(
                 f"n_select={self.n_select} items were asked for, but there are n_samples={n}. "

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conceptlab.errors import GeneratorError, InputError
+from conceptlab.parameters import check_count
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed
@@ -176,11 +177,7 @@ def synthesize(
         ("max_rounds", max_rounds, 1),
         ("patience", patience, 1),
     ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(
-                f"{name} must be an integer of at least {least}, got {value!r}.",
-                code="CL-INPUT-RANGE",
-            )
+        check_count(name, value, least)
     if not isinstance(generate, str):
         generate = load_generator(generate, **options)
     screen = ConceptFilter(

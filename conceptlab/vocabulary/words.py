@@ -14,6 +14,7 @@ import numpy as np
 
 from conceptlab.arrays import as_numpy, check_finite
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import check_count
 from conceptlab.seeds import RandomState, draw_seed
 from conceptlab.vocabulary.concepts import ClassConcepts, Texts, encode_unique
 from conceptlab.vocabulary.filters import ClassNames
@@ -122,7 +123,7 @@ def from_vocabulary(
     ['red']
     """
     labels = check_classes(classes)
-    _check_count("n_concepts", n_concepts)
+    check_count("n_concepts", n_concepts)
     if terms is None:
         terms = [t for values in load_vocabulary(groups, phrased=phrased).values() for t in values]
     words = list(dict.fromkeys(check_terms(terms)))
@@ -210,9 +211,9 @@ def from_random_words(
         counts = [30 if n_concepts is None else n_concepts] * len(labels)
     if kind not in ("words", "characters", "both"):
         raise unknown_name("kind", kind, ["words", "characters", "both"])
-    _check_count("n_words", n_words)
+    check_count("n_words", n_words)
     if n_concepts is not None:
-        _check_count("n_concepts", n_concepts)
+        check_count("n_concepts", n_concepts)
     pool = sorted(set(check_terms(words))) if words is not None else _data()["words"]
     if kind != "characters" and max(counts, default=0) > len(pool) ** n_words:
         raise InputError(
@@ -263,13 +264,6 @@ def check_terms(terms: Sequence[str]) -> list[str]:
                 code="CL-INPUT-NAMES",
             )
     return items
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(
-            f"{name} must be an integer of at least 1, got {value!r}.", code="CL-INPUT-RANGE"
-        )
 
 
 def _prototypes(

@@ -113,7 +113,7 @@ def test_of_two_copies_one_is_chosen():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda E: SubmodularSelector(0).fit(E), "n_select must be an integer"),
+        (lambda E: SubmodularSelector(0).fit(E), "n_select must be a whole number"),
         (lambda E: SubmodularSelector(2, weights=(1.0, -1.0)).fit(E), "weights"),
         (lambda E: SubmodularSelector(2).fit(E, [1.0]), "discriminability must hold one"),
         (lambda E: SubmodularSelector(2).fit(E, -np.ones(5)), ">= 0"),

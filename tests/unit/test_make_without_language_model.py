@@ -85,7 +85,7 @@ def test_vocabulary_options():
     for bad, words in (
         ({"terms": []}, "There are no terms"),
         ({"terms": ["x", ""]}, "Term 1 must be a text"),
-        ({"n_concepts": 0}, "n_concepts must be an integer of at least 1"),
+        ({"n_concepts": 0}, "n_concepts must be a whole number of at least 1"),
     ):
         with pytest.raises(InputError, match=words):
             from_vocabulary(["a1"], encoder, **bad)
@@ -184,8 +184,8 @@ def test_random_words_are_a_fair_control(global_state_untouched):
     for bad, words in (
         ({"kind": "word"}, "Unknown kind 'word'"),
         ({"words": ["x", "y"], "n_concepts": 5}, "5 different concepts of 2 words cannot be made"),
-        ({"n_concepts": 0}, "n_concepts must be an integer of at least 1"),
-        ({"n_words": 0}, "n_words must be an integer of at least 1"),
+        ({"n_concepts": 0}, "n_concepts must be a whole number of at least 1"),
+        ({"n_words": 0}, "n_words must be a whole number of at least 1"),
     ):
         with pytest.raises(InputError, match=words):
             from_random_words(["a"], **bad)

@@ -80,9 +80,9 @@ def test_occlusion_knob():
     ("arguments", "message"),
     [
         ({"split": "trian"}, "Did you mean 'train'"),
-        ({"n": 0}, "n must be an integer >= 1"),
-        ({"n": 2.5}, "n must be an integer"),
-        ({"size": 8}, "size must be an integer >= 16"),
+        ({"n": 0}, "n must be a whole number of at least 1"),
+        ({"n": 2.5}, "n must be a whole number"),
+        ({"size": 8}, "size must be a whole number of at least 16"),
         ({"start": -1}, "start must be"),
         ({"noise": 2}, r"noise must lie in \[0, 1\]"),
         ({"n_objects": 4}, "within 1 to 3"),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["check_families", "check_numbers", "target_texts"]
+__all__ = ["check_families", "target_texts"]
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
-from typing import Any
 
 from conceptlab.errors import InputError
 
@@ -50,21 +48,4 @@ def check_families(retain: Mapping[str, Sequence[str]] | None) -> None:
             raise InputError(
                 f"retain[{name!r}] must be a list of texts, such as {example}, got {values!r}.",
                 code="CL-INPUT-TYPE",
-            )
-
-
-def check_numbers(options: Any, least: Mapping[str, int]) -> None:
-    """See that parameters are whole numbers and not too small.
-
-    Raises
-    ------
-    InputError
-        ``CL-INPUT-RANGE``.
-    """
-    for name, bound in least.items():
-        value = getattr(options, name)
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < bound:
-            raise InputError(
-                f"{name} must be a whole number of at least {bound}, got {value!r}.",
-                code="CL-INPUT-RANGE",
             )

@@ -13,6 +13,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from conceptlab.parameters import check_count
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
@@ -23,7 +24,7 @@ from unlearning.gan.losses import perceptual_loss
 from unlearning.gan.mapper import train_mapper
 from unlearning.gan.mapping import fold_into_mapping
 from unlearning.gan.objective import HeldOut, Objective
-from unlearning.gan.options import check_families, check_numbers, target_texts
+from unlearning.gan.options import check_families, target_texts
 from unlearning.gan.places import find_places
 from unlearning.gan.survey import Survey, survey
 from unlearning.gan.thumbnails import Thumbnails
@@ -278,7 +279,8 @@ class TextToUnlearn(BaseEstimator):
             layer (``CL-SPLIT-LAYER``).
         """
         start = time.process_time()
-        check_numbers(self, _LEAST)
+        for name, least in _LEAST.items():
+            check_count(name, getattr(self, name), least)
         check_families(self.retain)
         self._targets()
         seed = draw_seed(self.random_state)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from conceptlab.errors import InputError, RemoverError
+from conceptlab.parameters import check_count
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import provenance
 from conceptlab.seeds import RandomState, draw_seed
@@ -123,11 +124,7 @@ class RemovalBenchmark:
             ("n_min", n_min, 2), ("n_max", n_max, n_min), ("batch_size", batch_size, 1),
             ("n_bootstrap", n_bootstrap, 0),
         ):  # fmt: skip
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-                raise InputError(
-                    f"{name} must be a whole number of at least {least}, got {value!r}.",
-                    code="CL-INPUT-RANGE",
-                )
+            check_count(name, value, least)
         if not isinstance(policy, MaskPolicy):
             raise InputError(
                 f"policy must be a MaskPolicy, got {type(policy).__name__}.", code="CL-INPUT-TYPE"

@@ -12,12 +12,13 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from conceptlab.parameters import check_count
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
 from unlearning.gan.gate import Gate, check_groups
 from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import TEMPLATES, Guide
-from unlearning.gan.options import check_families, check_numbers, target_texts
+from unlearning.gan.options import check_families, target_texts
 from unlearning.gan.survey import Survey, survey
 from unlearning.gan.text_to_unlearn import TextToUnlearn
 from unlearning.gan.training import GanResult, Loop, sensitive_layers
@@ -50,7 +51,7 @@ class Baseline(BaseEstimator):
         start = time.process_time()
         target_texts(self.target)
         check_families(self.retain)
-        check_numbers(self, {"n_survey": 16})
+        check_count("n_survey", self.n_survey, 16)
         seed = draw_seed(self.random_state)
         draws = torch_generator(seed)
         given = as_generator(generator)
