@@ -252,9 +252,16 @@ class FaithfulnessReport:
             if value is not None:
                 rows[label] = {"value": value, "better": better}
         columns = [
-            "value", "low", "high", "random", "random_low", "random_high", "reverse",
-            "p_value", "better",
-        ]  # fmt: skip
+            "value",
+            "low",
+            "high",
+            "random",
+            "random_low",
+            "random_high",
+            "reverse",
+            "p_value",
+            "better",
+        ]
         frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
         return frame.rename_axis("measure")
 
@@ -351,6 +358,13 @@ def _shown(value: Any) -> str:
 
 
 _SETTINGS = (
-    "metric", "order", "n_images", "n_concepts", "n_random", "n_evaluations", "confidence", "seed",
-)  # fmt: skip
+    "metric",
+    "order",
+    "n_images",
+    "n_concepts",
+    "n_random",
+    "n_evaluations",
+    "confidence",
+    "seed",
+)
 _FIGURES = ("gini", "hoyer", "agreement", "kl", "logit_r2", "reconstruction_error")

@@ -166,9 +166,11 @@ class ConceptGradients:
         """
         if self.method not in _ON_INPUTS:
             raise unknown_name(
-                "method on inputs", self.method, _ON_INPUTS,
+                "method on inputs",
+                self.method,
+                _ON_INPUTS,
                 hint="conceptlab.maps.concept_maps(..., method='occlusion') hides parts of images.",
-            )  # fmt: skip
+            )
         kind = ArrayKind.of(x)
         images = as_tensor(x, device=self.split.device)
         code = self.extractor.as_module().to(self.split.device)
@@ -211,14 +213,19 @@ class ConceptGradients:
             value
             for _, _, value in iter_batches(
                 lambda a, b: (
-                    head(coefficients[a:b]).double()
-                    - head(torch.zeros_like(coefficients[:1])).double()
-                ).detach().cpu().gather(1, chosen[a:b, None].cpu())[:, 0],
+                    (
+                        head(coefficients[a:b]).double()
+                        - head(torch.zeros_like(coefficients[:1])).double()
+                    )
+                    .detach()
+                    .cpu()
+                    .gather(1, chosen[a:b, None].cpu())[:, 0]
+                ),
                 len(coefficients),
                 batch_size=self.batch_size,
                 progress=False,
             )
-        ]  # fmt: skip
+        ]
         return as_numpy(found - torch.cat(change))
 
     # --------------------------------------------------------------- private
@@ -243,9 +250,12 @@ class ConceptGradients:
                 first = baseline[start:stop] if whole else baseline.expand_as(part)
             if self.method == "integrated_gradients":
                 found = attr.IntegratedGradients(fn).attribute(
-                    part, baselines=first, target=chosen, n_steps=self.n_steps,
+                    part,
+                    baselines=first,
+                    target=chosen,
+                    n_steps=self.n_steps,
                     internal_batch_size=max(len(part), 64),
-                )  # fmt: skip
+                )
             elif self.method == "gradient_x_input":
                 found = attr.InputXGradient(fn).attribute(part, target=chosen)
             elif self.method == "saliency":

@@ -72,9 +72,12 @@ def mutual_information(
         )
     continuous, codes = (x, y_codes) if x_codes is None else (y, x_codes)
     found = mutual_info_classif(
-        continuous[:, None], codes, discrete_features=False, n_neighbors=n_neighbors,
+        continuous[:, None],
+        codes,
+        discrete_features=False,
+        n_neighbors=n_neighbors,
         random_state=seed,
-    )  # fmt: skip
+    )
     return float(found[0])
 
 

@@ -436,9 +436,17 @@ class Subject:
         for step in range(limit):
             if anew or step == 0:
                 state = PolicyState(
-                    step, A, self.values, remaining, L, self.uncertainty, self.coef, self.levels,
-                    self.y, rng,
-                )  # fmt: skip
+                    step,
+                    A,
+                    self.values,
+                    remaining,
+                    L,
+                    self.uncertainty,
+                    self.coef,
+                    self.levels,
+                    self.y,
+                    rng,
+                )
                 priority = np.asarray(rule(state), dtype=np.float64)
                 if priority.shape != A.shape:
                     raise InputError(

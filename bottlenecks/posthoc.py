@@ -222,10 +222,18 @@ def fit_residual(
         return value, np.concatenate([(P.T @ Z + 2 * weight * V).ravel(), P.sum(axis=0)])
 
     found = minimize(
-        loss, np.zeros(K * d + K), jac=True, method="L-BFGS-B",
-        options={"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": 1e-14, "gtol": 1e-7,
-                 "maxcor": 20},
-    )  # fmt: skip
+        loss,
+        np.zeros(K * d + K),
+        jac=True,
+        method="L-BFGS-B",
+        options={
+            "maxiter": max_iter,
+            "maxfun": 2 * max_iter,
+            "ftol": 1e-14,
+            "gtol": 1e-7,
+            "maxcor": 20,
+        },
+    )
     V, v = found.x[: K * d].reshape(K, d), found.x[K * d :]
     R = V / scale
     r = v - R @ mean

@@ -204,9 +204,13 @@ class SparseCBM(ConceptBottleneck):
         table = None
         if self.mode == "contrastive":
             self.positives_ = positives_table(
-                self.class_concepts, self.n_positives, as_numpy(Z), y, self.classes_,
+                self.class_concepts,
+                self.n_positives,
+                as_numpy(Z),
+                y,
+                self.classes_,
                 self.concept_names_,
-            )  # fmt: skip
+            )
             table = torch.from_numpy(self.positives_).to(S.device)
         deviation = self._learn_deviations(Z.float(), labels, table)
         common = budget_threshold(Z - deviation.to(Z), self.sparsity)
@@ -257,9 +261,11 @@ class SparseCBM(ConceptBottleneck):
                 loss = loss + _DECAY * W.square().sum() / 2
                 if table is not None:
                     loss = loss + positives_loss(
-                        _SLOPE * margin * log_scale.exp(), table[labels], temperature=temperature,
+                        _SLOPE * margin * log_scale.exp(),
+                        table[labels],
+                        temperature=temperature,
                         generator=generator,
-                    )  # fmt: skip
+                    )
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()

@@ -102,9 +102,11 @@ def split_rows(
             f"fractions must be three numbers of at least 0 that sum to 1, got {fractions!r}.",
             code="CL-INPUT-RANGE",
         )
-    labels = np.zeros(n, dtype=int) if y is None else np.unique(
-        checked_labels(y, rows), return_inverse=True
-    )[1]  # fmt: skip
+    labels = (
+        np.zeros(n, dtype=int)
+        if y is None
+        else np.unique(checked_labels(y, rows), return_inverse=True)[1]
+    )
     same = _copies(rows)
     clusters = same
     if groups is not None:

@@ -158,8 +158,13 @@ def _minimise(
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"gtol": tol, "ftol": 0.0, "maxiter": max_iter, "maxfun": 2 * max_iter + 20,
-                 "maxcor": 20},
-    )  # fmt: skip
+        options={
+            "gtol": tol,
+            "ftol": 0.0,
+            "maxiter": max_iter,
+            "maxfun": 2 * max_iter + 20,
+            "maxcor": 20,
+        },
+    )
     W, b = unpack(result.x)
     return W, b, int(result.nit)

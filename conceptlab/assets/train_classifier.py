@@ -169,9 +169,15 @@ Training again gives these figures to within {card["tolerance"]["accuracy"]} (ac
 def main(arguments: list[str] | None = None) -> None:
     """Train, measure, and write the bundle with its card."""
     run_script(
-        arguments, __doc__, out=CLASSIFIER, seed=0, settings=SETTINGS, train=train,
-        evaluate=evaluate, save=save,
-    )  # fmt: skip
+        arguments,
+        __doc__,
+        out=CLASSIFIER,
+        seed=0,
+        settings=SETTINGS,
+        train=train,
+        evaluate=evaluate,
+        save=save,
+    )
 
 
 if __name__ == "__main__":

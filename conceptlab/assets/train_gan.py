@@ -437,9 +437,15 @@ def main(arguments: list[str] | None = None) -> None:
     from conceptlab.assets import load_embedded_judge
 
     run_script(
-        arguments, __doc__, out=GAN, seed=0, settings=SETTINGS, train=train,
-        evaluate=lambda model: evaluate(model, load_embedded_judge()), save=save,
-    )  # fmt: skip
+        arguments,
+        __doc__,
+        out=GAN,
+        seed=0,
+        settings=SETTINGS,
+        train=train,
+        evaluate=lambda model: evaluate(model, load_embedded_judge()),
+        save=save,
+    )
 
 
 if __name__ == "__main__":

@@ -110,56 +110,110 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
         lambda: _craft(model, "float32", "grid", seed).fit(images, target=None), repeats=1
     )
     rows.append(
-        Row("fit, same crops, float32", ours, reference_fit, reference_fit / ours, ">= 1.5",
-            reference_fit / ours >= 1.5, note="whole fit against the whole reference fit")
-    )  # fmt: skip
+        Row(
+            "fit, same crops, float32",
+            ours,
+            reference_fit,
+            reference_fit / ours,
+            ">= 1.5",
+            reference_fit / ours >= 1.5,
+            note="whole fit against the whole reference fit",
+        )
+    )
     share = max(0.0, ours - bare) / ours
     rows.append(
-        Row("fit: all but the model", ours - bare, bare, share, "<= 0.05", share <= 0.05,
-            note="peer: the bare passes of g over the same crops; ratio: share of the fit")
-    )  # fmt: skip
+        Row(
+            "fit: all but the model",
+            ours - bare,
+            bare,
+            share,
+            "<= 0.05",
+            share <= 0.05,
+            note="peer: the bare passes of g over the same crops; ratio: share of the fit",
+        )
+    )
     half, note = _bfloat16_fit(model, images, seed)
     rows.append(
-        Row("fit, same crops, bfloat16", half, reference_fit, reference_fit / half, ">= 3",
-            reference_fit / half >= 3, note=note)
-    )  # fmt: skip
+        Row(
+            "fit, same crops, bfloat16",
+            half,
+            reference_fit,
+            reference_fit / half,
+            ">= 3",
+            reference_fit / half >= 3,
+            note=note,
+        )
+    )
     whole, _ = cpu_time(
         lambda: _craft(model, "float32", "none", seed).fit(images, target=None), repeats=1
     )
     once = _whole_pass(model, images)
     most = reference_fit / once
     rows.append(
-        Row("fit, whole-image maps", whole, reference_fit, reference_fit / whole, ">= 25",
-            reference_fit / whole >= 25, note="another estimand: every position is a row; one bare "
-            f"pass of g over the images takes {once:.2f} CPU s, so {most:.1f} is the most")
-    )  # fmt: skip
+        Row(
+            "fit, whole-image maps",
+            whole,
+            reference_fit,
+            reference_fit / whole,
+            ">= 25",
+            reference_fit / whole >= 25,
+            note="another estimand: every position is a row; one bare "
+            f"pass of g over the images takes {once:.2f} CPU s, so {most:.1f} is the most",
+        )
+    )
     both, _ = cpu_time(
         lambda: _craft(model, "float32", "none", seed).fit(images, target=_TARGET), repeats=1
     )
     job = reference_fit + reference_importance
     rows.append(
-        Row("fit and importance, whole-image maps", both, job, job / both, ">= 25",
-            job / both >= 25, note="the whole job; ours runs g once, the reference twice")
-    )  # fmt: skip
+        Row(
+            "fit and importance, whole-image maps",
+            both,
+            job,
+            job / both,
+            ">= 25",
+            job / both >= 25,
+            note="the whole job; ours runs g once, the reference twice",
+        )
+    )
     if _has_bfloat16():
         half, _ = cpu_time(
             lambda: _craft(model, "bfloat16", "none", seed).fit(images, target=None), repeats=1
         )
         rows.append(
-            Row("fit, whole-image maps, bfloat16", half, reference_fit, reference_fit / half,
-                ">= 25", reference_fit / half >= 25, note="bfloat16 in hardware")
-        )  # fmt: skip
+            Row(
+                "fit, whole-image maps, bfloat16",
+                half,
+                reference_fit,
+                reference_fit / half,
+                ">= 25",
+                reference_fit / half >= 25,
+                note="bfloat16 in hardware",
+            )
+        )
     exact, _ = cpu_time(lambda: craft.estimate_importance(images, target=_TARGET), repeats=1)
     rows.append(
-        Row("importance from images", exact, reference_importance, reference_importance / exact,
-            note="with g and coding on both sides; ours in closed form")
-    )  # fmt: skip
+        Row(
+            "importance from images",
+            exact,
+            reference_importance,
+            reference_importance / exact,
+            note="with g and coding on both sides; ours in closed form",
+        )
+    )
     for count in (n, 2 * n):
         peak = peak_above_start(__name__, "prepare_fit", which="ours", n=count, seed=seed)
         rows.append(
-            Row(f"peak memory of fit, {count} images", peak, None, peak, "<= 300", peak <= 300,
-                unit="MB above start")
-        )  # fmt: skip
+            Row(
+                f"peak memory of fit, {count} images",
+                peak,
+                None,
+                peak,
+                "<= 300",
+                peak <= 300,
+                unit="MB above start",
+            )
+        )
     peak = peak_above_start(__name__, "prepare_fit", which="reference", n=n, seed=seed)
     rows.append(Row(f"peak memory, reference, {n} images", None, peak, unit="MB above start"))
     settings = {"images": n, "px": 224, "layer": _LAYER, "k": n_concepts, "patch": _PATCH}

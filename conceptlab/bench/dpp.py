@@ -102,11 +102,25 @@ def _run(n_classes: int, seed: int) -> BenchResult:
     ratio = peer / ours
     same = float(np.mean([np.array_equal(a, b) for a, b in zip(picks, expected, strict=True)]))
     rows = [
-        Row("greedy, one class, float64", ours / count, peer / count, ratio, ">= 20", ratio >= 20,
-            note="peer inverts for every block of 64 in every step"),
-        Row("classes with the same picks in the same order", same, 1.0, same, "= 1", same == 1.0,
-            unit="share"),
-    ]  # fmt: skip
+        Row(
+            "greedy, one class, float64",
+            ours / count,
+            peer / count,
+            ratio,
+            ">= 20",
+            ratio >= 20,
+            note="peer inverts for every block of 64 in every step",
+        ),
+        Row(
+            "classes with the same picks in the same order",
+            same,
+            1.0,
+            same,
+            "= 1",
+            same == 1.0,
+            unit="share",
+        ),
+    ]
     single = [E.astype(np.float32) for E in classes]
     ours32, picks32 = cpu_time(lambda: all_of_ours(single), repeats=3)
     peer32, _ = cpu_time(
@@ -114,16 +128,25 @@ def _run(n_classes: int, seed: int) -> BenchResult:
         repeats=1,
     )
     rows.append(
-        Row("greedy, one class, float32 in", ours32 / count, peer32 / count, peer32 / ours32,
-            note="ours computes in float64 all the same")
-    )  # fmt: skip
+        Row(
+            "greedy, one class, float32 in",
+            ours32 / count,
+            peer32 / count,
+            peer32 / ours32,
+            note="ours computes in float64 all the same",
+        )
+    )
     swaps = DPPSelector(n_select, jitter=_JITTER, exchange=True)
     swapped, gains = cpu_time(
         lambda: [swaps.fit(E).log_det_ - float(swaps.gains_.sum()) for E in classes], repeats=1
     )
     rows.append(
-        Row("greedy and exchanges, one class", swapped / count, None,
-            note=f"raises log det by {np.mean(gains):.3f} on average")
-    )  # fmt: skip
+        Row(
+            "greedy and exchanges, one class",
+            swapped / count,
+            None,
+            note=f"raises log det by {np.mean(gains):.3f} on average",
+        )
+    )
     settings = {"candidates": n, "select": n_select, "d": d, "classes": count, "jitter": _JITTER}
     return BenchResult("dpp", rows, seed, settings)

@@ -46,9 +46,13 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
     rows = _crop_rows(device, n_images, seed, note)
     rows += _factorisation_rows(device, n_rows, width, seed, note)
     settings = {
-        "device": str(device), "images": n_images, "rows": n_rows, "width": width,
-        "layer": _LAYER, "patch": _PATCH,
-    }  # fmt: skip
+        "device": str(device),
+        "images": n_images,
+        "rows": n_rows,
+        "width": width,
+        "layer": _LAYER,
+        "patch": _PATCH,
+    }
     return BenchResult("gpu", rows, seed, settings)
 
 
@@ -93,10 +97,17 @@ def _crop_rows(device: torch.device, n: int, seed: int, note: str) -> list[Row]:
         ours, peer = n * per_image / fit, passes * len(batch) / seconds
         goal = device.type == "cuda"
         rows.append(
-            Row(f"crops, whole fit, {precision}", ours, peer, ours / peer, ">= 0.9 on a GPU",
-                ours / peer >= 0.9 if goal else None, "crops/s",
-                f"peer: the bare forward pass on ready inputs; {note}")
-        )  # fmt: skip
+            Row(
+                f"crops, whole fit, {precision}",
+                ours,
+                peer,
+                ours / peer,
+                ">= 0.9 on a GPU",
+                ours / peer >= 0.9 if goal else None,
+                "crops/s",
+                f"peer: the bare forward pass on ready inputs; {note}",
+            )
+        )
     return rows
 
 
@@ -121,9 +132,15 @@ def _factorisation_rows(
 
     peer = _wall(products, device, repeats=1)
     rows = [
-        Row(f"factorisation of {n} x {width}, {steps} steps", seconds, peer, peer / seconds,
-            unit="s", note=f"peer: as many times the two products with A that a step needs; {note}")
-    ]  # fmt: skip
+        Row(
+            f"factorisation of {n} x {width}, {steps} steps",
+            seconds,
+            peer,
+            peer / seconds,
+            unit="s",
+            note=f"peer: as many times the two products with A that a step needs; {note}",
+        )
+    ]
     small = torch.rand(n, 16, device=device, generator=generator)
     basis = torch.rand(8, 16, device=device, generator=generator)
     coding = _wall(lambda: nnls(small, basis), device)

@@ -79,7 +79,7 @@ def encode(
     flat = rows.reshape(-1, rows.shape[-1]).numpy()
     codes = non_negative_factorization(
         flat, H=W.numpy(), update_H=False, n_components=len(W), solver="cd", max_iter=200
-    )[0]  # fmt: skip
+    )[0]
     return torch.from_numpy(codes.astype(np.float32)).reshape(*rows.shape[:-1], len(W))
 
 
@@ -182,16 +182,23 @@ def _time_rows(
     whole = peer.encoding + peer.masking
     return [
         Row(
-            f"{name}: masks and head only", seconds, peer.masking, peer.masking / seconds,
+            f"{name}: masks and head only",
+            seconds,
+            peer.masking,
+            peer.masking / seconds,
             note="peer: coefficients given; " + note,
         ),
         Row(
-            f"{name}: whole call", seconds, whole, whole / seconds,
-            f">= {goal:g}", whole / seconds >= goal,
+            f"{name}: whole call",
+            seconds,
+            whole,
+            whole / seconds,
+            f">= {goal:g}",
+            whole / seconds >= goal,
             note=f"peer encodes again ({peer.encoding:.1f} s of it); ours takes fit's coefficients"
             + limit,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _bare_head(case: _Case, peer: _Reference) -> str:
@@ -235,11 +242,15 @@ def _fewer_masks_row(
     error, theirs = (abs(v[: len(some)] - truth).max() for v in (found.values, peer.values))
     ratio = (peer.encoding + peer.masking) / seconds
     return Row(
-        f"{name}: whole call, 8 masks for their 32", seconds, peer.encoding + peer.masking, ratio,
-        f">= {goal:g}, no less accurate", ratio >= goal and bool(error <= theirs),
+        f"{name}: whole call, 8 masks for their 32",
+        seconds,
+        peer.encoding + peer.masking,
+        ratio,
+        f">= {goal:g}, no less accurate",
+        ratio >= goal and bool(error <= theirs),
         note=f"largest error of a local index: ours {error:.2g}, peer {theirs:.2g} "
         f"(truth: {n_truth} masks, {len(some)} images)",
-    )  # fmt: skip
+    )
 
 
 def _with_their_variance(found: Importance, theirs: np.ndarray) -> np.ndarray:
@@ -278,10 +289,15 @@ def _quality_rows(case: _Case, seed: int, quick: bool) -> list[Row]:
             rows.append(
                 Row(
                     f"error of the global index, n = {n_design}, control {control}",
-                    float(error), float(peer), None, "<= peer", bool(error <= peer), "index",
+                    float(error),
+                    float(peer),
+                    None,
+                    "<= peer",
+                    bool(error <= peer),
+                    "index",
                     "linear head, exact index known; 16 images, mean of 3 seeds",
                 )
-            )  # fmt: skip
+            )
     size = 1024
     U = case.U.flip(-1)
     importance = SobolImportance(size, exact=False, n_bootstrap=0, random_state=seed)
@@ -295,11 +311,16 @@ def _quality_rows(case: _Case, seed: int, quick: bool) -> list[Row]:
     ).max()
     rows.append(
         Row(
-            f"order effect, n = {size}", float(effect), float(abs(theirs - flipped).max()), None,
-            "< 2e-3", bool(effect < 2e-3), "index",
+            f"order effect, n = {size}",
+            float(effect),
+            float(abs(theirs - flipped).max()),
+            None,
+            "< 2e-3",
+            bool(effect < 2e-3),
+            "index",
             f"peer at its 32 masks; ours with fixed columns {noise:.1e}",
         )
-    )  # fmt: skip
+    )
     return rows
 
 
@@ -366,21 +387,29 @@ def _accuracy_rows(seed: int, quick: bool) -> list[Row]:
                     [
                         abs(
                             SobolImportance(
-                                n_design, control=control, exact=False, n_bootstrap=0,
+                                n_design,
+                                control=control,
+                                exact=False,
+                                n_bootstrap=0,
                                 random_state=seed + s,
                             )(fn, ones).values[0]
                             - truth
                         ).max()
                         for s in range(5 if quick else 20)
                     ]
-                )  # fmt: skip
+                )
             rows.append(
                 Row(
-                    f"{name}, n = {n_design}: largest error", float(errors["linear"]),
-                    float(abs(theirs - truth).max()), None, "", None, "index",
+                    f"{name}, n = {n_design}: largest error",
+                    float(errors["linear"]),
+                    float(abs(theirs - truth).max()),
+                    None,
+                    "",
+                    None,
+                    "index",
                     f"without the control {errors[None]:.2g}; mean of seeds",
                 )
-            )  # fmt: skip
+            )
     return rows
 
 

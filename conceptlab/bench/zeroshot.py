@@ -100,42 +100,76 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
         ratio = seconds[name] / bare
         goal = name == "trim"
         rows.append(
-            Row(f"scores, {name}", seconds[name], bare, round(ratio, 3),
-                f"<= {_TRIM_GOAL}" if goal else "", ratio <= _TRIM_GOAL if goal else None,
-                note="peer: the bare matrix product")
-        )  # fmt: skip
+            Row(
+                f"scores, {name}",
+                seconds[name],
+                bare,
+                round(ratio, 3),
+                f"<= {_TRIM_GOAL}" if goal else "",
+                ratio <= _TRIM_GOAL if goal else None,
+                note="peer: the bare matrix product",
+            )
+        )
     per_image = seconds["broadcast"] / B
     speedup = per_image / (seconds["trim"] / N)
     rows.append(
-        Row("an image, trim beside the broadcast", seconds["trim"] / N, per_image,
-            round(speedup, 1), f">= {_BROADCAST_GOAL:.0f}", speedup >= _BROADCAST_GOAL,
+        Row(
+            "an image, trim beside the broadcast",
+            seconds["trim"] / N,
+            per_image,
+            round(speedup, 1),
+            f">= {_BROADCAST_GOAL:.0f}",
+            speedup >= _BROADCAST_GOAL,
             note=f"broadcast on {B} images at once, because it needs {4 * K * C * d / 1e6:.0f} MB "
-            "an image")
-    )  # fmt: skip
+            "an image",
+        )
+    )
     ours = BayesianZeroShot(P, scale=100.0, device="cpu").fit().scores(X[:B])
     apart = float(np.abs(ours - broadcast_trim(tX[:B], tP).numpy()).max())
     rows.append(
-        Row("largest difference to the broadcast", apart, None, None, "<= 0.1", apart <= 0.1,
-            unit="logits", note="rounding can move one concept across the outlier threshold")
-    )  # fmt: skip
+        Row(
+            "largest difference to the broadcast",
+            apart,
+            None,
+            None,
+            "<= 0.1",
+            apart <= 0.1,
+            unit="logits",
+            note="rounding can move one concept across the outlier threshold",
+        )
+    )
     sizes = (("predict", K, N), ("predict", 2 * K, 16 * N), ("fit", K, N), ("fit", K // 4, 16 * N))
     for work, classes, images in sizes:
         peak = peak_above_start(
             __name__, "prepare", K=classes, C=C, d=d, N=images, seed=seed, work=work
         )
         rows.append(
-            Row(f"memory of {work}, {classes} classes, {images} images", round(peak, 1), None,
-                round(peak, 1), f"<= {_MEMORY_GOAL:.0f}", peak <= _MEMORY_GOAL,
-                unit="MB above start", note="float16 bank")
-        )  # fmt: skip
+            Row(
+                f"memory of {work}, {classes} classes, {images} images",
+                round(peak, 1),
+                None,
+                round(peak, 1),
+                f"<= {_MEMORY_GOAL:.0f}",
+                peak <= _MEMORY_GOAL,
+                unit="MB above start",
+                note="float16 bank",
+            )
+        )
     images = 2_000 if quick else 50_000
     if torch.cuda.is_available():
         rows.append(_on_gpu(X, P, images))
     else:
         rows.append(
-            Row(f"scores, trim, {images} images on the GPU", None, None, None,
-                f"<= {_GPU_GOAL:.0f}", unit="s", note="not measured: no CUDA device here")
-        )  # fmt: skip
+            Row(
+                f"scores, trim, {images} images on the GPU",
+                None,
+                None,
+                None,
+                f"<= {_GPU_GOAL:.0f}",
+                unit="s",
+                note="not measured: no CUDA device here",
+            )
+        )
     return BenchResult("zeroshot", rows, seed, {"K": K, "C": C, "d": d, "N": N, "threads": 1})
 
 
@@ -153,9 +187,15 @@ def _on_gpu(X: np.ndarray, P: np.ndarray, n: int, device: str = "cuda") -> Row:
     ours, bare = _by_clock(lambda: model.scores(images), device), _by_clock(product, device)
     ratio = ours / bare
     return Row(
-        f"scores, trim, {n} images on the GPU", ours, bare, round(ratio, 3),
-        f"<= {_GPU_GOAL:.0f}", ratio <= _GPU_GOAL, unit="s", note="peer: the bare product",
-    )  # fmt: skip
+        f"scores, trim, {n} images on the GPU",
+        ours,
+        bare,
+        round(ratio, 3),
+        f"<= {_GPU_GOAL:.0f}",
+        ratio <= _GPU_GOAL,
+        unit="s",
+        note="peer: the bare product",
+    )
 
 
 def _by_clock(job: Callable[[], Any], device: str, turns: int = 3) -> float:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from conceptlab.extractors.base import ConceptExtractor as ConceptExtractor
     from conceptlab.extractors.coding import nnls as nnls
     from conceptlab.extractors.convex_nmf import ConvexNMF as ConvexNMF
-    from conceptlab.extractors.craft import CRAFT as CRAFT
+    from conceptlab.extractors.craft.estimator import CRAFT as CRAFT
     from conceptlab.extractors.linear import ICAConcepts as ICAConcepts
     from conceptlab.extractors.linear import KMeansConcepts as KMeansConcepts
     from conceptlab.extractors.linear import PCAConcepts as PCAConcepts
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from conceptlab.extractors.semi_nmf import SemiNMF as SemiNMF
 
 _HOMES = {
-    "CRAFT": ".craft",
+    "CRAFT": ".craft.estimator",
     "ConceptExtractor": ".base",
     "ConvexNMF": ".convex_nmf",
     "ICAConcepts": ".linear",

@@ -17,7 +17,7 @@ from conceptlab.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from conceptlab.extractors.craft import CRAFT
+    from conceptlab.extractors.craft.estimator import CRAFT
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ def name_concepts(
     Every text is scored against the mean over all concepts first, so that a text
     that fits all patches (the class itself) names none of them.
     """
-    from conceptlab.extractors.views import ImageViews
+    from conceptlab.extractors.craft.views import ImageViews
 
     texts = [str(text) for text in texts]
     if len(set(texts)) < 2:

@@ -247,10 +247,14 @@ def _gradients(
     parts = [
         value
         for _, _, value in iter_batches(
-            step, n, batch_size=batch_size, device=A.device,
-            description="differentiate", progress=progress,
+            step,
+            n,
+            batch_size=batch_size,
+            device=A.device,
+            description="differentiate",
+            progress=progress,
         )
-    ]  # fmt: skip
+    ]
     return torch.cat([g for g, _ in parts]), torch.cat([t for _, t in parts])
 
 

@@ -95,10 +95,17 @@ class Moments:
             mean = lambda x: (w @ x.flatten(1)).unflatten(1, x.shape[1:])  # noqa: E731
         a_, b_ = a[..., None], b[..., None]
         return cls(
-            mean(a), mean(b), mean(a * a), mean(b * b), mean(a * b),
-            mean(c), mean(c * c), mean(a_ * c), mean(b_ * c),
+            mean(a),
+            mean(b),
+            mean(a * a),
+            mean(b * b),
+            mean(a * b),
+            mean(c),
+            mean(c * c),
+            mean(a_ * c),
+            mean(b_ * c),
             floor=floor,
-        )  # fmt: skip
+        )
 
     @staticmethod
     def rounding(

@@ -21,12 +21,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ARRAYS = (
-    "values", "mean", "interval", "local_interval", "first_order", "signed", "variance", "target"
-)  # fmt: skip
+    "values",
+    "mean",
+    "interval",
+    "local_interval",
+    "first_order",
+    "signed",
+    "variance",
+    "target",
+)
 _PLAIN = (
-    "exact", "route", "estimator", "sampler", "control", "n_design", "n_evaluations",
-    "confidence", "seed",
-)  # fmt: skip
+    "exact",
+    "route",
+    "estimator",
+    "sampler",
+    "control",
+    "n_design",
+    "n_evaluations",
+    "confidence",
+    "seed",
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,14 @@ from typing import Any, NoReturn
 from conceptlab.errors import CheckpointError, DependencyError, SpaceMismatchError
 
 _WRONG_CONTENT = (
-    ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
-)  # fmt: skip
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def strict_json(content: bytes | str) -> Any:

@@ -21,9 +21,15 @@ class NeedsValues(RuntimeError):
 
 
 _ONLY_SHAPE = {
-    "empty_like", "zeros_like", "ones_like", "full_like",
-    "new_empty", "new_zeros", "new_ones", "new_full",
-}  # fmt: skip
+    "empty_like",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "new_empty",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+}
 
 
 class Ghost(torch.Tensor):

@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 
 _TRIES = 24
 _COLUMNS = (
-    "name", "type", "shape", "non_negative", "zeros", "parameters_after", "positions_used", "fit",
+    "name",
+    "type",
+    "shape",
+    "non_negative",
+    "zeros",
+    "parameters_after",
+    "positions_used",
+    "fit",
     "recommended",
-)  # fmt: skip
+)
 
 
 def find_layer(model: nn.Module, at: str | nn.Module) -> tuple[str, nn.Module]:

@@ -62,8 +62,10 @@ def audit_plot(audit: Any, *, max_classes: int = 20) -> Figure:
     if left > 0:
         axes[0].set_title(
             f"the {len(order)} classes with the fewest sound concepts; {left} more",
-            fontsize=9, loc="left", color="#555555",
-        )  # fmt: skip
+            fontsize=9,
+            loc="left",
+            color="#555555",
+        )
     return figure
 
 
@@ -111,7 +113,12 @@ def _draw_faults(ax: Axes, audit: Any, order: np.ndarray, places: np.ndarray) ->
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if left.any():
         ax.legend(
-            loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=8, frameon=False,
-            handlelength=1.1, columnspacing=1.2,
-        )  # fmt: skip
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=4,
+            fontsize=8,
+            frameon=False,
+            handlelength=1.1,
+            columnspacing=1.2,
+        )
     open_frame(ax)

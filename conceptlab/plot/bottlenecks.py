@@ -72,9 +72,14 @@ def waterfall(
     span = max(high - low, 1e-12)
     for row, (_, value, colour) in enumerate(steps):
         ax.barh(
-            row, value, left=at, height=height, edgecolor="white", linewidth=0.5,
+            row,
+            value,
+            left=at,
+            height=height,
+            edgecolor="white",
+            linewidth=0.5,
             color=colour or (_UP if value > 0 else _DOWN),
-        )  # fmt: skip
+        )
         tip = max(at, at + value) + 0.012 * span
         ax.text(tip, row, f"{value:+.2f}", va="center", fontsize=8, color="#444444")
         at += value
@@ -141,9 +146,13 @@ def weight_map(
     )
     ax.set_facecolor("#f4f4f4")
     ax.set_xticks(
-        range(len(kept)), [shorten(names[j], 24) for j in kept], rotation=45, ha="right",
-        rotation_mode="anchor", fontsize=9,
-    )  # fmt: skip
+        range(len(kept)),
+        [shorten(names[j], 24) for j in kept],
+        rotation=45,
+        ha="right",
+        rotation_mode="anchor",
+        fontsize=9,
+    )
     ax.set_yticks(range(len(table)), [shorten(label, 24) for label in classes], fontsize=9)
     ax.set_xticks(np.arange(len(kept) + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(len(table) + 1) - 0.5, minor=True)

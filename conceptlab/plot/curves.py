@@ -68,32 +68,55 @@ def faithfulness_curves(
         last = number == len(names) - 1
         low, high = np.quantile(curve.random, [0.1, 0.9], axis=0)
         ax.fill_between(
-            steps, low, high, color="#999999", alpha=0.18, lw=0,
+            steps,
+            low,
+            high,
+            color="#999999",
+            alpha=0.18,
+            lw=0,
             label="random orders, middle 80 %" if last else None,
-        )  # fmt: skip
+        )
         ax.plot(
-            steps, curve.random.mean(0), color="#777777", lw=1.2, ls=":",
+            steps,
+            curve.random.mean(0),
+            color="#777777",
+            lw=1.2,
+            ls=":",
             label="random orders, mean" if last else None,
-        )  # fmt: skip
+        )
         ax.plot(
-            steps, curve.reverse, color=colour, lw=1.2, ls=(0, (4, 3)),
+            steps,
+            curve.reverse,
+            color=colour,
+            lw=1.2,
+            ls=(0, (4, 3)),
             label=f"{name}, least important first ({curve.auc('reverse'):.2f})",
-        )  # fmt: skip
+        )
         ax.fill_between(
             steps, curve.interval[:, 0], curve.interval[:, 1], color=colour, alpha=0.25, lw=0
         )
         ax.plot(
-            steps, curve.importance, color=colour, lw=2.2, marker="o", ms=3.5,
+            steps,
+            curve.importance,
+            color=colour,
+            lw=2.2,
+            marker="o",
+            ms=3.5,
             label=f"{name}, most important first ({curve.auc():.2f})",
-        )  # fmt: skip
+        )
     verb = {"deletion": "removed", "insertion": "restored", "both": "removed or restored"}[kind]
     ax.set_xlabel(f"concepts {verb}")
     ax.set_ylabel(_LABELS.get(metric, metric))
     ax.set_xlim(0, report.n_concepts)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(
-        frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16),
-        title="area under the curve in brackets", title_fontsize=8,
-    )  # fmt: skip
+        frameon=False,
+        fontsize=8,
+        ncols=2,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16),
+        title="area under the curve in brackets",
+        title_fontsize=8,
+    )
     open_frame(ax)
     return ax

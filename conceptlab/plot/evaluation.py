@@ -80,9 +80,15 @@ def fidelity_bars(frame: Any, *, top: int = 20, ax: Axes | None = None) -> Axes:
     ax.barh(places, areas - 0.5, left=0.5, height=0.7, color=colours)
     if shown["raw_auc"].notna().any():
         ax.plot(
-            shown["raw_auc"], places, "o", ms=5, mfc="white", mec="#333333", ls="none",
+            shown["raw_auc"],
+            places,
+            "o",
+            ms=5,
+            mfc="white",
+            mec="#333333",
+            ls="none",
             label="scores that the model started from",
-        )  # fmt: skip
+        )
         ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0))
     ax.axvline(0.5, color="#555555", lw=1, ls=":")
     ax.set_yticks(places, [shorten(name, 34) for name in shown.index], fontsize=9)
@@ -121,16 +127,21 @@ def leakage_bars(scores: Any, *, ax: Axes | None = None) -> Axes:
         top = max(score.value, float(score.null.max()) if len(score.null) else 0.0)
         ax.text(place, top, note, ha="center", va="bottom", fontsize=8, color="#555555")
     titles = {
-        "CTL": "CTL\non the class", "ICL": "ICL\nbetween concepts", "OIS": "OIS\noracle impurity",
+        "CTL": "CTL\non the class",
+        "ICL": "ICL\nbetween concepts",
+        "OIS": "OIS\noracle impurity",
         "NIS": "NIS\nniche impurity",
-    }  # fmt: skip
+    }
     ax.set_xticks(range(len(rows)), [titles.get(s.name, s.name) for s in rows], fontsize=9)
     ax.set_ylabel("score")
     ax.margins(y=0.15)
     handles = [ax.patches[0]] + ([ax.patches[1]] if len(ax.patches) > 1 else [])
     ax.legend(
-        handles, ["outputs", "outputs shuffled within their concept"][: len(handles)],
-        frameon=False, fontsize=8, loc="upper left",
-    )  # fmt: skip
+        handles,
+        ["outputs", "outputs shuffled within their concept"][: len(handles)],
+        frameon=False,
+        fontsize=8,
+        loc="upper left",
+    )
     open_frame(ax)
     return ax

@@ -90,9 +90,14 @@ def score_distributions(scores: Mapping[str, Any], target: str, *, ax: Axes | No
     edges = np.linspace(every.min(), every.max() + 1e-9, 41).tolist()
     for number, (name, values) in enumerate(flat.items()):
         ax.hist(
-            values, edges, density=True, histtype="stepfilled", alpha=0.45,
-            color=concept_color(number), label=f"{shorten(name, 40)} ({len(values)})",
-        )  # fmt: skip
+            values,
+            edges,
+            density=True,
+            histtype="stepfilled",
+            alpha=0.45,
+            color=concept_color(number),
+            label=f"{shorten(name, 40)} ({len(values)})",
+        )
     ax.set_xlabel(f"score of {shorten(target)!r} less that of the anchor")
     ax.set_yticks([])
     ax.legend(frameon=False, fontsize=8)

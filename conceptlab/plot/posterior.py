@@ -58,16 +58,27 @@ def evidence_bars(
             f"$\\kappa$ {explanation.kappa[image, role]:.2f}"
         )
         ax.text(
-            0.0, place, title, transform=ax.get_yaxis_transform(), va="center", fontsize=9,
-            color="#333333", fontweight="bold",
+            0.0,
+            place,
+            title,
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=9,
+            color="#333333",
+            fontweight="bold",
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-        )  # fmt: skip
+        )
         place -= 1
         for name, value, flag in zip(names, values, flags, strict=True):
             ax.barh(
-                place, value, height=0.75, color=_COLORS[role], edgecolor="white", linewidth=0.5,
+                place,
+                value,
+                height=0.75,
+                color=_COLORS[role],
+                edgecolor="white",
+                linewidth=0.5,
                 hatch="////" if flag else None,
-            )  # fmt: skip
+            )
             places.append(place)
             labels.append(shorten(name, 34))
             place -= 1
@@ -78,9 +89,11 @@ def evidence_bars(
     ax.margins(x=0.08)
     ax.set_xlabel("evidence in logits (hatched: outlier)")
     ax.set_title(
-        f"log-odds of the winner {explanation.log_odds[image]:.2f}", fontsize=9, loc="right",
+        f"log-odds of the winner {explanation.log_odds[image]:.2f}",
+        fontsize=9,
+        loc="right",
         color="#555555",
-    )  # fmt: skip
+    )
     open_frame(ax)
     return ax
 

@@ -74,9 +74,13 @@ def ranking_plot(
     ax.set_xlabel(shorten(title, 80))
     if floor is not None or ceiling is not None:
         ax.legend(
-            frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1),
+            frameon=False,
+            fontsize=8,
+            ncols=2,
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
             borderaxespad=0.2,
-        )  # fmt: skip
+        )
     open_frame(ax)
     return ax
 
@@ -155,8 +159,10 @@ def concept_bars(frame: Any, *, title: str, top: int = 12, ax: Axes | None = Non
     ax.axvline(0, color="#444444", lw=0.8)
     most = max(float(np.abs(frame["shift"]).max()), 0.5) * 1.08
     ax.set_xlim(-most, most)
-    names = [f"{shorten(n)} (class)" if t else shorten(n)
-             for n, t in zip(shown.concept, shown.target, strict=True)]  # fmt: skip
+    names = [
+        f"{shorten(n)} (class)" if t else shorten(n)
+        for n, t in zip(shown.concept, shown.target, strict=True)
+    ]
     ax.set_yticks(at, names)
     ax.invert_yaxis()
     ax.set_xlabel("more than in images without the class →  (standard deviations)")
@@ -216,10 +222,14 @@ def agreement_plot(
         end = group[-1] if right else group[0]
         label = ", ".join(shorten(names[i], 18) for i in group)
         ax.annotate(
-            textwrap.fill(label, 44), (truth[end], score[end]), fontsize=7.5, va="bottom",
-            xytext=(4 if right else -4, 6), textcoords="offset points",
+            textwrap.fill(label, 44),
+            (truth[end], score[end]),
+            fontsize=7.5,
+            va="bottom",
+            xytext=(4 if right else -4, 6),
+            textcoords="offset points",
             ha="right" if right else "left",
-        )  # fmt: skip
+        )
     ax.set_xlabel(shorten(titles[0], 80))
     ax.set_ylabel(shorten(titles[1], 80))
     ax.set_title(f"Kendall's τ = {tau:.2f}", fontsize=10, loc="left")

@@ -14,9 +14,19 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours (safe for colour-blind readers), then darker companions.
 _PALETTE = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8A6FBF", "#B5A400",
-    "#7F3B08", "#1B4F72", "#5B8C5A", "#A6325A",
-)  # fmt: skip
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#D55E00",
+    "#56B4E9",
+    "#8A6FBF",
+    "#B5A400",
+    "#7F3B08",
+    "#1B4F72",
+    "#5B8C5A",
+    "#A6325A",
+)
 
 
 def concept_color(index: int) -> str:

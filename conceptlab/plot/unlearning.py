@@ -72,14 +72,25 @@ def figure_bars(
             low = (np.nan_to_num(middle) - wide).clip(0)
             high = (np.nan_to_num(middle) + wide).clip(0)
             ax.barh(
-                at, high - low, height=0.86, left=low, color=_FLOOR, alpha=0.85, zorder=1,
-            )  # fmt: skip
+                at,
+                high - low,
+                height=0.86,
+                left=low,
+                color=_FLOOR,
+                alpha=0.85,
+                zorder=1,
+            )
             handles.append(Patch(color=_FLOOR, label="noise floor"))
         whole = np.isfinite(middle)
         line = ax.vlines(
-            middle[whole], at[whole] - 0.43, at[whole] + 0.43, color="black", lw=2.2, zorder=4,
+            middle[whole],
+            at[whole] - 0.43,
+            at[whole] + 0.43,
+            color="black",
+            lw=2.2,
+            zorder=4,
             label=shorten(reference),
-        )  # fmt: skip
+        )
         handles.append(line)
     marks = {"D": [k for k in values if k.endswith("mask")], "x": [next(iter(values))]}
     for mark, labels in marks.items():
@@ -100,9 +111,14 @@ def figure_bars(
     ax.grid(axis="x", color="#e6e9ec", lw=0.7, zorder=0)
     ax.set_axisbelow(True)
     ax.legend(
-        handles=handles, frameon=False, fontsize=8, ncols=len(handles), loc="lower left",
-        bbox_to_anchor=(0, 1), borderaxespad=0.2,
-    )  # fmt: skip
+        handles=handles,
+        frameon=False,
+        fontsize=8,
+        ncols=len(handles),
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0.2,
+    )
     open_frame(ax)
     return ax
 
@@ -165,9 +181,12 @@ def concept_pair(
                 values[order], at - 0.4, at + 0.4, color="black", lw=2.0, zorder=4, label=name
             )
             panels[1].legend(
-                frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1),
+                frameon=False,
+                fontsize=8,
+                loc="lower right",
+                bbox_to_anchor=(1, 1),
                 borderaxespad=0.1,
-            )  # fmt: skip
+            )
     labels = [f"{shorten(names[k])}{' ★' if k in set(exclusive) else ''}" for k in order]
     panels[0].set_yticks(at, labels)
     panels[0].set_ylim(len(order) - 0.4, -0.6)
@@ -211,17 +230,23 @@ def relearn_curves(
     ax.axhline(target, color="#999999", lw=1.0, ls="--", zorder=1)
     others = iter(_LINES)
     colours = {
-        "logit mask": _OWN, "retrained": "#222222", "retrained again": "#888888",
-    }  # fmt: skip
+        "logit mask": _OWN,
+        "retrained": "#222222",
+        "retrained again": "#888888",
+    }
     longest = max(float(steps[-1]) for steps, _ in curves.values())
     for name, (steps, accuracy) in curves.items():
         bold = name == emphasis
         colour = _MAIN if bold else colours.get(name) or next(others)
         ax.plot(
-            steps, accuracy, color=colour, lw=2.4 if bold else 1.5, zorder=4 if bold else 3,
+            steps,
+            accuracy,
+            color=colour,
+            lw=2.4 if bold else 1.5,
+            zorder=4 if bold else 3,
             ls="-" if name != "retrained again" else "-.",
             label=f"{shorten(name)} ({int(steps[-1])})",
-        )  # fmt: skip
+        )
         done = accuracy[-1] >= target
         ax.plot(
             steps[-1:], accuracy[-1:], marker="o" if done else "x", ms=6, color=colour, zorder=5
@@ -232,9 +257,13 @@ def relearn_curves(
     ax.set_xlabel("mini-batches  (● known again with retained classes intact, × given up)")
     ax.set_ylabel("accuracy on forget samples")
     ax.legend(
-        frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1),
+        frameon=False,
+        fontsize=8,
+        ncols=4,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
         borderaxespad=0.2,
-    )  # fmt: skip
+    )
     open_frame(ax)
     return ax
 
@@ -270,9 +299,12 @@ def destination_bars(
     rest = [c for c in np.argsort(-most, kind="stable") if c not in set(forgotten)]
     order = [*forgotten, *rest][: max(top, len(forgotten))]
     colours = {
-        "original": "#9aa5b1", "unlearned": _MAIN, "logit mask": _OWN, "retrained": "#222222",
+        "original": "#9aa5b1",
+        "unlearned": _MAIN,
+        "logit mask": _OWN,
+        "retrained": "#222222",
         "retrained again": "#888888",
-    }  # fmt: skip
+    }
     width = 0.82 / len(values)
     at = np.arange(len(order))
     ax = new_axes(ax, max(6.8, 1.6 + 0.62 * len(order)), 3.4)
@@ -288,8 +320,12 @@ def destination_bars(
     ax.set_ylim(0, 1.0)
     ax.set_ylabel("mean probability")
     ax.legend(
-        frameon=False, fontsize=8, ncols=len(values), loc="lower left", bbox_to_anchor=(0, 1),
+        frameon=False,
+        fontsize=8,
+        ncols=len(values),
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
         borderaxespad=0.2,
-    )  # fmt: skip
+    )
     open_frame(ax)
     return ax

@@ -215,9 +215,16 @@ def synthesize(
                 generate = load_generator(generate, **options)
             neighbours = hard_negatives(labels, encoder, n_neighbours)
             run = _Run(
-                labels, generate, _takes_seed(generate), neighbours, request, n_concepts,
-                per_request, description, retry_wait,
-            )  # fmt: skip
+                labels,
+                generate,
+                _takes_seed(generate),
+                neighbours,
+                request,
+                n_concepts,
+                per_request,
+                description,
+                retry_wait,
+            )
         _one_round(run, state, screen, wanted, max_words)
         if checkpoint is not None:
             write_state(checkpoint, settings, state)

@@ -134,8 +134,14 @@ def main(
             f"| {row['method']} | {row['accuracy']:.2%} | {row['log_loss']:.3f} | "
             f"{row['calibration_error']:.3f} |"
         )
-    facts = {"data": data, "n": len(y), "concepts": str(concepts), "encoder": reader.name,
-             "fingerprint": reader.fingerprint, "rows": rows}  # fmt: skip
+    facts = {
+        "data": data,
+        "n": len(y),
+        "concepts": str(concepts),
+        "encoder": reader.name,
+        "fingerprint": reader.fingerprint,
+        "rows": rows,
+    }
     if out is not None:
         atomic_write(out, json.dumps(facts, indent=2))
 

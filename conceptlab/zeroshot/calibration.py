@@ -41,9 +41,11 @@ def fit_temperature(loss: Callable[[float], float]) -> float:
     """
     low, high = np.log(TEMPERATURE_RANGE)
     found = minimize_scalar(
-        lambda t: loss(float(np.exp(t))), bounds=(low, high), method="bounded",
+        lambda t: loss(float(np.exp(t))),
+        bounds=(low, high),
+        method="bounded",
         options={"xatol": 1e-5},
-    )  # fmt: skip
+    )
     return float(np.exp(found.x))
 
 

@@ -79,10 +79,14 @@ def pool(S: Any, rule: str = "trim", *, prior: Any = None, **options: Any) -> An
     prior_rows = None if p is None else p.expand_as(tensor).reshape(-1, C)
     step = max(1, _PIECE // C)
     parts = [
-        _pooled(rows[i : i + step], prior_rows if prior_rows is None else prior_rows[i : i + step],
-                found, o)
+        _pooled(
+            rows[i : i + step],
+            prior_rows if prior_rows is None else prior_rows[i : i + step],
+            found,
+            o,
+        )
         for i in range(0, max(1, len(rows)), step)
-    ]  # fmt: skip
+    ]
     return kind.restore(torch.cat(parts).reshape(tensor.shape[:-1]))
 
 

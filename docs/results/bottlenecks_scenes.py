@@ -213,10 +213,15 @@ def main(arguments=None):
     ]
     atomic_write(options.out, "\n".join(page))
     facts = [
-        {"world": world, "bank": bank, "method": method, "columns": list(COLUMNS),
-         "by seed": [[None if np.isnan(v) else round(float(v), 5) for v in row] for row in rows]}
+        {
+            "world": world,
+            "bank": bank,
+            "method": method,
+            "columns": list(COLUMNS),
+            "by seed": [[None if np.isnan(v) else round(float(v), 5) for v in row] for row in rows],
+        }
         for (world, bank, method), rows in figures.items()
-    ]  # fmt: skip
+    ]
     atomic_write(options.out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
     return options.out
 

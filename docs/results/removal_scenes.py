@@ -19,6 +19,7 @@ from conceptlab.arrays import as_numpy
 from conceptlab.encoders import load_encoder
 from conceptlab.io.files import atomic_write
 from conceptlab.provenance import provenance
+from unlearning.distances.statistics import auc
 from unlearning.removal import (
     MaskPolicy,
     RemovalBenchmark,
@@ -33,7 +34,6 @@ from unlearning.removal.class_presence import region_crops
 from unlearning.removal.context import borrowed_masks, context_descriptor, context_self_check
 from unlearning.removal.removers import NoisyOracle, Oracle, Swap
 from unlearning.removal.removers.registry import available_removers
-from unlearning.removal.statistics import auc
 
 NOISE = 0.03
 LOWER = {"fid", "kid", "cmmd", "fid_original", "fid_truth"}
@@ -152,16 +152,22 @@ def goals(agreements, presences, floors):
         found += [
             (f"τ of {SHOWN[key]} with the truth, {name}", float(np.mean(taus[key])), sign, limit)
             for key, sign, limit in (
-                ("fid", ">=", 0.8), ("u_ids", ">=", 0.7), ("fid_original", "<=", 0.1),
+                ("fid", ">=", 0.8),
+                ("u_ids", ">=", 0.7),
+                ("fid_original", "<=", 0.1),
                 ("psnr_original", "<=", 0.0),
             )
-        ]  # fmt: skip
+        ]
     found += [
         ("presence before removal, the least", min(a for *_, a, _ in presences), ">=", 0.95),
-        ("presence of the true removal off one half, the most",
-         max(abs(b - 0.5) for *_, b in presences), "<=", 0.06),
+        (
+            "presence of the true removal off one half, the most",
+            max(abs(b - 0.5) for *_, b in presences),
+            "<=",
+            0.06,
+        ),
         ("matching lowers the floor by, the least", min(row[5] for row in floors), ">=", 0.3),
-    ]  # fmt: skip
+    ]
     lines = ["| goal | measured | asked | |", "|---|---|---|---|"]
     for name, value, sign, limit in found:
         met = value >= limit if sign == ">=" else value <= limit
@@ -184,11 +190,17 @@ def main(arguments=None):
     seeds, n = range(options.seeds), options.images
     parts, agreements = [], {}
     for cls, text in (
-        (options.cls, "Smooth fills are next to perfect here: many removers differ by less than "
-                      "the scores' own noise."),
-        (options.also, "The same removers on a second class, where agreement is looser: most of "
-                       "them lie near one of the two ends, where order is noise."),
-    ):  # fmt: skip
+        (
+            options.cls,
+            "Smooth fills are next to perfect here: many removers differ by less than "
+            "the scores' own noise.",
+        ),
+        (
+            options.also,
+            "The same removers on a second class, where agreement is looser: most of "
+            "them lie near one of the two ends, where order is noise.",
+        ),
+    ):
         taus, labels, table = agreement(seeds, cls, n, NOISE, encoder)
         agreements[cls] = taus
         parts += [
@@ -202,8 +214,10 @@ def main(arguments=None):
             "PSNR in mask |\n|---|---|---|---|---|---|---|",
         ]
         for i in np.argsort(table["fid_truth"], kind="stable"):
-            figures = [table[k][i] for k in ("fid_truth", "fid", "u_ids", "fid_original",
-                                             "psnr_original", "psnr_mask")]  # fmt: skip
+            figures = [
+                table[k][i]
+                for k in ("fid_truth", "fid", "u_ids", "fid_original", "psnr_original", "psnr_mask")
+            ]
             parts.append(f"| {labels[i]} | " + " | ".join(short(v) for v in figures) + " |")
         parts.append("")
     presences = presence(seeds, ("circle", "red", "heart"), n, encoder)

@@ -91,9 +91,17 @@ def walk(network, layer, train, test, name, *, n_concepts=20, attack=True):
     report = None
     if attack:
         report = audit(
-            network, result, forget=forget, retain=retain, test=test, concepts=bank,
-            class_names=CLASSES, max_steps=30, recovery=False, random_state=0,
-        )  # fmt: skip
+            network,
+            result,
+            forget=forget,
+            retain=retain,
+            test=test,
+            concepts=bank,
+            class_names=CLASSES,
+            max_steps=30,
+            recovery=False,
+            random_state=0,
+        )
     return Story(
         name=name,
         concept=craft.concept_names_[best],
@@ -159,10 +167,13 @@ def main():
     }
     rows = [f"| {fact} | {' | '.join(map(of, stories))} |" for fact, of in facts.items()]
     page = PAGE.format(
-        train=len(train), test=len(test), rows="\n".join(rows),
+        train=len(train),
+        test=len(test),
+        rows="\n".join(rows),
         versions=", ".join(f"{k} {v}" for k, v in provenance()["versions"].items()),
-        names=" | ".join(s.name for s in stories), rules="---|" * (len(stories) - 1) + "---",
-    )  # fmt: skip
+        names=" | ".join(s.name for s in stories),
+        rules="---|" * (len(stories) - 1) + "---",
+    )
     (HERE / "story-photos.md").write_text(page)
     print(page)
 

@@ -56,7 +56,11 @@ SETTINGS = {
     "fine-tune": {"method": "FineTune", "epochs": 2, "lr": 0.05},
     "l1-sparse": {"method": "L1Sparse", "epochs": 2, "lr": 0.05, "alpha": 1e-4},
     "gradient ascent": {
-        "method": "GradientAscent", "epochs": 20, "lr": 1e-4, "until": 0.02, "norm": "frozen",
+        "method": "GradientAscent",
+        "epochs": 20,
+        "lr": 1e-4,
+        "until": 0.02,
+        "norm": "frozen",
     },
     "NegGrad+": {"method": "NegGradPlus", "epochs": 2, "lr": 2e-3, "norm": "frozen"},
     "random label": {"method": "RandomLabel", "epochs": 2, "lr": 2e-3},
@@ -64,17 +68,25 @@ SETTINGS = {
     "boundary shrink": {"method": "BoundaryShrink", "epochs": 10, "lr": 1e-4, "norm": "frozen"},
     "boundary expand": {"method": "BoundaryExpand", "epochs": 10, "lr": 5e-5, "norm": "frozen"},
     "bad teacher": {
-        "method": "BadTeacher", "epochs": 3, "lr": 1e-3, "retain_share": 0.5, "batch_size": 64,
+        "method": "BadTeacher",
+        "epochs": 3,
+        "lr": 1e-3,
+        "retain_share": 0.5,
+        "batch_size": 64,
     },
     "SCRUB": {"method": "SCRUB", "epochs": 3, "lr": 5e-4, "batch_size": 64},
     "SSD": {"method": "SSD", "alpha": 40.0, "lam": 1.0},
     "UNSIR": {
-        "method": "UNSIR", "n_noise": 64, "repeats": 2, "batch_size": 64, "lr": 5e-3,
+        "method": "UNSIR",
+        "n_noise": 64,
+        "repeats": 2,
+        "batch_size": 64,
+        "lr": 5e-3,
         "repair_lr": 3e-3,
     },
     "Fisher": {"method": "FisherForgetting", "alpha": 1e-7, "labels": "sampled"},
     "soft relabel": {"method": "SoftRelabel", "epochs": 2, "lr": 0.01, "norm": "update"},
-}  # fmt: skip
+}
 
 NOTES = """\
 Relearning was given 25 steps at most, so that an AIN near 1 can mean "no sooner than retrain,

@@ -79,11 +79,17 @@ def tokens(texts):
 def build():
     """Make the classifier: BERT with two layers, 46 000 weights."""
     config = BertConfig(
-        vocab_size=len(tokenizer()), hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=96, max_position_embeddings=LENGTH, num_labels=len(SPECIES),
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        vocab_size=len(tokenizer()),
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        max_position_embeddings=LENGTH,
+        num_labels=len(SPECIES),
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
         initializer_range=0.1,
-    )  # fmt: skip
+    )
     return BertForSequenceClassification(config)
 
 

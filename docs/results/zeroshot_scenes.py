@@ -35,8 +35,11 @@ FEW = 5
 LEAD = 5.0  # points that soft-trim has to be ahead of the mean where low outliers are planted
 CANDIDATES, KEPT = 40, (3, 6, 12)  # sentences a class, and how many of them are chosen
 THRESHOLD = -0.05  # what several classes share has a margin of about 0, and is not false
-LABELS = {"trim": "CGBC (`trim`)", "mean": "DCLIP-style (`mean`)",
-          "mean_embedding": "CuPL-style (`mean_embedding`)"}  # fmt: skip
+LABELS = {
+    "trim": "CGBC (`trim`)",
+    "mean": "DCLIP-style (`mean`)",
+    "mean_embedding": "CuPL-style (`mean_embedding`)",
+}
 
 
 def draw_species(rng, n, known):

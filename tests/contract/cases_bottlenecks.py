@@ -68,38 +68,69 @@ def learned_bank():
 # ------------------------------------------------------------------- measures
 case(bottlenecks.auc_matrix, lambda c: (c(outputs()), c.of(shown())), "numpy")
 case(bottlenecks.name_fidelity, lambda c: (c(outputs()), c.of(shown())), "numpy")
-case(bottlenecks.number_of_contributing_concepts,
-     lambda c: (c(outputs()), c(features(3, K))), "numpy")  # fmt: skip
+case(
+    bottlenecks.number_of_contributing_concepts,
+    lambda c: (c(outputs()), c(features(3, K))),
+    "numpy",
+)
 case(bottlenecks.number_of_effective_concepts, lambda c: (c(features(3, K)),), "numpy")
 case(bottlenecks.completeness, lambda c: (0.8, 0.9, 0.1))
 case(bottlenecks.mutual_information, lambda c: (c(outputs()[:, 0]), c.of(classes())), "numpy")
-case(bottlenecks.concept_task_leakage,
-     lambda c: (c(outputs()), c.of(shown()), c.of(classes())), "numpy")  # fmt: skip
+case(
+    bottlenecks.concept_task_leakage,
+    lambda c: (c(outputs()), c.of(shown()), c.of(classes())),
+    "numpy",
+)
 case(bottlenecks.interconcept_leakage, lambda c: (c(outputs()), c.of(shown())), "numpy")
 case(bottlenecks.oracle_impurity, lambda c: (c(outputs()), c.of(shown())), "numpy")
 case(bottlenecks.niche_impurity, lambda c: (c(outputs()), c.of(shown())), "numpy")
-case(bottlenecks.measure_leakage, lambda c: ((c(outputs()), c.of(shown()), c.of(classes())),
-     {"n_permutations": 1}), "numpy")  # fmt: skip
-case(bottlenecks.evaluate, lambda c: (
-     (bottleneck(), c(outputs(40)), c.of(classes(40)), c.of(shown(40))),
-     {"n_random": 1, "n_permutations": 1}), "numpy", tolerance=100)  # fmt: skip
+case(
+    bottlenecks.measure_leakage,
+    lambda c: ((c(outputs()), c.of(shown()), c.of(classes())), {"n_permutations": 1}),
+    "numpy",
+)
+case(
+    bottlenecks.evaluate,
+    lambda c: (
+        (bottleneck(), c(outputs(40)), c.of(classes(40)), c.of(shown(40))),
+        {"n_random": 1, "n_permutations": 1},
+    ),
+    "numpy",
+    tolerance=100,
+)
 case(bottlenecks.class_similarity, lambda c: (c(outputs()), c.of(classes())), "numpy")
 case(bottlenecks.concept_discriminability, lambda c: (c(features(3, K)),), "numpy")
 case(bottlenecks.cos_cubed_similarity, lambda c: (c(outputs()), c(outputs()[::-1])), "numpy")
-case(bottlenecks.fit_projection, lambda c: (c(outputs()), c(outputs()[:, :2] ** 2)), "numpy",
-     tolerance=100)  # fmt: skip
-case(bottlenecks.Projection.__call__, lambda c: (
-     bottlenecks.fit_projection(outputs(), outputs()[:, :2]), c(outputs())), "like")  # fmt: skip
-case(bottlenecks.split_rows,
-     lambda c: ((c(outputs()), c.of(classes())), {"random_state": 0}), "numpy")  # fmt: skip
+case(
+    bottlenecks.fit_projection,
+    lambda c: (c(outputs()), c(outputs()[:, :2] ** 2)),
+    "numpy",
+    tolerance=100,
+)
+case(
+    bottlenecks.Projection.__call__,
+    lambda c: (bottlenecks.fit_projection(outputs(), outputs()[:, :2]), c(outputs())),
+    "like",
+)
+case(
+    bottlenecks.split_rows,
+    lambda c: ((c(outputs()), c.of(classes())), {"random_state": 0}),
+    "numpy",
+)
 case(bottlenecks.check_disjoint, lambda c: (c(outputs()[:30]), c(outputs()[30:])), "numpy")
 
-case(bottlenecks.LeakageScores.to_frame, lambda c: (
-     bottlenecks.measure_leakage(outputs(), shown(), classes(), n_permutations=0),))  # fmt: skip
+case(
+    bottlenecks.LeakageScores.to_frame,
+    lambda c: (bottlenecks.measure_leakage(outputs(), shown(), classes(), n_permutations=0),),
+)
 
 # ------------------------------------------------------------- heads and losses
-case(bottlenecks.sparse_softmax_path, lambda c: ((c(outputs()), c.of(classes())), {"n_lambdas": 2}),
-     "numpy", tolerance=100)  # fmt: skip
+case(
+    bottlenecks.sparse_softmax_path,
+    lambda c: ((c(outputs()), c.of(classes())), {"n_lambdas": 2}),
+    "numpy",
+    tolerance=100,
+)
 case(SparseLinearHead.decision_function, lambda c: (sparse_head(), c(outputs())), "like")
 case(SparseLinearHead.predict_proba, lambda c: (sparse_head(), c(outputs())), "like")
 case(SparseLinearHead.predict, lambda c: (sparse_head(), c(outputs())), "numpy")
@@ -107,8 +138,7 @@ case(SparseLinearHead.predict_concepts, lambda c: (sparse_head(), c(outputs())),
 case(SparseLinearHead.explain, lambda c: (sparse_head(), c(outputs())), "numpy")
 case(losses.reference_l1, lambda c: (tensor(c(features(3, 3))),), "tensor")
 case(losses.reference_contrastive, lambda c: (tensor(c(outputs())),), "tensor")
-case(losses.reference_gumbel,
-     lambda c: (tensor(c(outputs())), 1.0, torch_generator(0)), "tensor")  # fmt: skip
+case(losses.reference_gumbel, lambda c: (tensor(c(outputs())), 1.0, torch_generator(0)), "tensor")
 case(losses.positives_loss, lambda c: (tensor(c(outputs())), tensor(shown())), "tensor")
 case(gates.sample_gates, lambda c: (tensor(c(outputs())), 0.5, torch_generator(0)), "tensor")
 case(gates.temperatures, lambda c: ((1.0, 0.25), 3))
@@ -120,10 +150,14 @@ case(ConceptBottleneck.decision_function, lambda c: (bottleneck(), c(outputs()))
 case(ConceptBottleneck.predict_proba, lambda c: (bottleneck(), c(outputs())), "like")
 case(ConceptBottleneck.predict, lambda c: (bottleneck(), c(outputs())), "numpy")
 case(ConceptBottleneck.explain, lambda c: (bottleneck(), c(outputs())), "numpy")
-case(ConceptBottleneck.intervene,
-     lambda c: (bottleneck(), c(outputs()), {"concept0": 1.0}), "numpy")  # fmt: skip
-case(ConceptBottleneck.intervention_curve,
-     lambda c: (bottleneck(), c(outputs()), c.of(shown()), c.of(classes())), "numpy")  # fmt: skip
+case(
+    ConceptBottleneck.intervene, lambda c: (bottleneck(), c(outputs()), {"concept0": 1.0}), "numpy"
+)
+case(
+    ConceptBottleneck.intervention_curve,
+    lambda c: (bottleneck(), c(outputs()), c.of(shown()), c.of(classes())),
+    "numpy",
+)
 case(ConceptMatrixSearch.decision_function, lambda c: (search(), c(outputs())), "like")
 case(ConceptMatrixSearch.predict_concepts, lambda c: (search(), c(outputs())), "like")
 case(ConceptMatrixSearch.predict, lambda c: (search(), c(outputs())), "numpy")

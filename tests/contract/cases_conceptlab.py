@@ -178,14 +178,30 @@ case(provenance.provenance, lambda c: ((), {"seed": 3}))
 case(provenance.fingerprint, lambda c: ({"a": features()}, model()))
 case(batching.check_batch_size, lambda c: ("auto",))
 case(batching.iter_batches, lambda c: ((lambda a, b: (a, b), 5), {"batch_size": 2}))
-case(batching.run_batched, lambda c: ((lambda x: 2 * x, c(features())), {"batch_size": 7}),
-     "tensor")  # fmt: skip
+case(
+    batching.run_batched, lambda c: ((lambda x: 2 * x, c(features())), {"batch_size": 7}), "tensor"
+)
 case(write_bundle, lambda c: (folder() / "written", Bundle("Kind", {"a": 1}, {"x": np.ones(3)})))
 case(read_bundle, lambda c: (folder() / "bundle", "Kind"))
 case(atomic_write, lambda c: (folder() / "file", "text"))
-case(show, lambda c: ({"version": "1", "python": "3", "machine": "Linux", "libraries": {},
-                       "optional": {}, "packages": {}, "device": "cpu", "devices": [],
-                       "threads": 1, "healthy": True}, Console(file=io.StringIO())))  # fmt: skip
+case(
+    show,
+    lambda c: (
+        {
+            "version": "1",
+            "python": "3",
+            "machine": "Linux",
+            "libraries": {},
+            "optional": {},
+            "packages": {},
+            "device": "cpu",
+            "devices": [],
+            "threads": 1,
+            "healthy": True,
+        },
+        Console(file=io.StringIO()),
+    ),
+)
 
 # ------------------------------------------------------------------------ data
 case(datasets.as_image_batch, lambda c: c(images()), "tensor")
@@ -203,8 +219,10 @@ case(load_state_dict, lambda c: folder() / "weights.pt")
 case(datasets.Scenes.__getitem__, lambda c: (scenes(), [2, 0]))
 case(datasets.Scenes.without, lambda c: (scenes(), 0))
 case(datasets.Scenes.attribute_masks, lambda c: (scenes(), "red"))
-case(datasets.FolderDataset.__getitem__,
-     lambda c: (datasets.load_image_folder(folder() / "pictures"), 1))  # fmt: skip
+case(
+    datasets.FolderDataset.__getitem__,
+    lambda c: (datasets.load_image_folder(folder() / "pictures"), 1),
+)
 case(Normalize.forward, lambda c: (Normalize(), torch.as_tensor(c(images()))), "tensor")
 
 # --------------------------------------------------------- encoders and banks
@@ -212,15 +230,22 @@ case(Preprocess.__call__, lambda c: (Preprocess(Fit(8, 8)), torch.as_tensor(c(im
 case(Preprocess.__call__, lambda c: (Preprocess(Fit(8, 8)), [*images()]), variant="arrays")
 case(Preprocess.__call__, lambda c: (Preprocess(Fit(8, 8)), images()), variant="array")
 case(Preprocess.tensor, lambda c: (Preprocess(Fit(8, 8)), torch.as_tensor(c(images()))), "tensor")
-case(EmbeddingCache.encode_image,
-     lambda c: (EmbeddingCache(folder() / "cache"), encoder(), c(images())), "like")  # fmt: skip
+case(
+    EmbeddingCache.encode_image,
+    lambda c: (EmbeddingCache(folder() / "cache"), encoder(), c(images())),
+    "like",
+)
 case(BaseEncoder.encode_image, lambda c: (encoder(), c(images())), "like")
 case(OpenClipEncoder.encode_maps, lambda c: (load_encoder("embedded"), c(images(2))), "like")
 case(BaseEncoder.encode_text, lambda c: (encoder(), ["a tail", "wet skin"]))
 case(EncodeImages.transform, lambda c: (EncodeImages(encoder()), c(images())), "like")
 case(ConceptBank.score, lambda c: (small_bank(), c(features())), "like")
-case(ConceptBank.score, lambda c: ((small_bank(), c(features())), {"similarity": "cosine"}),
-     "like", variant="cosine")  # fmt: skip
+case(
+    ConceptBank.score,
+    lambda c: ((small_bank(), c(features())), {"similarity": "cosine"}),
+    "like",
+    variant="cosine",
+)
 case(ConceptBank.nearest, lambda c: (small_bank(), c(features()[0])), "numpy")
 case(ConceptBank.similarity, lambda c: (small_bank(),))
 
@@ -246,74 +271,188 @@ case(ActivationStore.__getitem__, lambda c: (store(), slice(3, 9)))
 case(nnls, lambda c: (c(features()), c(features(3, 6))), "like")
 case(match_concepts, lambda c: (c(features(3, 6)), c(features(3, 6)[::-1])), "numpy")
 case(stability, lambda c: ([c(features(3, 6)), c(features(3, 6)[::-1])],), "numpy")
-case(select_rank, lambda c: ((c(features(24, 8)), [1, 2]), {"n_fits": 2, "n_blocks": 2,
-     "random_state": 0}), "numpy", tolerance=100)  # fmt: skip
+case(
+    select_rank,
+    lambda c: ((c(features(24, 8)), [1, 2]), {"n_fits": 2, "n_blocks": 2, "random_state": 0}),
+    "numpy",
+    tolerance=100,
+)
 case(sample_design, lambda c: ((8, 3), {"random_state": 0}))
-case(SobolImportance.__call__, lambda c: ((SobolImportance(n_design=8, n_bootstrap=3,
-     random_state=0), breakable_function(head), c(features(5, 3))), {"target": 0}), "numpy",
-     tolerance=20)  # fmt: skip
-case(ablate, lambda c: ((breakable_function(head), c(features(5, 3))),
-     {"target": 1, "n_bootstrap": 3, "random_state": 0}), "numpy")  # fmt: skip
-case(directional_derivatives, lambda c: ((head, c(features(5, 3)), c(np.eye(3)[:2])),
-     {"target": 1, "n_random": 9, "random_state": 0}), "numpy")  # fmt: skip
-case(HeadOnCoefficients.__call__, lambda c: (HeadOnCoefficients.from_extractor(split(),
-     extractor()), c(features(4, 2))), "tensor")  # fmt: skip
-case(HeadOnCoefficients.mask_outputs, lambda c: (HeadOnCoefficients.from_extractor(split(),
-     extractor()), c(np.ones((7, 7, 2))), c(features(4, 2))), "tensor")  # fmt: skip
-case(HeadOnCoefficients.decode, lambda c: (HeadOnCoefficients.from_extractor(split(),
-     extractor()), c(features(4, 2))), "tensor")  # fmt: skip
+case(
+    SobolImportance.__call__,
+    lambda c: (
+        (
+            SobolImportance(n_design=8, n_bootstrap=3, random_state=0),
+            breakable_function(head),
+            c(features(5, 3)),
+        ),
+        {"target": 0},
+    ),
+    "numpy",
+    tolerance=20,
+)
+case(
+    ablate,
+    lambda c: (
+        (breakable_function(head), c(features(5, 3))),
+        {"target": 1, "n_bootstrap": 3, "random_state": 0},
+    ),
+    "numpy",
+)
+case(
+    directional_derivatives,
+    lambda c: (
+        (head, c(features(5, 3)), c(np.eye(3)[:2])),
+        {"target": 1, "n_random": 9, "random_state": 0},
+    ),
+    "numpy",
+)
+case(
+    HeadOnCoefficients.__call__,
+    lambda c: (HeadOnCoefficients.from_extractor(split(), extractor()), c(features(4, 2))),
+    "tensor",
+)
+case(
+    HeadOnCoefficients.mask_outputs,
+    lambda c: (
+        HeadOnCoefficients.from_extractor(split(), extractor()),
+        c(np.ones((7, 7, 2))),
+        c(features(4, 2)),
+    ),
+    "tensor",
+)
+case(
+    HeadOnCoefficients.decode,
+    lambda c: (HeadOnCoefficients.from_extractor(split(), extractor()), c(features(4, 2))),
+    "tensor",
+)
 
 # ------------------------------------------------------------------------ maps
 for method, options in {
-    "implicit": {}, "upsample": {}, "occlusion": {"window": 8}, "rise": {"n_masks": 6},
-}.items():  # fmt: skip
-    case(maps.concept_maps, lambda c, m=method, o=options: (
-         (split(), extractor(), c(images(2))), {"method": m, "random_state": 0, **o}), "numpy",
-         variant=method)  # fmt: skip
+    "implicit": {},
+    "upsample": {},
+    "occlusion": {"window": 8},
+    "rise": {"n_masks": 6},
+}.items():
+    case(
+        maps.concept_maps,
+        lambda c, m=method, o=options: (
+            (split(), extractor(), c(images(2))),
+            {"method": m, "random_state": 0, **o},
+        ),
+        "numpy",
+        variant=method,
+    )
 case(maps.energy_pointing, lambda c: (c(images()[:, 0]), c.of(images()[:, 0] > 0.5)), "numpy")
 case(maps.pointing_game, lambda c: (c(images()[:, 0]), c.of(images()[:, 0] > 0.5)), "numpy")
 
 # ----------------------------------------------------------------------- craft
-case(CRAFT.fit, lambda c: ((CRAFT(split(), 2, patch_size=8, depth=0, random_state=0),
-     c(images())), {"target": 0}), "self")  # fmt: skip
-case(CRAFT.fit_classes, lambda c: ((CRAFT(split(), 2, patch_size=8, depth=0, random_state=0),
-     c(images()), [0, 0, 0, 1, 1, 1]), {"targets": [1]}), "self")  # fmt: skip
+case(
+    CRAFT.fit,
+    lambda c: (
+        (CRAFT(split(), 2, patch_size=8, depth=0, random_state=0), c(images())),
+        {"target": 0},
+    ),
+    "self",
+)
+case(
+    CRAFT.fit_classes,
+    lambda c: (
+        (CRAFT(split(), 2, patch_size=8, depth=0, random_state=0), c(images()), [0, 0, 0, 1, 1, 1]),
+        {"targets": [1]},
+    ),
+    "self",
+)
 case(CRAFT.transform, lambda c: (fitted_craft(), c(images())), "like")
 case(CRAFT.maps, lambda c: (fitted_craft(), c(images(2))), "numpy")
 case(CRAFT.estimate_importance, lambda c: (fitted_craft(), c(images(3))), "numpy", tolerance=20)
-case(CRAFT.explain, lambda c: ((fitted_craft(), c(images(3))), {"target": 0}), "numpy",
-     tolerance=20)  # fmt: skip
+case(
+    CRAFT.explain, lambda c: ((fitted_craft(), c(images(3))), {"target": 0}), "numpy", tolerance=20
+)
 case(CRAFT.to_bank, lambda c: (fitted_craft(),))
-case(attribution.explain.explain, lambda c: ((model(), c(images())), {
-     "layer": "0", "n_concepts": 2, "patch_size": 8, "depth": 0, "random_state": 0, "target": 0,
-     "faithfulness": False, "importance": SobolImportance(n_design=8, n_bootstrap=0)}), "numpy",
-     tolerance=100)  # fmt: skip
+case(
+    attribution.explain.explain,
+    lambda c: (
+        (model(), c(images())),
+        {
+            "layer": "0",
+            "n_concepts": 2,
+            "patch_size": 8,
+            "depth": 0,
+            "random_state": 0,
+            "target": 0,
+            "faithfulness": False,
+            "importance": SobolImportance(n_design=8, n_bootstrap=0),
+        },
+    ),
+    "numpy",
+    tolerance=100,
+)
 case(attribution.explain.recommended_layer, lambda c: (model(), images(2)))
 case(attribution.explain.measure, lambda c: (fitted_craft(), images(3), explanation()))
-case(attribution.faithfulness.faithfulness, lambda c: ((breakable_function(head),
-     c(features(5, 3)), c([3.0, 2.0, 1.0])), {"target": 0, "n_random": 2, "n_bootstrap": 5,
-     "logits": c(features(5, 2)), "random_state": 0}), "numpy")  # fmt: skip
+case(
+    attribution.faithfulness.faithfulness,
+    lambda c: (
+        (breakable_function(head), c(features(5, 3)), c([3.0, 2.0, 1.0])),
+        {
+            "target": 0,
+            "n_random": 2,
+            "n_bootstrap": 5,
+            "logits": c(features(5, 2)),
+            "random_state": 0,
+        },
+    ),
+    "numpy",
+)
 case(attribution.faithfulness.gini, lambda c: c(features(1, 5)[0]), "numpy")
 case(attribution.faithfulness.hoyer, lambda c: c(features(4, 5)), "numpy")
-case(attribution.stability.stability, lambda c: ((NMFConcepts(2), c(features(20, 5))),
-     {"n_repeats": 2, "n_null": 3, "random_state": 0}), "numpy", tolerance=1000)  # fmt: skip
+case(
+    attribution.stability.stability,
+    lambda c: (
+        (NMFConcepts(2), c(features(20, 5))),
+        {"n_repeats": 2, "n_null": 3, "random_state": 0},
+    ),
+    "numpy",
+    tolerance=1000,
+)
 for method in ("integrated_gradients", "gradient_x_input", "saliency"):
-    case(ConceptGradients.coefficients, lambda c, m=method: ((ConceptGradients(split(),
-         extractor(), m, n_steps=3), c(features(4, 2))), {"target": 1}), "like",
-         variant=method)  # fmt: skip
-    case(ConceptGradients.inputs, lambda c, m=method: ((ConceptGradients(split(), extractor(), m,
-         n_steps=3), c(images(2))), {"concept": 1}), "like", variant=method,
-         tolerance=5)  # fmt: skip
-case(ConceptGradients.completeness, lambda c: ((ConceptGradients(split(), extractor(), n_steps=3),
-     c(features(4, 2))), {"target": 1}), "numpy", tolerance=np.inf)  # fmt: skip
+    case(
+        ConceptGradients.coefficients,
+        lambda c, m=method: (
+            (ConceptGradients(split(), extractor(), m, n_steps=3), c(features(4, 2))),
+            {"target": 1},
+        ),
+        "like",
+        variant=method,
+    )
+    case(
+        ConceptGradients.inputs,
+        lambda c, m=method: (
+            (ConceptGradients(split(), extractor(), m, n_steps=3), c(images(2))),
+            {"concept": 1},
+        ),
+        "like",
+        variant=method,
+        tolerance=5,
+    )
+case(
+    ConceptGradients.completeness,
+    lambda c: (
+        (ConceptGradients(split(), extractor(), n_steps=3), c(features(4, 2))),
+        {"target": 1},
+    ),
+    "numpy",
+    tolerance=np.inf,
+)
 
 # ------------------------------------------------------------------ vocabulary
 case(vocabulary.audit, lambda c: (concepts(), encoder()))
 case(vocabulary.class_text, lambda c: ("apple_pie",))
 case(vocabulary.compose, lambda c: ((concepts(), 2, 2), {"random_state": 0}))
 case(vocabulary.concept_margins, lambda c: (concepts(), encoder()))
-case(vocabulary.default_request,
-     lambda c: (vocabulary.ConceptRequest("newt", ("frog",), (), 3, 8),))  # fmt: skip
+case(
+    vocabulary.default_request, lambda c: (vocabulary.ConceptRequest("newt", ("frog",), (), 3, 8),)
+)
 case(vocabulary.distinct_sets, lambda c: ((5, 2, 3), {"random_state": 0}))
 case(vocabulary.fill_prompt, lambda c: ("cgbc", "tree_frog", "green skin"))
 case(vocabulary.filter_margins, lambda c: (concepts(), encoder()))
@@ -325,8 +464,10 @@ case(
 case(vocabulary.from_pairs, lambda c: ([("newt", "a tail"), ("frog", "no tail")],))
 case(vocabulary.from_random_words, lambda c: ((["newt", "frog"], 3), {"random_state": 0}))
 case(vocabulary.from_triples, lambda c: ([("robin", "has part", "a red breast")],))
-case(vocabulary.from_vocabulary, lambda c: ((["newt", "frog"], encoder(), 2),
-     {"terms": ["a tail", "red eyes", "nine toes"]}))  # fmt: skip
+case(
+    vocabulary.from_vocabulary,
+    lambda c: ((["newt", "frog"], encoder(), 2), {"terms": ["a tail", "red eyes", "nine toes"]}),
+)
 case(vocabulary.hard_negatives, lambda c: (["newt", "frog", "toad"], encoder(), 1))
 case(vocabulary.load_generator, lambda c: (lambda prompts: prompts,))
 case(vocabulary.load_vocabulary, lambda c: (["colours"],))
@@ -335,21 +476,36 @@ case(vocabulary.plain_prompt, lambda c: ("cgbc", "tree_frog"))
 case(vocabulary.read_concepts, lambda c: folder() / "concepts.json")
 case(vocabulary.write_concepts, lambda c: (concepts(), folder() / "written.json"))
 case(vocabulary.select_diverse, lambda c: (concepts(), 1, encoder()))
-case(vocabulary.synthesize, lambda c: ((["newt", "frog"], lambda prompts: ["a tail\nred eyes"] *
-     len(prompts), encoder()), {"n_concepts": 1, "max_rounds": 2, "random_state": 0}))  # fmt: skip
+case(
+    vocabulary.synthesize,
+    lambda c: (
+        (["newt", "frog"], lambda prompts: ["a tail\nred eyes"] * len(prompts), encoder()),
+        {"n_concepts": 1, "max_rounds": 2, "random_state": 0},
+    ),
+)
 
 case(vocabulary.ClassNames.find, lambda c: (vocabulary.ClassNames(["newt"]), "two newts"))
-case(vocabulary.ConceptFilter.reason,
-     lambda c: (vocabulary.ConceptFilter(["newt", "frog"]), "like a newt"))  # fmt: skip
+case(
+    vocabulary.ConceptFilter.reason,
+    lambda c: (vocabulary.ConceptFilter(["newt", "frog"]), "like a newt"),
+)
 
 # -------------------------------------------------------------------- zero-shot
 for rule in zeroshot.RULES:
     if rule != "mean_embedding":
         case(zeroshot.pool, lambda c, r=rule: (c(10 * features(4, 7)), r), "like", variant=rule)
-        case(zeroshot.pool_weights, lambda c, r=rule: (c(10 * features(4, 7)), r), "like",
-             variant=rule)  # fmt: skip
-case(zeroshot.pool, lambda c: ((c(10 * features(4, 7)), "trim"), {"prior": c(features(1, 7)[0])}),
-     "like", variant="prior")  # fmt: skip
+        case(
+            zeroshot.pool_weights,
+            lambda c, r=rule: (c(10 * features(4, 7)), r),
+            "like",
+            variant=rule,
+        )
+case(
+    zeroshot.pool,
+    lambda c: ((c(10 * features(4, 7)), "trim"), {"prior": c(features(1, 7)[0])}),
+    "like",
+    variant="prior",
+)
 case(zeroshot.calibration_error, lambda c: (c.of([0, 1]), c([[0.75, 0.25], [0.75, 0.25]])), "numpy")
 case(zeroshot.fit_temperature, lambda c: (lambda T: (T - 2.0) ** 2,))
 case(BayesianZeroShot.predict_proba, lambda c: (zero_shot(), c(features(8, 5))), "like")
@@ -368,10 +524,16 @@ case(plots.concept_tree, lambda c: (fitted_craft().tree_,))
 case(plots.faithfulness_curves, lambda c: (faithful(),))
 case(plots.importance_bars, lambda c: (fitted_craft().importance_,))
 case(plots.intervention_plot, lambda c: ({"random": (np.arange(3), c([0.2, 0.4, 0.9]))},), "numpy")
-case(plots.map_grid, lambda c: ((c(images(1)), c(images(1)), ["a", "b", "c"]),
-     {"concepts": [1]}), "numpy")  # fmt: skip
-case(plots.map_pairs, lambda c: ((c(images(1)), c(images(1)), c(images(1)), ["a", "b", "c"]),
-     {"concepts": [1]}), "numpy")  # fmt: skip
+case(
+    plots.map_grid,
+    lambda c: ((c(images(1)), c(images(1)), ["a", "b", "c"]), {"concepts": [1]}),
+    "numpy",
+)
+case(
+    plots.map_pairs,
+    lambda c: ((c(images(1)), c(images(1)), c(images(1)), ["a", "b", "c"]), {"concepts": [1]}),
+    "numpy",
+)
 case(plots.patch_grid, lambda c: ([[images()[0]], [images()[1]]], ["a", "b"]))
 case(plots.waterfall, lambda c: (c([1.0, -0.5]), ["a", "b"]), "numpy")
 case(plots.weight_map, lambda c: (c([[1.0, 0.0], [0.5, -1.0]]), ["a", "b"], ["x", "y"]), "numpy")

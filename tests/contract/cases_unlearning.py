@@ -121,13 +121,26 @@ case(
     lambda c: (model(training=False), torch.as_tensor(c(data()[0][:3]))),
     "tensor",
 )
-case(unlearning.unlearn_sequence, lambda c: ((small("LogitMask"), model(),
-     [request()["forget"]]), {"retain": request()["retain"]}))  # fmt: skip
-case(unlearning.verify_certificate, lambda c: ((forgotten().certificate,),
-     {"before": model(), "after": forgotten().model}))  # fmt: skip
-case(Unlearner.unlearn, lambda c: ((small("FineTune"), model()), {
-     "forget": cast(c, "forget"), "retain": cast(c, "retain")}), "self",
-     tolerance=np.inf)  # fmt: skip
+case(
+    unlearning.unlearn_sequence,
+    lambda c: (
+        (small("LogitMask"), model(), [request()["forget"]]),
+        {"retain": request()["retain"]},
+    ),
+)
+case(
+    unlearning.verify_certificate,
+    lambda c: ((forgotten().certificate,), {"before": model(), "after": forgotten().model}),
+)
+case(
+    Unlearner.unlearn,
+    lambda c: (
+        (small("FineTune"), model()),
+        {"forget": cast(c, "forget"), "retain": cast(c, "retain")},
+    ),
+    "self",
+    tolerance=np.inf,
+)
 case(ShardedEnsemble.predict_proba, lambda c: (ensemble(), c(features())), "like")
 case(ShardedEnsemble.predict, lambda c: (ensemble(), c(features())), "numpy")
 
@@ -139,8 +152,13 @@ case(audit.agreement, lambda c: (c(P), c(Q)), "numpy")
 case(audit.zero_retrain_forgetting, lambda c: (c(P), c(Q)), "numpy")
 case(audit.modified_entropy, lambda c: (c(P), c.of(Y)), "numpy")
 case(audit.average_gap, lambda c: ({"ua": 1.0}, {"ua": 0.9}))
-case(audit.tug_of_war, lambda c: (dict.fromkeys(("forget", "retain", "test"), 0.5),
-     dict.fromkeys(("forget", "retain", "test"), 0.6)))  # fmt: skip
+case(
+    audit.tug_of_war,
+    lambda c: (
+        dict.fromkeys(("forget", "retain", "test"), 0.5),
+        dict.fromkeys(("forget", "retain", "test"), 0.6),
+    ),
+)
 case(audit.adaptive_unlearning_score, lambda c: (0.9, 0.9, 1.0))
 case(audit.non_member_share, lambda c: (c(P[:, 0]), c(Q[:, 0]), c(P[:9, 0])), "numpy")
 case(audit.member_share, lambda c: (c(P[:, 0]), c(Q[:, 0]), c(P[:9, 0])), "numpy")
@@ -152,18 +170,52 @@ case(audit.find_class_concepts, lambda c: (c.of(P > 0.2), c.of(Y), c.of([0])), "
 case(audit.quantise, lambda c: (torch.as_tensor(c(features())), 4), "tensor")
 case(audit.quantised_copy, lambda c: (model(), 4))
 case(audit.anamnesis_index, lambda c: (curve(10), curve(40)))
-case(audit.judge, lambda c: (({"fa_train": 1.0, "fa_test": 0.98, "ta": 0.99},),
-     {"before": {"fa_train": 1.0, "fa_test": 0.98, "ta": 0.99}, "mask": {}}))  # fmt: skip
-case(audit.relearn, lambda c: ((model(), samples()["forget"], samples()["retain"],
-     samples()["valid"]), {"target": 0.9, "max_steps": 2}))  # fmt: skip
-case(audit.spontaneous_recovery, lambda c: (model(), samples()["forget"], samples()["retain"],
-     samples()["valid"]))  # fmt: skip
-case(audit.trace_concepts, lambda c: (
-     (fitted_craft(), copy.deepcopy(fitted_craft().split.model), c(images(6)),
-      c.of([0, 1] * 3), [1]), {"method": "upsample", "n_maps": 1}))  # fmt: skip
-case(audit.audit, lambda c: ((model(), model()), {
-     "forget": cast(c, "forget"), "retain": cast(c, "retain"), "test": cast(c, "valid"),
-     "relearn": False, "bits": ()}), "numpy", tolerance=np.inf)  # fmt: skip
+case(
+    audit.judge,
+    lambda c: (
+        ({"fa_train": 1.0, "fa_test": 0.98, "ta": 0.99},),
+        {"before": {"fa_train": 1.0, "fa_test": 0.98, "ta": 0.99}, "mask": {}},
+    ),
+)
+case(
+    audit.relearn,
+    lambda c: (
+        (model(), samples()["forget"], samples()["retain"], samples()["valid"]),
+        {"target": 0.9, "max_steps": 2},
+    ),
+)
+case(
+    audit.spontaneous_recovery,
+    lambda c: (model(), samples()["forget"], samples()["retain"], samples()["valid"]),
+)
+case(
+    audit.trace_concepts,
+    lambda c: (
+        (
+            fitted_craft(),
+            copy.deepcopy(fitted_craft().split.model),
+            c(images(6)),
+            c.of([0, 1] * 3),
+            [1],
+        ),
+        {"method": "upsample", "n_maps": 1},
+    ),
+)
+case(
+    audit.audit,
+    lambda c: (
+        (model(), model()),
+        {
+            "forget": cast(c, "forget"),
+            "retain": cast(c, "retain"),
+            "test": cast(c, "valid"),
+            "relearn": False,
+            "bits": (),
+        },
+    ),
+    "numpy",
+    tolerance=np.inf,
+)
 case(Samples.select, lambda c: (samples()["retain"], [0, 2]))
 
 # --------------------------------------------------------------------- removal
@@ -185,8 +237,11 @@ case(removal.match_context, lambda c: (c(X[:3]), c(Z)), "numpy")
 case(removal.make_remover, lambda c: ("mean_fill+2",))
 case(available_removers)
 case(removal.FeatureStatistics.update, lambda c: (removal.FeatureStatistics(), c(X)), "self")
-case(removal.RemoverSetup.run, lambda c: (removal.make_remover("blur"),
-     torch.as_tensor(c(images(2))), holes()), "tensor")  # fmt: skip
+case(
+    removal.RemoverSetup.run,
+    lambda c: (removal.make_remover("blur"), torch.as_tensor(c(images(2))), holes()),
+    "tensor",
+)
 
 
 def optional(name):
@@ -198,24 +253,42 @@ def optional(name):
 
 
 for name in ("nothing", "mean_fill", "blur", "telea", "navier_stokes", "biharmonic", "patchmatch"):
-    case(removers.registry.REMOVERS[name].remove,
-         lambda c, name=name: (optional(name), painted(c), holes(), 3), "array",
-         variant=name)  # fmt: skip
-case(removers.Oracle.remove,
-     lambda c: (removers.Oracle(), painted(c), holes(), 3, painted(c)), "tensor")  # fmt: skip
-case(removers.NoisyOracle.remove,
-     lambda c: (removers.NoisyOracle(), painted(c), holes(), 3, painted(c)), "tensor")  # fmt: skip
-case(removers.Swap.remove,
-     lambda c: (removers.Swap(images(2), holes()), painted(c), holes(), 3), "tensor")  # fmt: skip
-case(removers.CallableRemover.remove, lambda c: (
-     removers.CallableRemover(lambda x, masks, seed: 0 * x), painted(c), holes(), 3),
-     "tensor")  # fmt: skip
+    case(
+        removers.registry.REMOVERS[name].remove,
+        lambda c, name=name: (optional(name), painted(c), holes(), 3),
+        "array",
+        variant=name,
+    )
+case(
+    removers.Oracle.remove,
+    lambda c: (removers.Oracle(), painted(c), holes(), 3, painted(c)),
+    "tensor",
+)
+case(
+    removers.NoisyOracle.remove,
+    lambda c: (removers.NoisyOracle(), painted(c), holes(), 3, painted(c)),
+    "tensor",
+)
+case(
+    removers.Swap.remove,
+    lambda c: (removers.Swap(images(2), holes()), painted(c), holes(), 3),
+    "tensor",
+)
+case(
+    removers.CallableRemover.remove,
+    lambda c: (removers.CallableRemover(lambda x, masks, seed: 0 * x), painted(c), holes(), 3),
+    "tensor",
+)
 case(removal.Lpips.forward, lambda c: (lpips(), painted(c), painted(c).flip(0)), "tensor")
-case(removal.Lpips.inside,
-     lambda c: (lpips(), painted(c), painted(c).flip(0), holes()), "tensor")  # fmt: skip
-case(removal.RemovalBenchmark.run, lambda c: (removal.RemovalBenchmark(
-     lambda x: x.mean(dim=(2, 3)), n_min=8, n_bootstrap=2),
-     removal.SceneRemovals(("star",), n=8, size=32), ["blur"]))  # fmt: skip
+case(removal.Lpips.inside, lambda c: (lpips(), painted(c), painted(c).flip(0), holes()), "tensor")
+case(
+    removal.RemovalBenchmark.run,
+    lambda c: (
+        removal.RemovalBenchmark(lambda x: x.mean(dim=(2, 3)), n_min=8, n_bootstrap=2),
+        removal.SceneRemovals(("star",), n=8, size=32),
+        ["blur"],
+    ),
+)
 case(removal.SceneRemovals.images, lambda c: (stars(), [0, 1]))
 case(removal.SceneRemovals.masks, lambda c: (stars(), "star", [0, 1]))
 case(removal.RemovalCache.get, lambda c: (removal.RemovalCache("nowhere"), "blur", "key"))
@@ -226,24 +299,35 @@ E1, E2 = features(6, 5), features(6, 5)[::-1].copy()
 case(gan.degree_of_unlearning, lambda c: (c(X[:, 0]), c(X[:, 1]), c(Z[:, 2])), "numpy")
 case(gan.directional_loss, lambda c: (tensor(c(E1)), tensor(c(E2)), tensor(c(E1[0]))), "tensor")
 case(gan.margin_loss, lambda c: (tensor(c(X[:, 0])), 0.5), "tensor")
-case(gan.retain_divergence, lambda c: (tensor(c(E1)), tensor(c(E2)),
-     {"which": tensor(c(np.eye(5)))}, 2.0), "tensor")  # fmt: skip
+case(
+    gan.retain_divergence,
+    lambda c: (tensor(c(E1)), tensor(c(E2)), {"which": tensor(c(np.eye(5)))}, 2.0),
+    "tensor",
+)
 case(gan.perceptual_loss, lambda c: (tensor(c(images(2))), tensor(c(images(2)[::-1]))), "tensor")
-case(gan.identity_loss, lambda c: (tensor(c(images(2))), tensor(c(images(2)[::-1])),
-     lambda x: x.mean(dim=(2, 3))), "tensor", tolerance=100)  # fmt: skip
-case(gan.assess, lambda c: ((generator(), generator(), "red", toy_guide(), ToyJudge()),
-     {"n": 120}))  # fmt: skip
-case(gan.relearn, lambda c: ((generator(), generator(), "red", ToyJudge()),
-     {"steps": 2, "n": 100}))  # fmt: skip
+case(
+    gan.identity_loss,
+    lambda c: (tensor(c(images(2))), tensor(c(images(2)[::-1])), lambda x: x.mean(dim=(2, 3))),
+    "tensor",
+    tolerance=100,
+)
+case(gan.assess, lambda c: ((generator(), generator(), "red", toy_guide(), ToyJudge()), {"n": 120}))
+case(gan.relearn, lambda c: ((generator(), generator(), "red", ToyJudge()), {"steps": 2, "n": 100}))
 case(gan.latent_search, lambda c: ((generator(), "red", ToyJudge()), {"steps": 2, "n": 4}))
-case(gan.prompt_attack, lambda c: ((generator(), generator(), "red", toy_guide(), ToyJudge()),
-     {"steps": 2, "n": 200}))  # fmt: skip
-case(gan.paraphrases, lambda c: ((generator(), generator(), "red", toy_guide(), ["bright"]),
-     {"n": 200}))  # fmt: skip
-case(gan.Generator.images, lambda c: (g := gan.Generator(generator()),
-     g.draw(3, torch_generator(0))))  # fmt: skip
-case(gan.Generator.styles, lambda c: (g := gan.Generator(generator()),
-     g.draw(3, torch_generator(0))))  # fmt: skip
+case(
+    gan.prompt_attack,
+    lambda c: ((generator(), generator(), "red", toy_guide(), ToyJudge()), {"steps": 2, "n": 200}),
+)
+case(
+    gan.paraphrases,
+    lambda c: ((generator(), generator(), "red", toy_guide(), ["bright"]), {"n": 200}),
+)
+case(
+    gan.Generator.images, lambda c: (g := gan.Generator(generator()), g.draw(3, torch_generator(0)))
+)
+case(
+    gan.Generator.styles, lambda c: (g := gan.Generator(generator()), g.draw(3, torch_generator(0)))
+)
 
 
 def tensor(array):

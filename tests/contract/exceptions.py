@@ -105,9 +105,9 @@ THREADS = {
     "conceptlab.io.files.atomic_write": _WRITES,
     "conceptlab.io.files.write_bundle": _WRITES,
     "conceptlab.vocabulary.files.write_concepts": _WRITES,
-    "conceptlab.extractors.craft.CRAFT.fit": _FITS,
-    "unlearning.removal.moments.FeatureStatistics.update": _FITS,
-    "conceptlab.extractors.craft.CRAFT.fit_classes": _LONG,
+    "conceptlab.extractors.craft.estimator.CRAFT.fit": _FITS,
+    "unlearning.distances.moments.FeatureStatistics.update": _FITS,
+    "conceptlab.extractors.craft.estimator.CRAFT.fit_classes": _LONG,
     "conceptlab.extractors.rank.select_rank": _LONG,
     "attribution.stability.stability": _LONG,
     "bottlenecks.evaluation.evaluate": _LONG,
@@ -139,7 +139,7 @@ THREADS = {
 
 UNBROKEN = dict.fromkeys(
     (
-        "conceptlab.extractors.craft.CRAFT.to_bank",
+        "conceptlab.extractors.craft.estimator.CRAFT.to_bank",
         "conceptlab.importance.head.HeadOnCoefficients.decode",
         "conceptlab.models.split.SplitModel.at_layer",
         "conceptlab.models.split.SplitModel.from_positions",
@@ -149,7 +149,7 @@ UNBROKEN = dict.fromkeys(
         "conceptlab.plot.tree.concept_tree",
         "conceptlab.provenance.fingerprint",
         "unlearning.audit.quantising.quantised_copy",
-        "unlearning.classes.certificate.verify_certificate",
+        "unlearning.certificate.verify_certificate",
     ),
     "takes a model, or what holds one, and never runs it",
 )
@@ -166,7 +166,7 @@ NO_ARRAYS = {
     ("unlearning.gan.losses.", None, ""): _TORCH,
     ("unlearning.removal.paired.Lpips.", None, ""): _TORCH,
     ("unlearning.heads.", None, ""): _RUNS,
-    ("unlearning.classes.sharded.ShardedEnsemble.predict", 1, "complex numbers"): _RUNS,
+    ("unlearning.classes.sharding.ensemble.ShardedEnsemble.predict", 1, "complex numbers"): _RUNS,
     (
         "conceptlab.models.split.SplitModel.predict",
         1,

@@ -35,7 +35,7 @@ from conceptlab.importance import Importance
 from conceptlab.vocabulary import BankAudit, ClassConcepts
 from conceptlab.zeroshot import BayesianZeroShot, ZeroShotExplanation
 from unlearning import ShardedEnsemble, UnlearnResult, audit
-from unlearning.classes import class_concepts
+from unlearning.classes.concepts import class_concepts
 from unlearning.gan import GanReport
 from unlearning.removal import (
     FeatureStatistics,
@@ -78,9 +78,13 @@ def labels() -> np.ndarray:
 def bank() -> ConceptBank:
     """Make a bank with everything a bank may have."""
     return ConceptBank(
-        np.eye(4) + 0.1, NAMES, space=HOSTILE, intercepts=np.arange(4.0),
-        parents=[None, 0, 0, None], meta={"made": HOSTILE},
-    )  # fmt: skip
+        np.eye(4) + 0.1,
+        NAMES,
+        space=HOSTILE,
+        intercepts=np.arange(4.0),
+        parents=[None, 0, 0, None],
+        meta={"made": HOSTILE},
+    )
 
 
 @cache
@@ -94,9 +98,16 @@ def audited() -> audit.Report:
     X, y = request()["valid"]
     shown = np.stack([y == 1, y == 2, y % 2 == 0, X.mean(dim=(1, 2, 3)) > 0.3], axis=1)
     return audit.audit(
-        forgot.model(), forgot.model(), forget=request()["forget"], retain=request()["retain"],
-        test=(X, y), concepts=(shown, NAMES), class_names=NAMES[::-1], relearn=False, bits=(),
-    )  # fmt: skip
+        forgot.model(),
+        forgot.model(),
+        forget=request()["forget"],
+        retain=request()["retain"],
+        test=(X, y),
+        concepts=(shown, NAMES),
+        class_names=NAMES[::-1],
+        relearn=False,
+        bits=(),
+    )
 
 
 def traced() -> audit.ConceptTrace:
@@ -110,10 +121,18 @@ def traced() -> audit.ConceptTrace:
 def known_by() -> class_concepts.ClassConcepts:
     """Say what a class is known by."""
     return class_concepts.ClassConcepts(
-        classes=[1], names=NAMES, contrast=np.array([[2.0, -1.0, 0.5, 0.0]]),
-        attribution=np.ones((1, 4)), frequency=np.ones((1, 4)), selected=[[0, 1]],
-        stable=[[True, True]], fidelity=0.97, min_fidelity=0.9, refused=False, reason=HOSTILE,
-    )  # fmt: skip
+        classes=[1],
+        names=NAMES,
+        contrast=np.array([[2.0, -1.0, 0.5, 0.0]]),
+        attribution=np.ones((1, 4)),
+        frequency=np.ones((1, 4)),
+        selected=[[0, 1]],
+        stable=[[True, True]],
+        fidelity=0.97,
+        min_fidelity=0.9,
+        refused=False,
+        reason=HOSTILE,
+    )
 
 
 def unlearned() -> UnlearnResult:
@@ -139,17 +158,27 @@ def forgotten_in_a_generator() -> GanReport:
     """Report on a target of such a name."""
     report = GanReport(
         {f"judge: removed {HOSTILE}": 0.9, "guide: removed": 0.8, "degree, guide": 0.7},
-        {"targets": [HOSTILE], "n": 3, "seed": 0,
-         "scores": {HOSTILE: features(1, 9)[0], "after": features(1, 9)[0]}},
-        {HOSTILE: images(2), "after": images(2)}, [HOSTILE], {"versions": {HOSTILE: HOSTILE}},
-    )  # fmt: skip
+        {
+            "targets": [HOSTILE],
+            "n": 3,
+            "seed": 0,
+            "scores": {HOSTILE: features(1, 9)[0], "after": features(1, 9)[0]},
+        },
+        {HOSTILE: images(2), "after": images(2)},
+        [HOSTILE],
+        {"versions": {HOSTILE: HOSTILE}},
+    )
     return report.add(HOSTILE, {"back": 0.1})
 
 
 REPORTS: dict[type, Callable[[], Any]] = {
     BankAudit: lambda: vocabulary.audit(texts(), made.encoder()),
     BottleneckReport: lambda: evaluate(
-        bottleneck(), judged.outputs(40), labels()[:40], judged.shown(40), n_random=1,
+        bottleneck(),
+        judged.outputs(40),
+        labels()[:40],
+        judged.shown(40),
+        n_random=1,
         n_permutations=1,
     ),
     ClassConcepts: texts,
@@ -178,13 +207,18 @@ REPORTS: dict[type, Callable[[], Any]] = {
     audit.ConceptTrace: traced,
     audit.Report: audited,
     class_concepts.ClassConcepts: known_by,
-}  # fmt: skip
+}
 """What has a view of its own in a notebook, and how to make one quickly."""
 
 NUMBERS = {
-    FaithfulnessReport, Importance, InterventionCurve, LeakageScores, RankSelection, SoftmaxPath,
+    FaithfulnessReport,
+    Importance,
+    InterventionCurve,
+    LeakageScores,
+    RankSelection,
+    SoftmaxPath,
     StabilityReport,
-}  # fmt: skip
+}
 """Views of numbers alone; no name of a user is in them."""
 
 SAVED: dict[type, Callable[[], Any]] = {

@@ -54,8 +54,8 @@ ROWS = {
     "conceptlab.encoders.preprocess.Preprocess.tensor": (1,),
     "conceptlab.encoders.step.EncodeImages.transform": (1,),
     "conceptlab.extractors.coding.nnls": (0,),
-    "conceptlab.extractors.craft.CRAFT.maps": (1,),
-    "conceptlab.extractors.craft.CRAFT.transform": (1,),
+    "conceptlab.extractors.craft.estimator.CRAFT.maps": (1,),
+    "conceptlab.extractors.craft.estimator.CRAFT.transform": (1,),
     "conceptlab.importance.head.HeadOnCoefficients.__call__": (1,),
     "conceptlab.importance.head.HeadOnCoefficients.decode": (1,),
     "conceptlab.maps.concept.concept_maps[implicit]": (2,),
@@ -78,8 +78,8 @@ ROWS = {
     "conceptlab.zeroshot.estimator.BayesianZeroShot.predict_proba": (1,),
     "unlearning.audit.divergence.js_divergence": (0, 1),
     "unlearning.audit.membership.modified_entropy": (0, 1),
-    "unlearning.classes.sharded.ShardedEnsemble.predict": (1,),
-    "unlearning.classes.sharded.ShardedEnsemble.predict_proba": (1,),
+    "unlearning.classes.sharding.ensemble.ShardedEnsemble.predict": (1,),
+    "unlearning.classes.sharding.ensemble.ShardedEnsemble.predict_proba": (1,),
     "unlearning.heads.features_and_logits": (1,),
     "unlearning.removal.paired.Lpips.forward": (1, 2),
     "unlearning.removal.paired.Lpips.inside": (1, 2, 3),
@@ -136,21 +136,29 @@ SETS = {
     "unlearning.gan.losses.margin_loss": (0,),
     "unlearning.gan.losses.perceptual_loss": (0, 1),
     "unlearning.gan.losses.retain_divergence": (0, 1),
-    "unlearning.removal.bias.null_bias": (0,),
+    "unlearning.distances.bias.null_bias": (0,),
     "unlearning.removal.concept_shift.concept_fid": (0,),
-    "unlearning.removal.fid.frechet_distance": (0,),
-    "unlearning.removal.ids.p_ids": (0, 1),
-    "unlearning.removal.ids.u_ids": (0,),
-    "unlearning.removal.kernels.cmmd": (0,),
-    "unlearning.removal.kernels.kid": (0,),
+    "unlearning.distances.fid.frechet_distance": (0,),
+    "unlearning.distances.ids.p_ids": (0, 1),
+    "unlearning.distances.ids.u_ids": (0,),
+    "unlearning.distances.kernels.cmmd": (0,),
+    "unlearning.distances.kernels.kid": (0,),
 }
 """Cases whose answer is about a set, and which arguments are put in another order together."""
 
-FLOAT32_MODELS = ("conceptlab.extractors.craft", "conceptlab.models", "conceptlab.maps.concept",
-                  "conceptlab.encoders", "conceptlab.importance.head", "attribution.gradients",
-                  "unlearning.heads", "unlearning.classes", "unlearning.removal.paired",
-                  "unlearning.removal.removers",
-                  "conceptlab.zeroshot.estimator")  # fmt: skip
+FLOAT32_MODELS = (
+    "conceptlab.extractors.craft.estimator",
+    "conceptlab.models",
+    "conceptlab.maps.concept",
+    "conceptlab.encoders",
+    "conceptlab.importance.head",
+    "attribution.gradients",
+    "unlearning.heads",
+    "unlearning.classes",
+    "unlearning.removal.paired",
+    "unlearning.removal.removers",
+    "conceptlab.zeroshot.estimator",
+)
 
 
 def tolerance_of(name):

@@ -170,12 +170,17 @@ def test_a_tokenizer_whose_padding_is_a_state():
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=plain, pad_token="[PAD]", eos_token="[EOS]", model_max_length=6
     )
-    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-             "num_attention_heads": 1}  # fmt: skip
+    small = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+    }
     config = transformers.CLIPConfig(
         text_config={**small, "vocab_size": 5, "max_position_embeddings": 6, "eos_token_id": 1},
-        vision_config={**small, "image_size": 8, "patch_size": 4}, projection_dim=4,
-    )  # fmt: skip
+        vision_config={**small, "image_size": 8, "patch_size": 4},
+        projection_dim=4,
+    )
     with quiet_randomness(0):
         clip = transformers.CLIPModel(config)
     encoder = TransformersEncoder(clip, tokenizer, Preprocess(None))

@@ -24,7 +24,7 @@ from unlearning import (
     split_classes,
     unlearn_sequence,
 )
-from unlearning.classes.loop import UnlearningWarning
+from unlearning.classes.job import UnlearningWarning
 
 
 def refused(match, code, method=None, model=None, **options):
@@ -92,8 +92,11 @@ def test_model_with_maps_of_scores():
 
 def test_labels_out_of_range():
     X, y = request()["retain"]
-    refused("`retain` must be class indices 0 to 3, got 0 to 9", "CL-INPUT-LABELS",
-            retain=(X, torch.where(y == 3, 9, y)))  # fmt: skip
+    refused(
+        "`retain` must be class indices 0 to 3, got 0 to 9",
+        "CL-INPUT-LABELS",
+        retain=(X, torch.where(y == 3, 9, y)),
+    )
     refused("got -1 to 3", "CL-INPUT-LABELS", retain=(X, torch.where(y == 0, -1, y)))
     forget = request()["forget"]
     refused("`forget`", "CL-INPUT-LABELS", forget=(forget[0], forget[1] + 7))
@@ -134,12 +137,18 @@ def test_inputs_that_are_none():
 
 def test_sets_of_different_kinds():
     X, y = request()["retain"]
-    refused(r"`retain` have shape \(3, 8, 6\), those of `forget` \(3, 8, 8\)", "CL-INPUT-SHAPE",
-            retain=(X[..., :6], y))  # fmt: skip
+    refused(
+        r"`retain` have shape \(3, 8, 6\), those of `forget` \(3, 8, 8\)",
+        "CL-INPUT-SHAPE",
+        retain=(X[..., :6], y),
+    )
     refused(r"`valid` have shape \(2, 8, 8\)", "CL-INPUT-SHAPE", valid=(X[:, :2], y))
     refused("`retain` have type torch.int64", "CL-INPUT-TYPE", retain=((9 * X).long(), y))
-    refused("`retain` is a mapping and `forget` is a tensor", "CL-INPUT-TYPE",
-            retain={"pixels": X, "labels": y})  # fmt: skip
+    refused(
+        "`retain` is a mapping and `forget` is a tensor",
+        "CL-INPUT-TYPE",
+        retain={"pixels": X, "labels": y},
+    )
 
 
 def test_texts_of_other_lengths_or_keys():
@@ -291,7 +300,7 @@ def test_ctrl_c_lets_the_step_end_and_the_run_go_on(tmp_path, at):
 
 
 def test_checkpoint_is_written_on_the_clock(tmp_path, monkeypatch):
-    from unlearning.classes import checkpoint
+    from conceptlab.training import checkpoint
 
     def power_cut():
         raise RuntimeError("power cut")

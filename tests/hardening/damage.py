@@ -36,12 +36,19 @@ def of_bytes(content, outside, seed=0):
     """Give damaged contents of a file by name."""
     draws = random.Random(seed)
     n = len(content)
-    found = {"empty": b"", "one byte": content[:1], "half": content[: n // 2],
-             "a byte short": content[:-1], "a byte long": content + b"\0",
-             "a pickle": bomb(outside), "noise": draws.randbytes(max(n, 64)),
-             "a huge header": (2**62).to_bytes(8, "little") + content[8:],
-             "deep JSON": b"[" * 200_000, "not a number": b'{"a": NaN}',
-             "a list": b"[]"}  # fmt: skip
+    found = {
+        "empty": b"",
+        "one byte": content[:1],
+        "half": content[: n // 2],
+        "a byte short": content[:-1],
+        "a byte long": content + b"\0",
+        "a pickle": bomb(outside),
+        "noise": draws.randbytes(max(n, 64)),
+        "a huge header": (2**62).to_bytes(8, "little") + content[8:],
+        "deep JSON": b"[" * 200_000,
+        "not a number": b'{"a": NaN}',
+        "a list": b"[]",
+    }
     for number in range(3):
         at, bit = draws.randrange(n), draws.randrange(8)
         flipped = bytearray(content)
@@ -80,8 +87,10 @@ def in_place_of(path, outside):
         with open(path, "r+b") as stream:
             stream.truncate(2**40)  # zeros that take no room on the disk
 
-    return {f.__name__: f for f in (removed, folder, pipe, link_to_nowhere, link_to_itself,
-                                    endless, oversized)}  # fmt: skip
+    return {
+        f.__name__: f
+        for f in (removed, folder, pipe, link_to_nowhere, link_to_itself, endless, oversized)
+    }
 
 
 # ------------------------------------------------------------------------ bundles

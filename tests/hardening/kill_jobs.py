@@ -31,9 +31,9 @@ from unlearning_world import methods, request, small, trained, trains
 from conceptlab import ConceptBank, NMFConcepts, SplitModel
 from conceptlab.encoders import CallableEncoder, EmbeddingCache
 from conceptlab.models import ActivationStore, pooled_activations
+from conceptlab.training import checkpoint
 from conceptlab.vocabulary import synthesize
 from unlearning import ShardedEnsemble
-from unlearning.classes import checkpoint
 
 WRITES = {"open", "write", "flush", "fsync", "replace", "rename", "mkdir", "rmdir", "unlink"}
 CLOCK = type("Clock", (), {"now": 0, "fatal": -1})()
@@ -131,9 +131,15 @@ def words(folder):
         return ["\n".join(draw.choice(said, 2)) for _ in prompts]
 
     found = synthesize(
-        ["frog", "newt"], generate, WordEncoder(), n_concepts=6, max_rounds=8,
-        checkpoint=folder / "rounds.json", random_state=0, progress=False,
-    )  # fmt: skip
+        ["frog", "newt"],
+        generate,
+        WordEncoder(),
+        n_concepts=6,
+        max_rounds=8,
+        checkpoint=folder / "rounds.json",
+        random_state=0,
+        progress=False,
+    )
     return found.texts, found.meta["rejected"]
 
 
@@ -192,9 +198,16 @@ def generator(folder):
         moment()
 
     found = TextToUnlearn(
-        toy_guide(), "red", retain=FAMILIES, random_state=0, steps=4, mapper_steps=2, n_survey=50,
-        batch_size=16, fold_steps=20,
-    ).unlearn(toy_gan(5), checkpoint=folder / "run", progress=told)  # fmt: skip
+        toy_guide(),
+        "red",
+        retain=FAMILIES,
+        random_state=0,
+        steps=4,
+        mapper_steps=2,
+        n_survey=50,
+        batch_size=16,
+        fold_steps=20,
+    ).unlearn(toy_gan(5), checkpoint=folder / "run", progress=told)
     return found.module.state_dict()
 
 
@@ -210,9 +223,12 @@ def removal(folder):
 
     data = SceneRemovals(("star",), n=8, size=32, random_state=0)
     bench = RemovalBenchmark(
-        lambda x: x.mean(dim=(2, 3)), n_min=8, n_bootstrap=3, random_state=0,
+        lambda x: x.mean(dim=(2, 3)),
+        n_min=8,
+        n_bootstrap=3,
+        random_state=0,
         cache=folder / "removed",
-    )  # fmt: skip
+    )
     report = bench.run(data, [CallableRemover(noise, name="noise")], progress=False)
     frame = report.to_frame()
     return frame.drop(columns=[c for c in frame if "second" in c])
@@ -239,14 +255,27 @@ def command(folder):
     import typer
     from typer.testing import CliRunner
 
-    from unlearning.command_unlearn import unlearn
+    from unlearning.commands.unlearn import unlearn
 
     app, out = typer.Typer(), folder / "out"
     app.command()(unlearn)
-    answer = CliRunner().invoke(app, [
-        "--method", "fine-tune", "--epochs", "2", "--n-images", "80", "--n-test", "40",
-        "--checkpoint", str(folder / "run"), "--out", str(out),
-    ])  # fmt: skip
+    answer = CliRunner().invoke(
+        app,
+        [
+            "--method",
+            "fine-tune",
+            "--epochs",
+            "2",
+            "--n-images",
+            "80",
+            "--n-test",
+            "40",
+            "--checkpoint",
+            str(folder / "run"),
+            "--out",
+            str(out),
+        ],
+    )
     assert answer.exit_code == 0, answer.output
     return load_file(out / "model.safetensors")
 

@@ -28,9 +28,9 @@ from conceptlab.encoders import CallableEncoder, EmbeddingCache
 from conceptlab.errors import CheckpointError
 from conceptlab.io.files import atomic_write
 from conceptlab.models import ActivationStore
+from conceptlab.training import checkpoint
 from conceptlab.vocabulary import synthesize, write_concepts
 from unlearning import ShardedEnsemble
-from unlearning.classes import checkpoint
 from unlearning.removal import RemovalCache
 
 resource = pytest.importorskip("resource")
@@ -51,9 +51,15 @@ def embeddings(place):
 
 def rounds(place):
     synthesize(
-        ["frog", "newt"], lambda prompts: ["green skin\nlong tail"] * len(prompts), WordEncoder(),
-        n_concepts=2, max_rounds=1, checkpoint=place, random_state=0, progress=False,
-    )  # fmt: skip
+        ["frog", "newt"],
+        lambda prompts: ["green skin\nlong tail"] * len(prompts),
+        WordEncoder(),
+        n_concepts=2,
+        max_rounds=1,
+        checkpoint=place,
+        random_state=0,
+        progress=False,
+    )
 
 
 def unlearn(place):
@@ -100,9 +106,8 @@ WRITERS = {
     "a run of unlearning": unlearn,
     "slices of an ensemble": shards,
     **{f"page of {kind.__name__}": page(kind) for kind in PAGES},
-    **{f"saved {kind.__name__}": lambda place, kind=kind: made(kind).save(place)
-       for kind in SAVED},
-}  # fmt: skip
+    **{f"saved {kind.__name__}": lambda place, kind=kind: made(kind).save(place) for kind in SAVED},
+}
 SLOW_TO_DRAW = ("page of Explanation",)
 RESUME = ("activations", "rounds of synthesis", "a run of unlearning", "slices of an ensemble")
 
@@ -201,8 +206,13 @@ exec {sys.executable} -W ignore -c "$CODE"
     )
     if not may:
         pytest.skip("needs the right to mount a file system in a namespace")
-    done = subprocess.run([*run, filled], env={**os.environ, "CODE": code}, capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [*run, filled],
+        env={**os.environ, "CODE": code},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == ""
 

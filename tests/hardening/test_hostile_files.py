@@ -63,8 +63,9 @@ def ours(folder):
     path = folder / "open_clip_config.json"
     config = json.loads(path.read_text())
     config["model_cfg"]["text_cfg"] |= {
-        "hf_tokenizer_name": "any", "tokenizer_kwargs": {"trust_remote_code": True},
-    }  # fmt: skip
+        "hf_tokenizer_name": "any",
+        "tokenizer_kwargs": {"trust_remote_code": True},
+    }
     path.write_text(json.dumps(config))
     return code_in(folder, "AutoTokenizer")
 
@@ -79,10 +80,14 @@ def test_code_of_a_tokenizer(tmp_path):
     assert not (folder / MARK).exists()
 
 
-@pytest.mark.parametrize("read", [
-    lambda folder: load_encoder(f"hf:{folder}", device="cpu"),
-    lambda folder: load_generator(f"transformers:{folder}", device="cpu"),
-], ids=["encoder", "generator"])  # fmt: skip
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda folder: load_encoder(f"hf:{folder}", device="cpu"),
+        lambda folder: load_generator(f"transformers:{folder}", device="cpu"),
+    ],
+    ids=["encoder", "generator"],
+)
 def test_code_of_a_model(read, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
@@ -162,9 +167,18 @@ def test_archives_that_point_outside(member, tmp_path):
 SOUND = {
     "images": [{"id": 1, "file_name": "a.png", "width": 20, "height": 16}],
     "categories": [{"id": 1, "name": "cup"}],
-    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "area": 25, "iscrowd": 0,
-                     "bbox": [2, 2, 5, 5], "segmentation": [[2, 2, 7, 2, 7, 7, 2, 7]]}],
-}  # fmt: skip
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "area": 25,
+            "iscrowd": 0,
+            "bbox": [2, 2, 5, 5],
+            "segmentation": [[2, 2, 7, 2, 7, 7, 2, 7]],
+        }
+    ],
+}
 
 
 def removals(folder, table, **entries):
@@ -179,8 +193,9 @@ def removals(folder, table, **entries):
     return data.images([1]), data.masks("cup", data.with_class("cup"))
 
 
-@pytest.mark.parametrize("name", ["../secret.png", "a/../../secret.png", "..\\secret.png", "/etc/x",
-                                  "", "C:/secret.png"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "a/../../secret.png", "..\\secret.png", "/etc/x", "", "C:/secret.png"]
+)
 def test_annotations_that_point_outside(name, tmp_path):
     picture(tmp_path / "secret.png")
     removals(tmp_path / "photos", "images")
@@ -192,9 +207,12 @@ def test_annotations_that_point_outside(name, tmp_path):
 
 # ----------------------------------------------------- that fill memory, or crash C
 def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(
-        ">I", zlib.crc32(kind + content)
-    )  # fmt: skip
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def test_a_picture_that_would_fill_the_memory(tmp_path):
@@ -221,24 +239,51 @@ def test_weights_that_unpack_to_more_than_they_have(read, tmp_path):
         read(path)
 
 
-@pytest.mark.parametrize("shape", [
-    [[0, 0, 1e9, 0, 1e9, 1e9]], [[0, 0, 1e308, 0, 5, 5]], [[0, 0, -1e9, 3, 5, 5]], [[1, 2, 3]],
-    [[]], [], [["a"] * 6], [[None] * 6], {"size": [60_000, 60_000], "counts": "0"},
-    {"size": [16, 20], "counts": [0, 10**12]}, {"size": [16, 20], "counts": [-5, 325]},
-    {"size": [16, 20], "counts": "\u007f" * 500}, {"size": [16, 20], "counts": "PPPPPPPPPPPPPPPPP"},
-    {"size": [16, 20]}, {"counts": "0"}, "0", None, 3,
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [[0, 0, 1e9, 0, 1e9, 1e9]],
+        [[0, 0, 1e308, 0, 5, 5]],
+        [[0, 0, -1e9, 3, 5, 5]],
+        [[1, 2, 3]],
+        [[]],
+        [],
+        [["a"] * 6],
+        [[None] * 6],
+        {"size": [60_000, 60_000], "counts": "0"},
+        {"size": [16, 20], "counts": [0, 10**12]},
+        {"size": [16, 20], "counts": [-5, 325]},
+        {"size": [16, 20], "counts": "\u007f" * 500},
+        {"size": [16, 20], "counts": "PPPPPPPPPPPPPPPPP"},
+        {"size": [16, 20]},
+        {"counts": "0"},
+        "0",
+        None,
+        3,
+    ],
+    ids=str,
+)
 def test_masks_that_would_crash_the_library(shape, tmp_path):
     with pytest.raises(InputError, match=r"(?s)Annotation 1 of image 'a.png' has no mask.*FILE"):
         removals(tmp_path, "annotations", segmentation=shape)
 
 
-@pytest.mark.parametrize(("table", "entries"), [
-    ("images", {"width": 10**9}), ("images", {"height": 0}), ("images", {"height": "16"}),
-    ("images", {"id": [1]}), ("images", {"id": 2}), ("images", {"file_name": None}),
-    ("categories", {"name": 3}), ("categories", {"id": True}), ("annotations", {"image_id": 7}),
-    ("annotations", {"category_id": "1"}),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("table", "entries"),
+    [
+        ("images", {"width": 10**9}),
+        ("images", {"height": 0}),
+        ("images", {"height": "16"}),
+        ("images", {"id": [1]}),
+        ("images", {"id": 2}),
+        ("images", {"file_name": None}),
+        ("categories", {"name": 3}),
+        ("categories", {"id": True}),
+        ("annotations", {"image_id": 7}),
+        ("annotations", {"category_id": "1"}),
+    ],
+    ids=str,
+)
 def test_annotations_that_are_not_in_the_format(table, entries, tmp_path):
     with pytest.raises(InputError, match="CL-INPUT-FILE"):
         removals(tmp_path, table, **entries)

@@ -29,8 +29,10 @@ def killed(names, folder, n_kills, seed=0):
     script = Path(__file__).with_name("kill_jobs.py")
     done = subprocess.run(
         [sys.executable, script, folder, str(n_kills), str(seed), *names],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [entry["job"] for entry in found] == names

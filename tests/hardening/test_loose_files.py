@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from conceptlab import ConceptBank
-from conceptlab.command_zeroshot import names_of
+from conceptlab.commands.zeroshot import names_of
 from conceptlab.datasets.folder import load_image_folder
 from conceptlab.datasets.images import as_image_batch
 from conceptlab.encoders import CallableEncoder, EmbeddingCache
@@ -23,7 +23,7 @@ from conceptlab.models import ActivationStore
 from conceptlab.models.load import load_state_dict
 from conceptlab.vocabulary import read_concepts, synthesize
 from conceptlab.vocabulary.checkpoint import read_state
-from unlearning.command_data import with_weights
+from unlearning.commands.material import with_weights
 from unlearning.removal import CocoRemovals, MaskFolder, RemovalCache
 from unlearning.removal.removers import TorchScriptRemover
 
@@ -65,12 +65,25 @@ def scripted(path):
 
 def annotations(path):
     picture(path.parent / "a.png")
-    path.write_text(json.dumps({
-        "images": [{"id": 1, "file_name": "a.png", "width": 20, "height": 16}],
-        "categories": [{"id": 1, "name": "cup"}, {"id": 2, "name": "dog"}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "area": 25, "iscrowd": 0,
-                         "bbox": [2, 2, 5, 5], "segmentation": [[2, 2, 7, 2, 7, 7, 2, 7]]}],
-    }))  # fmt: skip
+    path.write_text(
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "a.png", "width": 20, "height": 16}],
+                "categories": [{"id": 1, "name": "cup"}, {"id": 2, "name": "dog"}],
+                "annotations": [
+                    {
+                        "id": 1,
+                        "image_id": 1,
+                        "category_id": 1,
+                        "area": 25,
+                        "iscrowd": 0,
+                        "bbox": [2, 2, 5, 5],
+                        "segmentation": [[2, 2, 7, 2, 7, 7, 2, 7]],
+                    }
+                ],
+            }
+        )
+    )
     return path
 
 
@@ -84,9 +97,15 @@ def photos(path):
 
 def rounds(path):
     synthesize(
-        ["frog", "newt"], lambda prompts: ["green skin\nlong tail\nwet"] * len(prompts),
-        WordEncoder(), n_concepts=2, max_rounds=2, checkpoint=path, random_state=0, progress=False,
-    )  # fmt: skip
+        ["frog", "newt"],
+        lambda prompts: ["green skin\nlong tail\nwet"] * len(prompts),
+        WordEncoder(),
+        n_concepts=2,
+        max_rounds=2,
+        checkpoint=path,
+        random_state=0,
+        progress=False,
+    )
     return path
 
 
@@ -181,9 +200,10 @@ def test_activation_stores(tmp_path):
 
     def judge(what):
         found = verdict(
-            lambda folder: np.asarray(ActivationStore(folder)), bad,
+            lambda folder: np.asarray(ActivationStore(folder)),
+            bad,
             lambda rows: rows.shape == expected.shape and (rows == expected).all(),
-        )  # fmt: skip
+        )
         if found:
             wrong[what] = found
 

@@ -76,25 +76,36 @@ def craft(batch_size):
 JOBS = {
     "encode_image": lambda size: encoder().encode_image(images(), batch_size=size),
     "EncodeImages": lambda size: EncodeImages(encoder(), batch_size=size).transform(images()),
-    "crops": lambda size: pooled_activations(
-        split(), images(), patch_size=8, batch_size=size, progress=False
-    ).rows,
-    "positions": lambda size: pooled_activations(
-        split(), images(), mode="none", batch_size=size, progress=False
-    ).rows,
+    "crops": lambda size: (
+        pooled_activations(split(), images(), patch_size=8, batch_size=size, progress=False).rows
+    ),
+    "positions": lambda size: (
+        pooled_activations(split(), images(), mode="none", batch_size=size, progress=False).rows
+    ),
     "CRAFT": craft,
     **{
         f"maps, {method}": lambda size, method=method, options=options: concept_maps(
-            split(), extractor(), images(), method=method, batch_size=size, random_state=0,
-            progress=False, **options,
+            split(),
+            extractor(),
+            images(),
+            method=method,
+            batch_size=size,
+            random_state=0,
+            progress=False,
+            **options,
         )
         for method, options in {
-            "implicit": {}, "upsample": {}, "occlusion": {}, "rise": {"n_masks": 20},
+            "implicit": {},
+            "upsample": {},
+            "occlusion": {},
+            "rise": {"n_masks": 20},
         }.items()
     },
-    "SobolImportance": lambda size: SobolImportance(
-        4, exact=False, batch_size=size, random_state=0
-    )(head, coefficients(), target=0).values,
+    "SobolImportance": lambda size: (
+        SobolImportance(4, exact=False, batch_size=size, random_state=0)(
+            head, coefficients(), target=0
+        ).values
+    ),
     "ablate": lambda size: ablate(
         head, coefficients(), target=0, n_bootstrap=0, batch_size=size, random_state=0
     ),
@@ -102,10 +113,16 @@ JOBS = {
         head, coefficients(), np.eye(2), target=0, n_random=5, batch_size=size, random_state=0
     ),
     "faithfulness": lambda size: faithfulness(
-        head, coefficients(), np.array([0.6, 0.4]), target=0, n_random=2, n_bootstrap=2,
-        batch_size=size, random_state=0,
+        head,
+        coefficients(),
+        np.array([0.6, 0.4]),
+        target=0,
+        n_random=2,
+        n_bootstrap=2,
+        batch_size=size,
+        random_state=0,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture

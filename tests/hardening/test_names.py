@@ -40,10 +40,22 @@ PATHS = {
     "no UTF-8": os.fsdecode(b"caf\xe9"),
 }
 NAMES = [
-    "naïve café", "日本語の概念", "🙂 🙃", "مرحبا", "e\u0301 combined", "\u202eright to left",
-    "very " * 2000 + "long", "tab\there", "two\nlines", "zero\0byte", "%s {0} {class}",
-    "$x^2$ \\frac", "<b>&amp;", "=1+1", "'; DROP TABLE x; --",
-]  # fmt: skip
+    "naïve café",
+    "日本語の概念",
+    "🙂 🙃",
+    "مرحبا",
+    "e\u0301 combined",
+    "\u202eright to left",
+    "very " * 2000 + "long",
+    "tab\there",
+    "two\nlines",
+    "zero\0byte",
+    "%s {0} {class}",
+    "$x^2$ \\frac",
+    "<b>&amp;",
+    "=1+1",
+    "'; DROP TABLE x; --",
+]
 
 
 # -------------------------------------------------------------------------- paths
@@ -108,10 +120,23 @@ def test_a_command_whose_terminal_knows_few_letters(locale, tmp_path):
     out = tmp_path / PATHS["other scripts"] / "report.html"
     environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
-        [sys.executable, "-m", "conceptlab", "explain", str(tmp_path / "in"), "--out", str(out),
-         "--concepts", "2", "--max-images", "9"],
-        env=environment, capture_output=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "conceptlab",
+            "explain",
+            str(tmp_path / "in"),
+            "--out",
+            str(out),
+            "--concepts",
+            "2",
+            "--max-images",
+            "9",
+        ],
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
     assert b"Traceback" not in done.stderr, done.stderr.decode()[-1500:]
     assert done.returncode == 0, done.stderr.decode()[-1500:]
     assert out.read_text("utf-8").startswith("<!doctype html>")
@@ -145,10 +170,14 @@ def test_classification_through_them():
     assert set(model.predict(np.eye(64)[:3])) <= set(NAMES)
 
 
-@pytest.mark.parametrize("plot", [
-    lambda names: weight_map(np.eye(len(names)), names, names),
-    lambda names: patch_grid([[np.zeros((3, 4, 4))]] * len(names), names, notes=names),
-], ids=["weights", "patches"])  # fmt: skip
+@pytest.mark.parametrize(
+    "plot",
+    [
+        lambda names: weight_map(np.eye(len(names)), names, names),
+        lambda names: patch_grid([[np.zeros((3, 4, 4))]] * len(names), names, notes=names),
+    ],
+    ids=["weights", "patches"],
+)
 def test_plots(plot):
     drawn = plot([*NAMES, "half \ud800"])
     figure = drawn if hasattr(drawn, "savefig") else drawn.figure

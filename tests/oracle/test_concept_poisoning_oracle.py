@@ -11,20 +11,20 @@ from torch import nn
 
 from conceptlab import ConceptBank
 from conceptlab.errors import InputError
-from unlearning.classes import labels
-from unlearning.classes.class_concepts import (
+from unlearning.classes.concepts import labels
+from unlearning.classes.concepts.class_concepts import (
     concept_attributions,
     find_class_concepts,
     select_concepts,
 )
-from unlearning.classes.locating import (
+from unlearning.classes.concepts.locating import (
     best_window,
     concept_position_maps,
     find_position_layer,
     occlusion_window_maps,
 )
-from unlearning.classes.poisons import blur, mask_windows, paste_windows
-from unlearning.classes.retained_head import (
+from unlearning.classes.concepts.poisons import blur, mask_windows, paste_windows
+from unlearning.classes.concepts.retained_head import (
     choose_layer,
     parameters_behind,
     pool_layer,
@@ -203,9 +203,12 @@ def test_position_maps_add_up_to_the_concept_score():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = nn.Sequential(
-            nn.Conv2d(1, 5, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Conv2d(1, 5, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
             nn.Linear(5, 2),
-        )  # fmt: skip
+        )
     images, _ = _bright()
     assert find_position_layer(net, images, "4") == "1"
     direction = torch.tensor([1.0, -2, 0, 3, 1])

@@ -99,8 +99,10 @@ def test_first_pick_is_the_most_central_of_equal_quality():
     expected = int((E.astype(np.float64) @ E.sum(axis=0)).argmax())
     assert DPPSelector(1).fit(E).selected_[0] == expected
     basis = np.eye(4)  # all tie in everything: the answer is still one and the same set
-    picks = {tuple(basis[p][DPPSelector(1).fit(basis[p]).selected_[0]]) for p in
-             map(list, itertools.permutations(range(4)))}  # fmt: skip
+    picks = {
+        tuple(basis[p][DPPSelector(1).fit(basis[p]).selected_[0]])
+        for p in map(list, itertools.permutations(range(4)))
+    }
     assert len(picks) == 1
 
 

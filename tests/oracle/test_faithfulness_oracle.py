@@ -106,9 +106,14 @@ def test_a_pooled_head_gives_the_same_numbers_for_less():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(
-            nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 9),
-            nn.ReLU(), nn.Linear(9, 3),
-        ).eval()  # fmt: skip
+            nn.Conv2d(3, 6, 3),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(6, 9),
+            nn.ReLU(),
+            nn.Linear(9, 3),
+        ).eval()
         images = torch.rand(5, 3, 8, 8)
         W, U = torch.rand(4, 6), torch.rand(5, 6, 6, 4)
     split = SplitModel(model, at="1")

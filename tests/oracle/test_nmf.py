@@ -48,9 +48,14 @@ def test_ends_no_worse_than_scikit_learn_from_the_same_start(k, dtype):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         peer_U, peer_W, _ = sklearn_nmf(
-            A, U.numpy().copy(), W.numpy().copy(), n_components=k, init="custom", tol=1e-7,
+            A,
+            U.numpy().copy(),
+            W.numpy().copy(),
+            n_components=k,
+            init="custom",
+            tol=1e-7,
             max_iter=3000,
-        )  # fmt: skip
+        )
     ours = NMFConcepts(k, tol=1e-7, max_iter=3000, random_state=0).fit(A)
     peer = np.linalg.norm(A - peer_U @ peer_W)
     assert ours.reconstruction_err_ <= 1.002 * peer, "local optima differ by 0.1 %"

@@ -62,8 +62,13 @@ def test_hybrid_is_the_formula_and_its_residual_is_the_optimum():
     codes = torch.tensor(np.unique(y, return_inverse=True)[1])
     R = torch.zeros(4, 8, dtype=torch.float64, requires_grad=True)
     r = torch.zeros(4, dtype=torch.float64, requires_grad=True)
-    solver = torch.optim.LBFGS([R, r], max_iter=3000, tolerance_grad=1e-10,
-                               tolerance_change=0, line_search_fn="strong_wolfe")  # fmt: skip
+    solver = torch.optim.LBFGS(
+        [R, r],
+        max_iter=3000,
+        tolerance_grad=1e-10,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )
     inputs, base = torch.tensor(X), torch.tensor(through)
 
     def loss():
@@ -181,8 +186,9 @@ def test_concepts_that_no_image_shows_are_dropped_first():
     E[:, 1] = 0.01 * E[:, 1]
     model = LabelFreeCBM(bank, min_activation=0.25, random_state=0).fit(X, y, encoder_features=E)
     assert [row[:2] for row in model.filter_report_.dropped] == [
-        ("b", "activated"), ("e", "projected"),
-    ]  # fmt: skip
+        ("b", "activated"),
+        ("e", "projected"),
+    ]
 
 
 def test_scores_without_a_bank_take_their_names_from_a_frame(tmp_path):

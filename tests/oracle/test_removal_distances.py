@@ -8,6 +8,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 
 from conceptlab.errors import InputError
+from unlearning.distances.ids import leave_one_out
+from unlearning.distances.statistics import auc, frechet_replicates, resample_counts
 from unlearning.removal import (
     FeatureStatistics,
     cmmd,
@@ -21,8 +23,6 @@ from unlearning.removal import (
     ssim,
     u_ids,
 )
-from unlearning.removal.ids import leave_one_out
-from unlearning.removal.statistics import auc, frechet_replicates, resample_counts
 
 
 def spectrum_data(n, d, seed, shift=0.0):
@@ -240,9 +240,11 @@ def test_leave_one_out_is_what_refits_give(n, d, weighted):
         margins.append((X[i] - mean) @ slope)
         expected.append(margins[-1] + label)
     found = leave_one_out(
-        torch.tensor(X), torch.tensor(y), ridge=ridge,
+        torch.tensor(X),
+        torch.tensor(y),
+        ridge=ridge,
         weights=torch.tensor(s) if weighted else None,
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(found[0], expected, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(found[1], margins, rtol=1e-9, atol=1e-11)
 

@@ -177,8 +177,14 @@ def test_positive_weights_against_a_bounded_minimiser():
         return objective(X, y, W, b, lam, alpha), np.concatenate([slope.ravel(), gb])
 
     bounds = [(0, None)] * 30 + [(None, None)] * 3
-    peer = minimize(value, np.zeros(33), jac=True, method="L-BFGS-B", bounds=bounds,
-                    options={"ftol": 0, "gtol": 1e-9, "maxiter": 5000})  # fmt: skip
+    peer = minimize(
+        value,
+        np.zeros(33),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"ftol": 0, "gtol": 1e-9, "maxiter": 5000},
+    )
     assert head.coef_.min() >= 0
     assert head.objective_ == pytest.approx(peer.fun, rel=1e-9)
     np.testing.assert_allclose(head.coef_, peer.x[:30].reshape(3, 10), atol=1e-5)
@@ -277,8 +283,9 @@ def test_matrix_form_of_glm_saga_reaches_the_same_optimum():
 
     X, y, _ = draw(400, 10, 3)
     head = SparseLinearHead(0.05, refit=False, tol=1e-7).fit(X, y)
-    data = SoftmaxData(X, y, 3, standardize=True, device=torch.device("cpu"),
-                       dtype=torch.float64, chunk_rows=100)  # fmt: skip
+    data = SoftmaxData(
+        X, y, 3, standardize=True, device=torch.device("cpu"), dtype=torch.float64, chunk_rows=100
+    )
     W, b = glm_saga(data, 0.05, 0.99, epochs=400)
     assert objective(X, y, W.numpy(), b.numpy(), 0.05, 0.99) == pytest.approx(
         head.objective_, rel=1e-5

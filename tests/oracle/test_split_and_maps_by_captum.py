@@ -180,9 +180,13 @@ def test_hidden_states_of_a_transformer():
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig(
-        vocab_size=40, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
-        intermediate_size=32, num_labels=3,
-    )  # fmt: skip
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_labels=3,
+    )
     bert = BertForSequenceClassification(config).eval()
     ids = torch.randint(4, 40, (3, 9))
     mask = torch.ones_like(ids)

@@ -53,9 +53,12 @@ def planted(seed=0, n=300, k=4, p=20):
 def test_permuted_fits_are_fully_stable():
     X = planted()
     report = stability(
-        Fixed(np.eye(20)[:5]), X, n_repeats=4, random_state=0,
+        Fixed(np.eye(20)[:5]),
+        X,
+        n_repeats=4,
+        random_state=0,
         importance=lambda fit: fit.components_.argmax(1),
-    )  # fmt: skip
+    )
     for values in (report.cosine, report.coefficients, report.importances, report.per_concept):
         np.testing.assert_allclose(values, 1)
     assert report.cosine.shape == (6,)

@@ -25,10 +25,11 @@ def plain_greedy(quality, cover, k):
     chosen, covered = [], np.zeros(len(cover))
     for _ in range(k):
         gains = [
-            -np.inf if j in chosen
+            -np.inf
+            if j in chosen
             else quality[j] + np.maximum(cover[:, j].copy() - covered, 0).sum()
             for j in range(len(quality))
-        ]  # fmt: skip
+        ]
         best = int(np.argmax(gains))
         chosen.append(best)
         covered = np.maximum(covered, cover[:, best])

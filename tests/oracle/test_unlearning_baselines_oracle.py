@@ -22,12 +22,12 @@ from unlearning import (
     SalUn,
     split_classes,
 )
-from unlearning.classes.boundary import perturb
 from unlearning.classes.curvature import fisher_diagonal, squared_gradients
 from unlearning.classes.distillation import kl_to_teacher, random_teacher
-from unlearning.classes.fisher import noise_variance
-from unlearning.classes.salun import other_labels, saliency_mask
-from unlearning.classes.ssd import dampening
+from unlearning.classes.methods.boundary import perturb
+from unlearning.classes.methods.fisher import noise_variance
+from unlearning.classes.methods.salun import other_labels, saliency_mask
+from unlearning.classes.methods.ssd import dampening
 
 
 def small_net(seed=0):
@@ -51,8 +51,9 @@ def _seeded():
 @given(st.integers(0, 1000), st.sampled_from([0.5, 1.0, 4.0]))
 def test_divergence_against_torch_distributions(seed, temperature):
     generator = torch.Generator().manual_seed(seed)
-    student, teacher = (3 * torch.randn(7, 5, generator=generator, dtype=torch.float64)
-                        for _ in range(2))  # fmt: skip
+    student, teacher = (
+        3 * torch.randn(7, 5, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
     p, q = (torch.distributions.Categorical(logits=v / temperature) for v in (teacher, student))
     expected = torch.distributions.kl_divergence(p, q).mean()
     assert float(kl_to_teacher(student, teacher, temperature)) == pytest.approx(float(expected))
@@ -256,7 +257,7 @@ def test_random_labels_are_never_the_forgotten_class(order, monkeypatch):
         seen.append(other_labels(job, n))
         return seen[-1]
 
-    monkeypatch.setattr("unlearning.classes.salun.other_labels", record)
+    monkeypatch.setattr("unlearning.classes.methods.salun.other_labels", record)
     SalUn(4, order=order, random_state=0).unlearn(net, forget=forget, retain=retain)
     assert len(seen) == 4
     assert not torch.equal(seen[0], seen[1])
@@ -387,8 +388,17 @@ def test_scrub_takes_turns(monkeypatch):
 def test_scrub_minimises_its_losses_by_hand():
     net, forget, retain = problem()
     settings = {"max_epochs": 1, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0}
-    method = SCRUB(1, 0.1, **settings, alpha=0.7, gamma=0.3, temperature=3.0, batch_size=1000,
-                   decay_epochs=(), random_state=0)  # fmt: skip
+    method = SCRUB(
+        1,
+        0.1,
+        **settings,
+        alpha=0.7,
+        gamma=0.3,
+        temperature=3.0,
+        batch_size=1000,
+        decay_epochs=(),
+        random_state=0,
+    )
     result = method.unlearn(net, forget=forget, retain=retain, progress=False)
     twin = copy.deepcopy(net)
     for part in (forget, retain):
@@ -434,8 +444,16 @@ def test_scrub_lowers_its_rate():
 def test_bad_teacher_takes_one_step_as_by_hand(augment):
     net, forget, retain = problem()
     teacher = small_net(9)
-    method = BadTeacher(1, 1e-3, teacher=teacher, retain_share=1.0, temperature=2.0,
-                        batch_size=1000, augment=augment, random_state=0)  # fmt: skip
+    method = BadTeacher(
+        1,
+        1e-3,
+        teacher=teacher,
+        retain_share=1.0,
+        temperature=2.0,
+        batch_size=1000,
+        augment=augment,
+        random_state=0,
+    )
     result = method.unlearn(net, forget=forget, retain=retain, progress=False)
     # Adam's first step is the sign of the gradient, times the rate.
     inputs = torch.cat([forget.inputs, retain.inputs])
@@ -453,8 +471,11 @@ def test_noise_raises_the_loss_of_its_class_and_impairs():
     method = UNSIR(2, 0.02, n_noise=32, repeats=3, batch_size=32, random_state=0)
     result = method.unlearn(net, forget=forget, retain=retain, progress=False)
     assert result.details["noise_loss"] > 5
-    assert [row["stage"] for row in result.history] == ["learn noise", *["impair"] * 2,
-                                                        *["repair"] * 2]  # fmt: skip
+    assert [row["stage"] for row in result.history] == [
+        "learn noise",
+        *["impair"] * 2,
+        *["repair"] * 2,
+    ]
     old, new = (m(forget.inputs).softmax(1)[:, 0].mean() for m in (net, result.model))
     assert float(new.detach()) < float(old.detach())
 
@@ -514,8 +535,13 @@ def test_texts_are_refused_where_inputs_are_changed():
         with pytest.raises(InputError, match="float tensor, got a mapping"):
             method.unlearn(Words(), **parts)
     for method in (
-        SalUn(1), BadTeacher(), SCRUB(1), SSD(), L1Sparse(1), BoundaryExpand(1),
+        SalUn(1),
+        BadTeacher(),
+        SCRUB(1),
+        SSD(),
+        L1Sparse(1),
+        BoundaryExpand(1),
         FisherForgetting(labels="exact"),
-    ):  # fmt: skip
+    ):
         model = Words()
         assert method.unlearn(model, **parts, progress=False).model(ids).shape == (12, 3)

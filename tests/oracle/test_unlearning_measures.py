@@ -252,23 +252,43 @@ def test_anamnesis_index_with_ends_that_were_not_reached():
     assert np.isnan(anamnesis_index(curve(None, broken=True), curve(40)))
 
 
-ORIGINAL = {"fa_train": 1.0, "fa_test": 0.98, "ra": 1.0, "ta": 0.95, "probe_recall": 0.98,
-            "features_kept": 1.0, "concept_auc": 0.99}  # fmt: skip
+ORIGINAL = {
+    "fa_train": 1.0,
+    "fa_test": 0.98,
+    "ra": 1.0,
+    "ta": 0.95,
+    "probe_recall": 0.98,
+    "features_kept": 1.0,
+    "concept_auc": 0.99,
+}
 RETRAINED = ORIGINAL | {
-    "fa_train": 0.0, "fa_test": 0.0, "probe_recall": 0.8, "features_kept": 0.05, "ain": 1.0,
-    "relearn_steps": 40.0, "concept_auc": 0.8, "js": 0.0, "fa_int4": 0.0, "fa_recovered": 0.0,
-    "donor": 0.5, "mia_confidence": 1.0,
-}  # fmt: skip
+    "fa_train": 0.0,
+    "fa_test": 0.0,
+    "probe_recall": 0.8,
+    "features_kept": 0.05,
+    "ain": 1.0,
+    "relearn_steps": 40.0,
+    "concept_auc": 0.8,
+    "js": 0.0,
+    "fa_int4": 0.0,
+    "fa_recovered": 0.0,
+    "donor": 0.5,
+    "mia_confidence": 1.0,
+}
 AGAIN = RETRAINED | {"js": 0.12, "probe_recall": 0.83, "ain": 1.1}
 SIZES = {"forget": 400, "forget_test": 200, "test": 1000, "concept": 200, "no_concept": 800}
 
 
 def verdict(changes, reference=RETRAINED, second=AGAIN, **limits):
     return judge(
-        RETRAINED | {"js": 0.11} | changes, before=ORIGINAL, mask={"relearn_steps": 20.0},
-        reference=reference, second=second, sizes=SIZES,
+        RETRAINED | {"js": 0.11} | changes,
+        before=ORIGINAL,
+        mask={"relearn_steps": 20.0},
+        reference=reference,
+        second=second,
+        sizes=SIZES,
         thresholds=Thresholds(**limits),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from unlearning import (
     find_head,
     split_classes,
 )
-from unlearning.classes.retrain import redraw_parameters
+from unlearning.classes.methods.retrain import redraw_parameters
 from unlearning.data import concat
 
 N = 24

@@ -7,7 +7,7 @@ from torch import nn
 
 from conceptlab.errors import InputError
 from unlearning import ConceptPoisoning, as_samples, split_classes
-from unlearning.classes.words import find_word_concepts, mask_words
+from unlearning.classes.concepts.words import find_word_concepts, mask_words
 from unlearning.heads import run_model
 
 WORDS = ["the", "goal", "coach", "song", "choir", "stage", "soup", "salt", "oven"]
@@ -74,9 +74,15 @@ def documents(n=90, seed=0):
 
 def found(model, **options):
     return find_word_concepts(
-        model.eval(), documents(), [1], 3, Tokenizer(), device=torch.device("cpu"),
-        numpy=np.random.default_rng(0), **options,
-    )  # fmt: skip
+        model.eval(),
+        documents(),
+        [1],
+        3,
+        Tokenizer(),
+        device=torch.device("cpu"),
+        numpy=np.random.default_rng(0),
+        **options,
+    )
 
 
 def test_shares_are_what_each_word_adds():
@@ -86,8 +92,11 @@ def test_shares_are_what_each_word_adds():
     expected = dict.fromkeys(WORDS, 0.0)
     mine = samples.inputs["input_ids"][samples.y == 1]
     for line in mine.tolist():
-        worth = [3.0 - TOPICS[1].index(w) for w in Tokenizer().convert_ids_to_tokens(line)
-                 if w in TOPICS[1]]  # fmt: skip
+        worth = [
+            3.0 - TOPICS[1].index(w)
+            for w in Tokenizer().convert_ids_to_tokens(line)
+            if w in TOPICS[1]
+        ]
         for word in Tokenizer().convert_ids_to_tokens(line):
             if word in TOPICS[1]:
                 share = (3.0 - TOPICS[1].index(word)) / sum(worth)
@@ -121,9 +130,14 @@ def test_the_donor_shares_a_word():
     for label, donor in ((1, 2), (2, 1)):
         forget, retain = split_classes(documents(), label)
         method = ConceptPoisoning(
-            tokenizer=Tokenizer(), labels="targeted", scope="head", donor_rule="shared",
-            epochs=1, stop=False, random_state=0,
-        )  # fmt: skip
+            tokenizer=Tokenizer(),
+            labels="targeted",
+            scope="head",
+            donor_rule="shared",
+            epochs=1,
+            stop=False,
+            random_state=0,
+        )
         result = method.unlearn(Bag(), forget=forget, retain=retain)
         concepts = result.details["concepts"]
         shared = concepts["class_attribution"][donor][concepts["names"].index("stage")]

@@ -188,9 +188,13 @@ def test_evidence_adds_up_to_the_score(rule, with_prior):
     X, _, P = planted(n=30)
     prior = np.random.default_rng(0).random(54) if with_prior else None
     model = BayesianZeroShot(
-        P, rule=rule, scale=15.0, temperature=1.3, concept_prior=prior,
+        P,
+        rule=rule,
+        scale=15.0,
+        temperature=1.3,
+        concept_prior=prior,
         class_prior=[0.3, 0.1, 0.2, 0.2, 0.1, 0.1],
-    ).fit()  # fmt: skip
+    ).fit()
     found = model.explain(X)
     scores = model.scores(X) / 1.3
     logits = scores + model.class_log_prior_

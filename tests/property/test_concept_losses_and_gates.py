@@ -112,8 +112,10 @@ def test_positives_loss_draws_positives_up():
 # ------------------------------------------------------------------ the losses as released
 def test_released_contrastive_loss_depends_on_the_order_of_concepts():
     a, _ = draw(0)
-    values = {round(float(reference_contrastive(a[:, torch.tensor(p)])), 6)
-              for p in (range(7), [1, 0, *range(2, 7)], range(6, -1, -1))}  # fmt: skip
+    values = {
+        round(float(reference_contrastive(a[:, torch.tensor(p)])), 6)
+        for p in (range(7), [1, 0, *range(2, 7)], range(6, -1, -1))
+    }
     assert len(values) == 3
     by_hand = -(log_softmax(a.numpy(), axis=0) + log_softmax(a.numpy(), axis=1))
     expected = np.diagonal(by_hand).mean() / 2

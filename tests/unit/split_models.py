@@ -56,9 +56,14 @@ def small_vit(n_classes: int = 4) -> nn.Module:
     from torchvision.models import VisionTransformer
 
     model = VisionTransformer(
-        image_size=32, patch_size=8, num_layers=3, num_heads=2, hidden_dim=16, mlp_dim=32,
+        image_size=32,
+        patch_size=8,
+        num_layers=3,
+        num_heads=2,
+        hidden_dim=16,
+        mlp_dim=32,
         num_classes=n_classes,
-    )  # fmt: skip
+    )
     nn.init.normal_(model.heads.head.weight)
     return model
 
@@ -67,7 +72,11 @@ def small_bert(n_labels: int = 3) -> nn.Module:
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
-        intermediate_size=32, num_labels=n_labels,
-    )  # fmt: skip
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_labels=n_labels,
+    )
     return BertForSequenceClassification(config)

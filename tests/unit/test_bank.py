@@ -134,9 +134,12 @@ def test_select(bank):
 
 def test_merge(bank):
     other = ConceptBank(
-        np.ones((2, 6), np.float32), ["big", "old"], space=bank.space, parents=[None, 0],
+        np.ones((2, 6), np.float32),
+        ["big", "old"],
+        space=bank.space,
+        parents=[None, 0],
         meta={"concepts": {"classes": [["x"], []]}},
-    )  # fmt: skip
+    )
     both = bank.merge(other)
     assert both.names == (*bank.names, "big", "old")
     assert both.parents == (None, None, 1, 0, None, 4)
@@ -221,9 +224,12 @@ def test_nearest_and_similarity(bank):
 
 def test_equality_follows_content(bank):
     twin = ConceptBank(
-        bank.vectors, bank.names, space=bank.space, intercepts=bank.intercepts,
+        bank.vectors,
+        bank.names,
+        space=bank.space,
+        intercepts=bank.intercepts,
         parents=bank.parents,
-    )  # fmt: skip
+    )
     assert twin == bank
     assert len({twin, bank}) == 1
     for other in (bank.rename({"red": "x"}), bank[:3], bank.select([1, 0, 2, 3])):

@@ -27,7 +27,10 @@ def test_the_module_has_the_published_shape():
 def test_the_benchmark_runs_small():
     found = {row.name: row for row in run(quick=True).rows}
     assert set(found) == {
-        "unlearn one concept", "unlearn one concept, budget", "sample",
-        "steps by default, 32x32", "steps of the paper, 32x32",
-    }  # fmt: skip
+        "unlearn one concept",
+        "unlearn one concept, budget",
+        "sample",
+        "steps by default, 32x32",
+        "steps of the paper, 32x32",
+    }
     assert all(row.met is None for row in found.values())  # too small to count

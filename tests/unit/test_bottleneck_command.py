@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bottlenecks import SparseCBM
-from bottlenecks.command import bottleneck
+from bottlenecks.commands.bottleneck import bottleneck
 from conceptlab.datasets import load_scenes
 from conceptlab.errors import InputError
 

@@ -38,9 +38,13 @@ def judged():
     X, y, truth, bank = planted()
     model = PostHocCBM(bank, nec=2).fit(X[:450], y[:450])
     options = {"train": (X[:450], y[:450]), "n_permutations": 3, "n_random": 3}
-    return model, X[450:], y[450:], truth[450:], evaluate(
-        model, X[450:], y[450:], truth[450:], **options
-    )  # fmt: skip
+    return (
+        model,
+        X[450:],
+        y[450:],
+        truth[450:],
+        evaluate(model, X[450:], y[450:], truth[450:], **options),
+    )
 
 
 def test_figures_are_those_of_the_parts(judged):

@@ -81,8 +81,15 @@ def test_mistakes_end_with_one_message_and_code_2(monkeypatch, capsys, tmp_path,
     assert not out.exists()
 
 
-COMMANDS = ("explain", "zeroshot", "bottleneck", "removal", "audit x", "unlearn --class ilko",
-            "unlearn-gan")  # fmt: skip
+COMMANDS = (
+    "explain",
+    "zeroshot",
+    "bottleneck",
+    "removal",
+    "audit x",
+    "unlearn --class ilko",
+    "unlearn-gan",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

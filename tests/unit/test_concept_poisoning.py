@@ -12,9 +12,9 @@ from torch import nn
 from conceptlab import ConceptBank
 from conceptlab.errors import InputError, SplitError
 from unlearning import ConceptPoisoning, UnlearnResult, split_classes
-from unlearning.classes.class_concepts import ClassConcepts
-from unlearning.classes.loop import UnlearningWarning
-from unlearning.classes.words import mask_words, merge_subwords, word_scores
+from unlearning.classes.concepts.class_concepts import ClassConcepts
+from unlearning.classes.concepts.words import mask_words, merge_subwords, word_scores
+from unlearning.classes.job import UnlearningWarning
 
 CLASS = 3
 
@@ -24,11 +24,19 @@ class Net(nn.Sequential):
 
     def __init__(self):
         super().__init__(
-            nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-            nn.Conv2d(16, 24, 3, 2, 1), nn.BatchNorm2d(24), nn.ReLU(),
-            nn.Conv2d(24, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 6),
-        )  # fmt: skip
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 24, 3, 2, 1),
+            nn.BatchNorm2d(24),
+            nn.ReLU(),
+            nn.Conv2d(24, 32, 3, padding=1),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(32, 6),
+        )
 
 
 @cache
@@ -246,10 +254,16 @@ def texts():
     ids = torch.tensor(ids)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     config = transformers.BertConfig(
-        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=48, max_position_embeddings=16, num_labels=3,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=16,
+        num_labels=3,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = transformers.BertForSequenceClassification(config)
@@ -313,8 +327,11 @@ def test_a_text_class_is_forgotten_without_a_tokenizer_too():
 def test_words_are_merged_scored_and_masked():
     tokens = ["▁gold", "fish", "▁swim", "</s>"]
     assert merge_subwords(tokens, ["</s>"]) == [
-        ("goldfish", 0), ("goldfish", 0), ("swim", 1), ("", -1),
-    ]  # fmt: skip
+        ("goldfish", 0),
+        ("goldfish", 0),
+        ("swim", 1),
+        ("", -1),
+    ]
     shares = word_scores(np.array([1.0, 2, 1, 9]), merge_subwords(tokens, ["</s>"]))
     assert shares == {"goldfish": 0.75, "swim": 0.25}
     assert word_scores(np.array([1.0, 2, 1, 9]), merge_subwords(tokens), {"goldfish"}).keys() == {

@@ -80,9 +80,10 @@ def test_whole_images_go_through_the_body_once(kind, monkeypatch):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model, layer = (
-            (SmallCNN().eval(), "block") if kind == "cnn"
+            (SmallCNN().eval(), "block")
+            if kind == "cnn"
             else (small_vit().eval(), "encoder.layers.encoder_layer_1")
-        )  # fmt: skip
+        )
     split = SplitModel(model, at=layer)
     pictures = torch.rand(24, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     seen, g = [], split.g

@@ -47,9 +47,13 @@ def test_generator_reaches_what_was_asked_of_it():
 
 def test_the_training_scripts_run_and_are_seeded(tmp_path):
     small = {
-        "steps": 2, "warm_steps": 2, "feature_steps": 2, "scenes": 64, "batch": 8,
+        "steps": 2,
+        "warm_steps": 2,
+        "feature_steps": 2,
+        "scenes": 64,
+        "batch": 8,
         "statistics_batches": 1,
-    }  # fmt: skip
+    }
     state = torch.random.get_rng_state()
     first, second = (train_gan.train(seed=1, quiet=True, **small) for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -156,9 +156,12 @@ def test_embed_image_is_encode_image_with_gradients(encoder, images):
 def test_fingerprint_follows_weights_preprocessing_and_tokenizer(model, encoder):
     first = encoder.fingerprint
     assert len(first) == 64
-    assert OpenClipEncoder(
-        model, Letters(), preprocess=Preprocess(Fit(16, 16)), name="x", precision="bfloat16"
-    ).fingerprint == first  # fmt: skip
+    assert (
+        OpenClipEncoder(
+            model, Letters(), preprocess=Preprocess(Fit(16, 16)), name="x", precision="bfloat16"
+        ).fingerprint
+        == first
+    )
     other = OpenClipEncoder(model, Letters(), preprocess=Preprocess(Fit(16, 16, "squash")))
     assert other.fingerprint != first
     with torch.no_grad():

@@ -14,9 +14,11 @@ def settled(model, size=64):
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low in (
-                (module.running_mean, -0.5), (module.running_var, 0.5),
-                (module.weight.data, 0.5), (module.bias.data, -0.5),
-            ):  # fmt: skip
+                (module.running_mean, -0.5),
+                (module.running_var, 0.5),
+                (module.weight.data, 0.5),
+                (module.bias.data, -0.5),
+            ):
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + low)
     return model.eval()
 
@@ -68,9 +70,14 @@ class Net(nn.Module):
 
 @pytest.mark.parametrize(
     ("look", "layer", "pairs"),
-    [(None, "last", 1), ("skip", "last", 0), ("twice", "last", 0), (None, "conv", 0),
-     (None, "norm", 0)],
-)  # fmt: skip
+    [
+        (None, "last", 1),
+        ("skip", "last", 0),
+        ("twice", "last", 0),
+        (None, "conv", 0),
+        (None, "norm", 0),
+    ],
+)
 def test_what_is_looked_at_is_left_alone(look, layer, pairs):
     model = settled(Net(look))
     x = images(size=8)

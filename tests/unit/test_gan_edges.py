@@ -94,10 +94,16 @@ def test_identity_loss_is_one_less_the_cosine_and_holds_images(gan, guide):
     loss.backward()
     assert b.grad is None  # what was there is not moved
     options = {
-        "surrogate": False, "direction_weight": 1.0, "guide_every": 1, "preserve_weight": 0.0,
-        "retain_weight": 0.0, "average": 0.0, "layers": "all", "steps": 25,
+        "surrogate": False,
+        "direction_weight": 1.0,
+        "guide_every": 1,
+        "preserve_weight": 0.0,
+        "retain_weight": 0.0,
+        "average": 0.0,
+        "layers": "all",
+        "steps": 25,
         "identity": lambda x: x.flatten(1) - 0.5,
-    }  # fmt: skip
+    }
     free, held = (forget(gan, guide, identity_weight=w, **options) for w in (0.0, 30.0))
     assert set(free.history[0]) == {"step", "direction", "identity", "preserve"}
     moved = []
@@ -118,9 +124,16 @@ def objective(gan, guide, **options):
     seen = survey(frozen, inner, 100, torch.Generator().manual_seed(0))
     shows = seen.z[:, 0] == 1
     work = Objective(
-        unlearner, frozen, trained, inner, {}, seen, shows, LatentMapper(seen.styles),
+        unlearner,
+        frozen,
+        trained,
+        inner,
+        {},
+        seen,
+        shows,
+        LatentMapper(seen.styles),
         torch.ones(6),
-    )  # fmt: skip
+    )
     body = trained.module.synthesis.requires_grad_(True)
     return work, dict(body.named_parameters()), seen[~shows]
 
@@ -171,9 +184,13 @@ def test_the_mean_of_the_weights_is_given_back():
             return {"loss": (module.weight * (step + 1)).sum()}
 
         loop = Loop(
-            Generator(module, latent=2, output_range=(0, 1)), [module.weight], steps=30, lr=0.1,
-            draws=torch.Generator().manual_seed(0), average=average,
-        )  # fmt: skip
+            Generator(module, latent=2, output_range=(0, 1)),
+            [module.weight],
+            steps=30,
+            lr=0.1,
+            draws=torch.Generator().manual_seed(0),
+            average=average,
+        )
         loop.run(losses)
         ends[average] = (module.weight.detach().clone(), seen)
     last, seen = ends[0.0]
@@ -275,9 +292,16 @@ def test_a_stylegan3_shaped_module_works_as_it_is(guide):
         assert torch.allclose(images, ((module(z, None) + 1) / 2).clamp(0, 1))
     assert w.shape == (3, module.num_ws, 64)
     unlearner = TextToUnlearn(
-        guide, "red", min_separation=0.0, n_survey=64, mapper_steps=2, steps=2, n_held_out=16,
-        random_state=0, fold_steps=60,
-    )  # fmt: skip
+        guide,
+        "red",
+        min_separation=0.0,
+        n_survey=64,
+        mapper_steps=2,
+        steps=2,
+        n_held_out=16,
+        random_state=0,
+        fold_steps=60,
+    )
     result = unlearner.unlearn(module)
     assert result.details["mapping"]["learned"]
     assert type(result.module) is StyleGan3Shaped

@@ -45,9 +45,16 @@ from unlearning.gan.training import Loop, sensitive_layers
 from unlearning.gan.views import told
 
 SMALL = {
-    "n_survey": 300, "mapper_steps": 15, "steps": 80, "n_held_out": 64, "augment": False,
-    "fold_steps": 600, "lr": 3e-3, "batch_size": 32, "surrogate_weight": 1.0,
-}  # fmt: skip
+    "n_survey": 300,
+    "mapper_steps": 15,
+    "steps": 80,
+    "n_held_out": 64,
+    "augment": False,
+    "fold_steps": 600,
+    "lr": 3e-3,
+    "batch_size": 32,
+    "surrogate_weight": 1.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +125,16 @@ def test_two_at_once_and_a_third_after_them(gan, guide):
 
 def test_the_papers_way_moves_every_latent(gan, guide):
     method = TextToUnlearn.paper(
-        guide, "red", retain=FAMILIES, n_survey=300, random_state=0, mapper_steps=20, steps=30,
-        perceptual_weight=0.0, lr=4e-3,
-    )  # fmt: skip
+        guide,
+        "red",
+        retain=FAMILIES,
+        n_survey=300,
+        random_state=0,
+        mapper_steps=20,
+        steps=30,
+        perceptual_weight=0.0,
+        lr=4e-3,
+    )
     result = method.unlearn(gan)
     f = assess(gan, result, "red", guide, ToyJudge(), n=300).figures
     assert f["pixel change, never had it"] > 0.02
@@ -230,9 +244,17 @@ def test_a_stylegan2_shaped_module_is_trained(guide):
         torch.manual_seed(1)
         module = StyleGan2Shaped().eval()
     unlearner = TextToUnlearn(
-        guide, "red", min_separation=0.0, n_survey=64, mapper_steps=2, steps=2, n_held_out=16,
-        random_state=0, layers=["convs.0", "torgb"], fold_steps=5,
-    )  # fmt: skip
+        guide,
+        "red",
+        min_separation=0.0,
+        n_survey=64,
+        mapper_steps=2,
+        steps=2,
+        n_held_out=16,
+        random_state=0,
+        layers=["convs.0", "torgb"],
+        fold_steps=5,
+    )
     result = unlearner.unlearn(module)
     moved = {
         n
@@ -362,8 +384,13 @@ def test_a_loop_rewinds_after_nan_and_collapse():
     assert torch.isfinite(module.weight).all()
     before = module.weight.clone()
     spread = iter([1.0, 0.1])
-    loop = loop_of(module, lambda s: {"loss": module.weight.square().sum()}, steps=10,
-                   check_every=2, check=lambda: {"spread": next(spread)})  # fmt: skip
+    loop = loop_of(
+        module,
+        lambda s: {"loss": module.weight.square().sum()},
+        steps=10,
+        check_every=2,
+        check=lambda: {"spread": next(spread)},
+    )
     assert loop.stopped == "collapse: rewound"
     assert loop.step == 2
     assert not torch.equal(module.weight, before)
@@ -410,7 +437,7 @@ class Small(TextToUnlearn):
 
 
 def test_the_command_writes_report_and_weights(guide, tmp_path, monkeypatch):
-    from unlearning.command_gan import unlearn_gan
+    from unlearning.commands.gan import unlearn_gan
     from unlearning.gan import text_to_unlearn
 
     app = typer.Typer()
@@ -419,9 +446,20 @@ def test_the_command_writes_report_and_weights(guide, tmp_path, monkeypatch):
     monkeypatch.setattr(text_to_unlearn, "TextToUnlearn", Small)
     monkeypatch.setattr("conceptlab.encoders.load_encoder", lambda name: guide)
     call = [
-        "--generator", "toy_gan:toy_gan", "--target", "red", "--steps", "5", "--latents", "200",
-        "--out", str(tmp_path / "a.html"), "--save", str(tmp_path / "w"), "--json",
-    ]  # fmt: skip
+        "--generator",
+        "toy_gan:toy_gan",
+        "--target",
+        "red",
+        "--steps",
+        "5",
+        "--latents",
+        "200",
+        "--out",
+        str(tmp_path / "a.html"),
+        "--save",
+        str(tmp_path / "w"),
+        "--json",
+    ]
     answer = CliRunner().invoke(app, call)
     assert answer.exit_code == 0, answer.output
     facts = json.loads(answer.stdout)
@@ -465,7 +503,7 @@ class FromNormal(nn.Module):
 
 
 def test_the_command_takes_a_scripted_module(gan, guide, tmp_path, monkeypatch):
-    from unlearning.command_gan import unlearn_gan
+    from unlearning.commands.gan import unlearn_gan
     from unlearning.gan import text_to_unlearn
 
     app = typer.Typer()
@@ -475,11 +513,26 @@ def test_the_command_takes_a_scripted_module(gan, guide, tmp_path, monkeypatch):
     torch.jit.script(FromNormal(gan)).save(tmp_path / "gan.pt")
     (tmp_path / "families.json").write_text(json.dumps(FAMILIES))
     call = [
-        "--generator", f"torchscript:{tmp_path / 'gan.pt'}", "--latent", "5", "--json",
-        "--output-range", "0,1", "--latents", "200", "--steps", "160", "--judge",
-        "toy_gan:ToyJudge", "--retain", str(tmp_path / "families.json"), "--out",
-        str(tmp_path / "a.html"), "--save", str(tmp_path / "w"),
-    ]  # fmt: skip
+        "--generator",
+        f"torchscript:{tmp_path / 'gan.pt'}",
+        "--latent",
+        "5",
+        "--json",
+        "--output-range",
+        "0,1",
+        "--latents",
+        "200",
+        "--steps",
+        "160",
+        "--judge",
+        "toy_gan:ToyJudge",
+        "--retain",
+        str(tmp_path / "families.json"),
+        "--out",
+        str(tmp_path / "a.html"),
+        "--save",
+        str(tmp_path / "w"),
+    ]
     answer = CliRunner().invoke(app, call, catch_exceptions=False)
     assert json.loads(answer.stdout)["figures"]["judge: removed"] > 0.9
     with pytest.raises(ConceptlabError, match=r"\(8, 3\): .*size of batch"):

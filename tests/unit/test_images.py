@@ -187,8 +187,11 @@ def test_folder_has_sorted_classes_and_skips_the_rest(folder, bytes_batch):
     data = load_image_folder(folder)
     assert data.class_names == ("a", "b")
     assert [path.split("data/")[1] for path in data.paths] == [
-        "a/deep/y.png", "a/x.png", "b/1.PNG", "b/2.png",
-    ]  # fmt: skip
+        "a/deep/y.png",
+        "a/x.png",
+        "b/1.PNG",
+        "b/2.png",
+    ]
     assert data.y.tolist() == [0, 0, 1, 1]
     np.testing.assert_allclose(data[3] * 255, bytes_batch[0], atol=1e-4)
     assert data.images.shape == (4, 3, 6, 5)

@@ -38,9 +38,13 @@ def test_table_of_a_row_sums_to_its_logit():
 
 def test_residual_is_part_of_the_sum_and_its_share_is_told():
     why = Contributions(
-        np.array([[2.0]]), np.array([[1.0], [0.0]]), np.zeros(2), np.array([[6.0, 1.0]]),
-        ["a"], np.array([0, 1]),
-    )  # fmt: skip
+        np.array([[2.0]]),
+        np.array([[1.0], [0.0]]),
+        np.zeros(2),
+        np.array([[6.0, 1.0]]),
+        ["a"],
+        np.array([0, 1]),
+    )
     assert why.logits.tolist() == [[8.0, 1.0]]
     assert why.residual_share.tolist() == [0.75]
     assert why.to_frame(0)["contribution"].tolist() == [2.0, 0.0, 6.0]

@@ -72,8 +72,9 @@ def test_vocabulary_options():
     encoder = WordEncoder({**PLANTED, "crimson": ["red"], "scarlet": ["red"]}, dim=512)
     one = from_vocabulary(["arvo"], encoder, 3, terms=["crimson", "scarlet", "red", "circle"])
     assert len({"red", "crimson", "scarlet"} & set(one["arvo"])) == 1  # three words of one meaning
-    loose = from_vocabulary(["arvo"], encoder, 4, max_cosine=None,
-                            terms=["crimson", "scarlet", "red", "circle"])  # fmt: skip
+    loose = from_vocabulary(
+        ["arvo"], encoder, 4, max_cosine=None, terms=["crimson", "scarlet", "red", "circle"]
+    )
     assert loose.counts.tolist() == [4]
     strict = from_vocabulary(list(PLANTED), encoder, 20, min_margin=0.2)
     assert 1 <= strict.counts.min() <= strict.counts.max() < 20

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from conceptlab.errors import InputError
-from conceptlab.extractors.mixing import mixing_test
+from conceptlab.explanation.mixing import mixing_test
 
 
 def patterns(n, mix, seed, p=32, noise=0.15):

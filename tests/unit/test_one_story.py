@@ -136,8 +136,9 @@ def test_photos(monkeypatch):
     weights = {k: v.clone() for k, v in published()[0].state_dict().items()}
     network, at = published()
     train, test = drawn(0, 100, centred=False)
-    story = walk(network, at, train, test.select(torch.arange(0, len(test), 4)), "horse",
-                 attack=False)  # fmt: skip
+    story = walk(
+        network, at, train, test.select(torch.arange(0, len(test), 4)), "horse", attack=False
+    )
     assert story.importance >= 0.5
     assert story.claimed == [story.concept]
     assert story.bottleneck >= story.network - 0.05

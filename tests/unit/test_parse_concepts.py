@@ -51,7 +51,7 @@ PLAIN = ["sticky toes", "green skin", "large round eyes"]
         "<li>sticky toes</li>\n<li>green skin</li>\n<li>large round eyes</li>",
         "sticky toes\r\ngreen skin\r\nlarge   round eyes",
     ],
-)  # fmt: skip
+)
 def test_every_form_gives_the_same_three(answer):
     assert parse_concepts(answer) == PLAIN
 
@@ -59,11 +59,21 @@ def test_every_form_gives_the_same_three(answer):
 @pytest.mark.parametrize(
     "answer",
     [
-        "", "   \n\n", "!!!", "12345\n67", "Sure, here you go:", "I cannot help with that.",
-        "As an AI I see nothing.", "```\n```", "<think>endless thought without an end", "---",
-        "What do you mean?", "[]", "{}",
+        "",
+        "   \n\n",
+        "!!!",
+        "12345\n67",
+        "Sure, here you go:",
+        "I cannot help with that.",
+        "As an AI I see nothing.",
+        "```\n```",
+        "<think>endless thought without an end",
+        "---",
+        "What do you mean?",
+        "[]",
+        "{}",
     ],
-)  # fmt: skip
+)
 def test_answers_without_concepts_give_none(answer):
     assert parse_concepts(answer) == []
 

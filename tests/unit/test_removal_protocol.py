@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from conceptlab.encoders import CallableEncoder
 from conceptlab.errors import InputError, RemoverError
-from unlearning.command_removal import removal
+from unlearning.commands.removal import removal
+from unlearning.distances.statistics import compare, tied_ranks
 from unlearning.removal import (
     CocoRemovals,
     MaskFolder,
@@ -25,7 +26,6 @@ from unlearning.removal import (
 )
 from unlearning.removal.context import context_descriptor, context_self_check
 from unlearning.removal.removers import CallableRemover
-from unlearning.removal.statistics import compare, tied_ranks
 
 
 def colours(images):
@@ -86,12 +86,28 @@ def coco_folder(root, n=8):
         if i < 4:
             x = 20 + i
             box = [x, 10, x + 12, 10, x + 12, 22, x, 22]
-            annotations.append({"id": len(annotations) + 1, "image_id": i, "category_id": 7,
-                                "iscrowd": 0, "area": 144, "segmentation": [box]})  # fmt: skip
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": i,
+                    "category_id": 7,
+                    "iscrowd": 0,
+                    "area": 144,
+                    "segmentation": [box],
+                }
+            )
         if i == 4:
             crowd = {"size": [40, 60], "counts": [100, 200, 2100]}
-            annotations.append({"id": len(annotations) + 1, "image_id": i, "category_id": 7,
-                                "iscrowd": 1, "area": 200, "segmentation": crowd})  # fmt: skip
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": i,
+                    "category_id": 7,
+                    "iscrowd": 1,
+                    "area": 200,
+                    "segmentation": crowd,
+                }
+            )
     names = [{"id": 7, "name": "dog"}, {"id": 9, "name": "cat"}]
     path = root / "instances.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": names}))
@@ -314,8 +330,16 @@ def halves(Y, n, seed):
     from unlearning.removal.scoring import Scorer
 
     data = Collected(np.arange(n), np.arange(len(Y)), [], {}, Y, Y, None, {})
-    scorer = Scorer(encoder=None, name="c", prompts=[], concepts=(), n_bootstrap=0,
-                    confidence=0.95, published=False, seed=seed)  # fmt: skip
+    scorer = Scorer(
+        encoder=None,
+        name="c",
+        prompts=[],
+        concepts=(),
+        n_bootstrap=0,
+        confidence=0.95,
+        published=False,
+        seed=seed,
+    )
     return scorer._anchors(data)[0]
 
 
@@ -384,8 +408,9 @@ def test_ranks_are_what_intervals_can_prove():
     rng = np.random.default_rng(0)
     shared = rng.normal(size=400)
     values = np.array([1.0, 1.05, 3.0])
-    draws = np.stack([values[0] + shared, values[1] + shared + 0.2 * rng.normal(size=400),
-                      values[2] + shared])  # fmt: skip
+    draws = np.stack(
+        [values[0] + shared, values[1] + shared + 0.2 * rng.normal(size=400), values[2] + shared]
+    )
     table = compare(values, draws)
     assert table[0][1].tied
     assert not table[0][2].tied  # the noise is shared, so the pair is told apart
@@ -421,13 +446,30 @@ def test_command_on_scenes_and_its_messages(tmp_path, monkeypatch):
     def call(*arguments):
         return CliRunner().invoke(app, list(arguments))
 
-    done = call("--classes", "red", "--images", "30", "--removers", "blur", "--bootstrap", "0",
-                "--n-min", "20", "--cache", "kept", "--published", "--json")  # fmt: skip
+    done = call(
+        "--classes",
+        "red",
+        "--images",
+        "30",
+        "--removers",
+        "blur",
+        "--bootstrap",
+        "0",
+        "--n-min",
+        "20",
+        "--cache",
+        "kept",
+        "--published",
+        "--json",
+    )
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
     assert {row["remover"] for row in facts["ranking"]} == {
-        "blur", "nothing", "mean_fill", "oracle"
-    }  # fmt: skip
+        "blur",
+        "nothing",
+        "mean_fill",
+        "oracle",
+    }
     assert (tmp_path / "conceptlab-report" / "removal.html").is_file()
     assert list((tmp_path / "kept").iterdir())
     scores = facts["classes"]["red"]["removers"]["blur"]

@@ -75,8 +75,12 @@ def every_remover():
         ("mean_fill", "blur", "telea", "navier_stokes", "biharmonic", "patchmatch")
     )
     images, masks, _ = pictures(4)
-    return [*found, RemoverSetup(Swap(images, masks)), RemoverSetup(NoisyOracle(0.1)),
-            RemoverSetup(Oracle())]  # fmt: skip
+    return [
+        *found,
+        RemoverSetup(Swap(images, masks)),
+        RemoverSetup(NoisyOracle(0.1)),
+        RemoverSetup(Oracle()),
+    ]
 
 
 @pytest.mark.parametrize("setup", every_remover(), ids=lambda s: s.label)
@@ -90,8 +94,10 @@ def test_remover_fills_holes_and_nothing_else(setup, global_state_untouched):
     if setup.label != "another object":
         assert not torch.equal(out, images)
     # One by one gives the same bits as together.
-    single = [setup.run(images[i : i + 1], masks[i : i + 1], seed=1, truth=truth[i : i + 1])
-              for i in range(3)]  # fmt: skip
+    single = [
+        setup.run(images[i : i + 1], masks[i : i + 1], seed=1, truth=truth[i : i + 1])
+        for i in range(3)
+    ]
     assert torch.equal(torch.cat(single), out)
     if setup.label == "oracle":
         assert torch.equal(out, truth)

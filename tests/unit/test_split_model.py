@@ -223,10 +223,15 @@ def test_transformers_image_models_need_an_output():
 
     vit = ViTForImageClassification(
         ViTConfig(
-            hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32,
-            num_labels=3, image_size=32, patch_size=8,
+            hidden_size=16,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=32,
+            num_labels=3,
+            image_size=32,
+            patch_size=8,
         )
-    )  # fmt: skip
+    )
     x = torch.rand(2, 3, 32, 32)
     layer = SplitModel.suggest(vit, x, output="logits").query("recommended")["name"].item()
     with pytest.raises(SplitError, match=r"'logits'.*output='logits'.*\[CL-SPLIT-OUTPUT\]"):
@@ -235,9 +240,10 @@ def test_transformers_image_models_need_an_output():
     assert split.check(x) < 1e-5
     assert (split.grid, split.n_prefix) == ((4, 4), 1)
     resnet = ResNetForImageClassification(
-        ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=3,
-                     layer_type="basic")
-    )  # fmt: skip
+        ResNetConfig(
+            embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=3, layer_type="basic"
+        )
+    )
     split = SplitModel(resnet, "resnet.encoder", output="logits")
     assert split.check(x) < 1e-5
     assert split.layout == "nchw"
@@ -286,9 +292,15 @@ def test_other_libraries_layouts():
     assert (split.layout, split.grid, split.n_channels) == ("nhwc", (4, 6), 16)
     assert split.spatial(split.to_positions(split.g(x))).shape == (2, 4, 6, 16)
     vit = timm.create_model(
-        "vit_tiny_patch16_224", num_classes=3, img_size=(32, 48), patch_size=8, embed_dim=16,
-        depth=3, num_heads=2, reg_tokens=2,
-    ).eval()  # fmt: skip
+        "vit_tiny_patch16_224",
+        num_classes=3,
+        img_size=(32, 48),
+        patch_size=8,
+        embed_dim=16,
+        depth=3,
+        num_heads=2,
+        reg_tokens=2,
+    ).eval()
     split = SplitModel(vit, "blocks.1")
     assert split.check(x) < 1e-5
     assert (split.grid, split.n_prefix) == ((4, 6), 3)

@@ -57,9 +57,15 @@ def test_every_class_gets_its_number_of_different_concepts():
 def test_questions_name_the_neighbours_what_is_known_and_how_many_are_missing():
     writer = Writer(per_answer=3)
     synthesize(
-        CLASSES, writer, WordEncoder(), n_concepts=5, n_neighbours=1, max_rounds=30,
-        description="drawings of animals", random_state=0,
-    )  # fmt: skip
+        CLASSES,
+        writer,
+        WordEncoder(),
+        n_concepts=5,
+        n_neighbours=1,
+        max_rounds=30,
+        description="drawings of animals",
+        random_state=0,
+    )
     first = writer.prompts[0]
     assert first.startswith("Name 5 visible features of: tree frog\n")
     assert "drawings of animals" in first
@@ -72,9 +78,18 @@ def test_questions_name_the_neighbours_what_is_known_and_how_many_are_missing():
 
 
 def test_neighbours_are_the_nearest_by_the_encoders_own_text_tower():
-    near = hard_negatives(["cat", "dog", "lorry", "bus"], WordEncoder(
-        {"cat": ["animal", "meow"], "dog": ["animal", "bark"],
-         "lorry": ["vehicle", "load"], "bus": ["vehicle", "people"]}), 1)  # fmt: skip
+    near = hard_negatives(
+        ["cat", "dog", "lorry", "bus"],
+        WordEncoder(
+            {
+                "cat": ["animal", "meow"],
+                "dog": ["animal", "bark"],
+                "lorry": ["vehicle", "load"],
+                "bus": ["vehicle", "people"],
+            }
+        ),
+        1,
+    )
     assert near == {"cat": ["dog"], "dog": ["cat"], "lorry": ["bus"], "bus": ["lorry"]}
     assert hard_negatives(["alone"], WordEncoder()) == {"alone": []}
     assert len(hard_negatives(CLASSES, WordEncoder(), 10)["tree_frog"]) == 2
@@ -340,9 +355,13 @@ def test_an_encoder_without_texts_says_so():
 def test_own_wording_of_questions():
     writer = Writer()
     synthesize(
-        ["tree_frog"], writer, WordEncoder(), request=lambda r: f"{r.n} for {r.label}!",
-        n_concepts=2, random_state=0,
-    )  # fmt: skip
+        ["tree_frog"],
+        writer,
+        WordEncoder(),
+        request=lambda r: f"{r.n} for {r.label}!",
+        n_concepts=2,
+        random_state=0,
+    )
     assert writer.prompts[0] == "2 for tree_frog!"
     assert callable(default_request)
 

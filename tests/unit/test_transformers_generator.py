@@ -29,9 +29,16 @@ def build(folder, *, chat=False, positions=512):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = GPT2LMHeadModel(
-            GPT2Config(vocab_size=len(letters) + 1, n_positions=positions, n_embd=16, n_layer=2,
-                       n_head=2, bos_token_id=256, eos_token_id=256)
-        )  # fmt: skip
+            GPT2Config(
+                vocab_size=len(letters) + 1,
+                n_positions=positions,
+                n_embd=16,
+                n_layer=2,
+                n_head=2,
+                bos_token_id=256,
+                eos_token_id=256,
+            )
+        )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -61,8 +68,9 @@ def test_seeded_and_the_same_in_any_batch(folder, global_state_untouched):
 def test_samples_follow_the_models_probabilities(folder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    generate = TransformersGenerator(str(folder), max_new_tokens=1, temperature=2.0, top_p=1.0,
-                                     batch_size=256, device="cpu")  # fmt: skip
+    generate = TransformersGenerator(
+        str(folder), max_new_tokens=1, temperature=2.0, top_p=1.0, batch_size=256, device="cpu"
+    )
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model.transformer.wte.weight.data *= 8  # far from uniform
@@ -124,9 +132,15 @@ def test_synthesis_with_a_model_by_name(folder):
     def run():
         try:
             return synthesize(
-                ["newt", "frog"], f"transformers:{folder}", WordEncoder(), n_concepts=2,
-                max_rounds=2, max_new_tokens=48, device="cpu", random_state=4,
-            ).texts  # fmt: skip
+                ["newt", "frog"],
+                f"transformers:{folder}",
+                WordEncoder(),
+                n_concepts=2,
+                max_rounds=2,
+                max_new_tokens=48,
+                device="cpu",
+                random_state=4,
+            ).texts
         except GeneratorError as error:
             return str(error)
 

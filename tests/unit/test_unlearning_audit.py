@@ -35,10 +35,16 @@ def masked():
 def whole(masked):
     """A mask, with everything there is to measure."""
     return audit(
-        models()[0], masked, **parts(), retrained=list(models()[1:3]),
-        concepts=(data()[3], CONCEPTS), class_names=["a", "b", "<c>", "d"], **ATTACK,
-        retrain_seconds=4.0, seconds=1.0,
-    )  # fmt: skip
+        models()[0],
+        masked,
+        **parts(),
+        retrained=list(models()[1:3]),
+        concepts=(data()[3], CONCEPTS),
+        class_names=["a", "b", "<c>", "d"],
+        **ATTACK,
+        retrain_seconds=4.0,
+        seconds=1.0,
+    )
 
 
 def quick(before, after, **options):
@@ -60,9 +66,13 @@ def test_a_mask_is_suppressed_with_and_without_reference(whole, masked):
 def test_a_retrained_model_is_removed_and_the_original_is_not_forgotten():
     original, first, second, third = models()
     found = audit(
-        original, third, **parts(), retrained=[first, second], **ATTACK,
+        original,
+        third,
+        **parts(),
+        retrained=[first, second],
+        **ATTACK,
         concepts=(data()[3], CONCEPTS),
-    )  # fmt: skip
+    )
     assert found.verdict.word == "removed"
     assert quick(original, third, retrained=first).verdict.word == "removed"
     assert quick(original, third).verdict.word in ("removed", "undecided")
@@ -71,8 +81,9 @@ def test_a_retrained_model_is_removed_and_the_original_is_not_forgotten():
 
 def test_a_ruined_model_is_damaged():
     assert quick(models()[0], random_twin(models()[0], 5)).verdict.word in (
-        "damaged", "not forgotten",
-    )  # fmt: skip
+        "damaged",
+        "not forgotten",
+    )
     broken = nn.Sequential(models()[1], nn.Identity())
     with torch.no_grad():
         ruined = build().eval()
@@ -208,9 +219,16 @@ def test_earlier_classes_are_told_apart():
     forget, retain, test, _ = data()
     after = LogitMask().unlearn(original, forget=forget, retain=retain).model
     found = audit(
-        original, after, forget=forget, retain=retain.select(retain.y != 3), test=test,
-        earlier=[3], relearn=False, bits=(), retrained=retrained,
-    )  # fmt: skip
+        original,
+        after,
+        forget=forget,
+        retain=retain.select(retain.y != 3),
+        test=test,
+        earlier=[3],
+        relearn=False,
+        bits=(),
+        retrained=retrained,
+    )
     assert found.earlier["after"] == {3: found.value("fa_earlier")}
     assert found.value("fa_earlier") > 0.9  # class 3 is still known
     assert found.sizes["test"] == int(torch.isin(test.y, torch.tensor([1, 2])).sum())
@@ -231,8 +249,10 @@ def test_two_classes_at_once_and_outputs_in_an_object():
     X = torch.cat([forget.inputs, retain.inputs])
     y = torch.cat([forget.y, retain.y])
     gone = y <= 1
-    both = {"forget": ({"pixel_values": X[gone]}, y[gone]),
-            "retain": ({"pixel_values": X[~gone]}, y[~gone])}  # fmt: skip
+    both = {
+        "forget": ({"pixel_values": X[gone]}, y[gone]),
+        "retain": ({"pixel_values": X[~gone]}, y[~gone]),
+    }
     model = Wrapped(models()[0])
     after = LogitMask().unlearn(model, **both)
     found = audit(model, after, **both, test=({"pixel_values": test.inputs}, test.y), relearn=False)
@@ -294,8 +314,10 @@ def test_pages_hold_everything_and_believe_no_name(whole, tmp_path):
     for one in whole.verdict.evidence:
         assert one.text.replace("'", "&#x27;") in page
     hostile = quick(
-        models()[0], models()[1], class_names=["<script>alert(1)</script>", "b", "c", "d"],
-    )  # fmt: skip
+        models()[0],
+        models()[1],
+        class_names=["<script>alert(1)</script>", "b", "c", "d"],
+    )
     html = hostile._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
@@ -329,14 +351,23 @@ def test_sets_that_do_not_fit(masked):
         ({"test": test.select(test.y != 0)}, "no sample of the forgotten class 0"),
         ({"test": test.select(test.y == 0)}, "holds the forgotten class only"),
         ({"test": forget}, "holds the forgotten class only"),
-        ({"test": (torch.cat([forget.inputs, test.inputs]), torch.cat([forget.y, test.y]))},
-         "`forget` and `test` overlap: 90 samples"),
-        ({"retain": (torch.cat([forget.inputs, retain.inputs]),
-                     torch.cat([forget.y + 1, retain.y]))}, "overlap"),
+        (
+            {"test": (torch.cat([forget.inputs, test.inputs]), torch.cat([forget.y, test.y]))},
+            "`forget` and `test` overlap: 90 samples",
+        ),
+        (
+            {
+                "retain": (
+                    torch.cat([forget.inputs, retain.inputs]),
+                    torch.cat([forget.y + 1, retain.y]),
+                )
+            },
+            "overlap",
+        ),
         ({"retain": test}, "samples of class 0, which is to be forgotten"),
         ({"retain": retain.select(retain.y == 1)}, "holds one class"),
         ({"test": (test.inputs[:, :, :6], test.y)}, "have shape"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError, match=words):
             quick(original, masked, **sets)
 

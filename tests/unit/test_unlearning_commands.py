@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from conceptlab.errors import CheckpointError, InputError
 from conceptlab.models.load import load_state_dict
-from unlearning.classes.certificate import verify_certificate
-from unlearning.command_audit import audit
-from unlearning.command_data import Selected
-from unlearning.command_unlearn import METHODS, unlearn
+from unlearning.certificate import verify_certificate
+from unlearning.commands.audit import audit
+from unlearning.commands.material import Selected
+from unlearning.commands.unlearn import METHODS, unlearn
 
 NETWORK = """
 import torch
@@ -66,9 +66,22 @@ def written(world):
     """What the command writes for a mask of "green"."""
     out = world / "out"
     answer = call(
-        unlearn, world / "pictures", "--class", "green", "--model", f"{world / 'net.py'}:build",
-        "--method", "logit-mask", "--n-images", 60, "--n-test", 40, "--out", out, "--json",
-    )  # fmt: skip
+        unlearn,
+        world / "pictures",
+        "--class",
+        "green",
+        "--model",
+        f"{world / 'net.py'}:build",
+        "--method",
+        "logit-mask",
+        "--n-images",
+        60,
+        "--n-test",
+        40,
+        "--out",
+        out,
+        "--json",
+    )
     assert answer.exit_code == 0, answer.output
     return out, json.loads(answer.stdout)
 
@@ -84,8 +97,11 @@ def test_unlearn_a_folder_with_a_model_of_one_s_own(world, written):
     assert facts["forgotten"] == [1]
     assert sum(facts["sizes"][k] for k in ("forget", "retain", "test", "forget_test")) == 90
     assert {p.name for p in out.iterdir()} == {
-        "model.safetensors", "certificate.json", "report.html", "report.json",
-    }  # fmt: skip
+        "model.safetensors",
+        "certificate.json",
+        "report.html",
+        "report.json",
+    }
     loaded = load_model(f"{world / 'net.py'}:build").model
     loaded.load_state_dict(load_state_dict(out / "model.safetensors"))
     assert loaded.head.weight[1].abs().sum() == 0
@@ -100,10 +116,26 @@ def test_unlearn_a_folder_with_a_model_of_one_s_own(world, written):
 def test_audit_of_what_unlearn_wrote(world, written):
     out, _ = written
     answer = call(
-        audit, out, "--images", world / "pictures", "--class", 1, "--model",
-        f"{world / 'net.py'}:build", "--retrained", out / "model.safetensors", "--n-images", 60,
-        "--n-test", 40, "--steps", 5, "--out", world / "audit.html", "--json",
-    )  # fmt: skip
+        audit,
+        out,
+        "--images",
+        world / "pictures",
+        "--class",
+        1,
+        "--model",
+        f"{world / 'net.py'}:build",
+        "--retrained",
+        out / "model.safetensors",
+        "--n-images",
+        60,
+        "--n-test",
+        40,
+        "--steps",
+        5,
+        "--out",
+        world / "audit.html",
+        "--json",
+    )
     assert answer.exit_code == 0, answer.output
     facts = json.loads(answer.stdout)
     assert facts["certificate"]["method"] == "LogitMask"
@@ -114,8 +146,16 @@ def test_audit_of_what_unlearn_wrote(world, written):
 
 def test_scenes_by_default(tmp_path):
     answer = call(
-        unlearn, "--method", "logit-mask", "--n-images", 60, "--n-test", 60, "--out", tmp_path,
-    )  # fmt: skip
+        unlearn,
+        "--method",
+        "logit-mask",
+        "--n-images",
+        60,
+        "--n-test",
+        60,
+        "--out",
+        tmp_path,
+    )
     assert answer.exit_code == 0
     assert "Forget ilko:" in answer.stdout
     assert "suppressed" in answer.stdout
@@ -127,19 +167,36 @@ def test_every_method_has_a_name():
     import unlearning
 
     classes = {
-        name for name in unlearning.__all__
+        name
+        for name in unlearning.__all__
         if isinstance(getattr(unlearning, name), type)
         and issubclass(getattr(unlearning, name), unlearning.Unlearner)
-    } - {"Unlearner"}  # fmt: skip
+    } - {"Unlearner"}
     assert set(METHODS.values()) == classes
 
 
 def test_settings_reach_the_method(world, tmp_path):
     answer = call(
-        unlearn, world / "pictures", "--class", "blue", "--model", f"{world / 'net.py'}:build",
-        "--method", "random-label", "--epochs", 2, "--lr", 0.5, "--n-images", 60, "--n-test", 40,
-        "--out", tmp_path, "--json",
-    )  # fmt: skip
+        unlearn,
+        world / "pictures",
+        "--class",
+        "blue",
+        "--model",
+        f"{world / 'net.py'}:build",
+        "--method",
+        "random-label",
+        "--epochs",
+        2,
+        "--lr",
+        0.5,
+        "--n-images",
+        60,
+        "--n-test",
+        40,
+        "--out",
+        tmp_path,
+        "--json",
+    )
     certificate = json.loads(answer.stdout)["certificate"]
     assert certificate["parameters"]["epochs"] == 2
     assert certificate["parameters"]["lr"] == 0.5
@@ -172,12 +229,31 @@ def test_folders_and_weights_that_do_not_fit(world, written, tmp_path):
     with pytest.raises(InputError, match="Folder 'cyan' is no class of the model"):
         call(unlearn, tmp_path, "--model", build, "--class", "red")
     with pytest.raises(CheckpointError, match="do not fit Sequential"):
-        call(audit, out, "--images", pictures, "--class", "1", "--model",
-             f"{world / 'net.py'}:build_bare", "--size", 16)  # fmt: skip
+        call(
+            audit,
+            out,
+            "--images",
+            pictures,
+            "--class",
+            "1",
+            "--model",
+            f"{world / 'net.py'}:build_bare",
+            "--size",
+            16,
+        )
     with pytest.raises(CheckpointError, match="does not exist"):
-        call(audit, tmp_path / "none.safetensors", "--images", pictures, "--class", "1",
-             "--model", build)  # fmt: skip
+        call(
+            audit,
+            tmp_path / "none.safetensors",
+            "--images",
+            pictures,
+            "--class",
+            "1",
+            "--model",
+            build,
+        )
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot be written"):
-        call(unlearn, pictures, "--model", build, "--class", "red", "--out",
-             tmp_path / "file" / "x")  # fmt: skip
+        call(
+            unlearn, pictures, "--model", build, "--class", "red", "--out", tmp_path / "file" / "x"
+        )

@@ -116,8 +116,13 @@ def test_like_in_like_out(dtype):
     P = bank()
     X = torch.from_numpy(images_of(P)[0]).to(dtype)
     model = BayesianZeroShot(P).fit()
-    for method in ("scores", "decision_function", "predict_proba", "predict_log_proba",
-                   "concept_posterior"):  # fmt: skip
+    for method in (
+        "scores",
+        "decision_function",
+        "predict_proba",
+        "predict_log_proba",
+        "concept_posterior",
+    ):
         answer = getattr(model, method)(X)
         assert isinstance(answer, torch.Tensor)
         assert answer.dtype == dtype

@@ -10,7 +10,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from conceptlab.command_zeroshot import zeroshot
+from conceptlab.commands.zeroshot import zeroshot
 from conceptlab.datasets import load_scenes
 from conceptlab.datasets.world import SPECIES
 from conceptlab.encoders import load_encoder
@@ -70,9 +70,17 @@ def test_scenes_by_default(tmp_path):
 def test_a_folder_with_a_concept_file(pictures, tmp_path):
     concepts = write_concepts(CONCEPTS, tmp_path / "concepts.json")
     answer = call(
-        zeroshot, pictures, "--concepts", concepts, "--prompt", "concept", "--shown", 1,
-        "--out", tmp_path / "page.html",
-    )  # fmt: skip
+        zeroshot,
+        pictures,
+        "--concepts",
+        concepts,
+        "--prompt",
+        "concept",
+        "--shown",
+        1,
+        "--out",
+        tmp_path / "page.html",
+    )
     assert answer.exit_code == 0
     assert "Accuracy: 100.0%." in answer.stdout
     assert "knows rendered scenes only" in " ".join(answer.stdout.split())
@@ -86,9 +94,18 @@ def test_accuracy_says_how_many_images_have_a_label_among_the_classes(pictures, 
     concepts = {"red circle": CONCEPTS["red circle"], "blue star": ["a blue star"]}
     path = write_concepts(concepts, tmp_path / "concepts.json")
     answer = call(
-        zeroshot, pictures, "--concepts", path, "--prompt", "concept", "--shown", 0,
-        "--out", tmp_path / "page.html", "--json",
-    )  # fmt: skip
+        zeroshot,
+        pictures,
+        "--concepts",
+        path,
+        "--prompt",
+        "concept",
+        "--shown",
+        0,
+        "--out",
+        tmp_path / "page.html",
+        "--json",
+    )
     facts = json.loads(answer.stdout)
     assert facts["images_with_label"] == 2
     assert facts["accuracy"] == 1.0
@@ -98,9 +115,18 @@ def test_accuracy_says_how_many_images_have_a_label_among_the_classes(pictures, 
 def test_classes_choose_from_the_file(pictures, tmp_path):
     concepts = write_concepts({**CONCEPTS, "blue star": ["a blue star"]}, tmp_path / "c.json")
     answer = call(
-        zeroshot, pictures, "--concepts", concepts, "--classes", "yellow heart,blue star",
-        "--shown", 0, "--out", tmp_path / "page.html", "--json",
-    )  # fmt: skip
+        zeroshot,
+        pictures,
+        "--concepts",
+        concepts,
+        "--classes",
+        "yellow heart,blue star",
+        "--shown",
+        0,
+        "--out",
+        tmp_path / "page.html",
+        "--json",
+    )
     winners = {entry["winner"]["class"] for entry in json.loads(answer.stdout)["images"]}
     assert winners <= {"yellow heart", "blue star"}
 
@@ -127,8 +153,18 @@ def test_planted_sentences_are_false_and_the_others_true(kind):
     made = scene_concepts(SPECIES, 30, outliers=kind, rate=0.5, random_state=0)
     words = {s.name: {s.colour, s.texture, s.shape} for s in SPECIES}
     known = set().union(*words.values())
-    all_values = {"green", "orange", "cyan", "purple", "pink", "square", "triangle", "ring",
-                  "crescent", *known}  # fmt: skip
+    all_values = {
+        "green",
+        "orange",
+        "cyan",
+        "purple",
+        "pink",
+        "square",
+        "triangle",
+        "ring",
+        "crescent",
+        *known,
+    }
     for k, name in enumerate(made.classes):
         for text, false in zip(made[name], made.meta["planted"][name], strict=True):
             named = {w for w in text.split() if w in all_values}
@@ -185,9 +221,22 @@ def test_the_run_with_real_encoders_on_a_real_architecture(pictures, tmp_path):
     concepts = write_concepts(CONCEPTS, tmp_path / "concepts.json")
     out = tmp_path / "figures.json"
     answer = call(
-        benchmark.main, pictures, "--concepts", concepts, "--encoder", "open_clip:ViT-S-32-alt",
-        "--untrained", "--templates", "photos", "--max-images", 3, "--device", "cpu", "--out", out,
-    )  # fmt: skip
+        benchmark.main,
+        pictures,
+        "--concepts",
+        concepts,
+        "--encoder",
+        "open_clip:ViT-S-32-alt",
+        "--untrained",
+        "--templates",
+        "photos",
+        "--max-images",
+        3,
+        "--device",
+        "cpu",
+        "--out",
+        out,
+    )
     assert answer.exit_code == 0
     facts = json.loads(out.read_text())
     assert facts["n"] == 3
@@ -200,9 +249,20 @@ def test_the_run_with_real_encoders_on_a_real_architecture(pictures, tmp_path):
 def test_the_run_on_vit_b_16(pictures, tmp_path):
     concepts = write_concepts(CONCEPTS, tmp_path / "concepts.json")
     answer = call(
-        benchmark.main, pictures, "--concepts", concepts, "--encoder", "open_clip:ViT-B-16/openai",
-        "--untrained", "--templates", "photo", "--max-images", 2, "--device", "cpu",
-    )  # fmt: skip
+        benchmark.main,
+        pictures,
+        "--concepts",
+        concepts,
+        "--encoder",
+        "open_clip:ViT-B-16/openai",
+        "--untrained",
+        "--templates",
+        "photo",
+        "--max-images",
+        2,
+        "--device",
+        "cpu",
+    )
     assert answer.exit_code == 0
 
 
@@ -211,8 +271,9 @@ def test_comparison_counts_labels_in_the_order_of_the_concepts(encoder):
     scenes = load_scenes("test", 60, seed=0, n_objects=1)
     kept = np.isin(scenes.y, (0, 8))
     X, y = encoder.encode_image(scenes[kept].images), np.where(scenes.y[kept] == 8, 0, 1)
-    rows = benchmark.compare(X, y, list(concepts.classes), concepts, encoder, prompt="concept",
-                             templates="photo")  # fmt: skip
+    rows = benchmark.compare(
+        X, y, list(concepts.classes), concepts, encoder, prompt="concept", templates="photo"
+    )
     figures = {row["method"]: row["accuracy"] for row in rows}
     assert figures["class name"] > 0.9
     assert figures["concepts, trim"] > 0.9

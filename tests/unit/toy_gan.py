@@ -234,9 +234,11 @@ class _FilteredLayer(nn.Module):
             kernels = kernels * kernels.square().sum((2, 3, 4), keepdim=True).add(1e-8).rsqrt()
         n, side = len(x), x.shape[-1]
         x = functional.conv2d(
-            x.reshape(1, -1, side, side) * self.magnitude_ema.rsqrt(), kernels.flatten(0, 1),
-            padding=kernels.shape[-1] // 2, groups=n,
-        )  # fmt: skip
+            x.reshape(1, -1, side, side) * self.magnitude_ema.rsqrt(),
+            kernels.flatten(0, 1),
+            padding=kernels.shape[-1] // 2,
+            groups=n,
+        )
         x = x.reshape(n, -1, side, side) + self.bias[:, None, None]
         if self.is_torgb:
             return x

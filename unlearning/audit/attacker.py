@@ -55,8 +55,10 @@ def mixed_batches(
 ) -> Iterator[tuple[Any, torch.Tensor]]:
     """Give batches of forget and retained samples without end."""
     first = max(1, round(how.batch_size * how.forget_share))
-    streams = (_endless(forget, first, generator),
-               _endless(retain, max(1, how.batch_size - first), generator))  # fmt: skip
+    streams = (
+        _endless(forget, first, generator),
+        _endless(retain, max(1, how.batch_size - first), generator),
+    )
     for (x, y), (other, labels) in zip(*streams, strict=False):
         yield join_inputs(x, other), torch.cat([y, labels])
 

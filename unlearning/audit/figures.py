@@ -49,33 +49,38 @@ FIGURES: dict[str, Figure] = {
         "forget accuracy, test", "accuracy", "accuracy on test samples of the forgotten class"
     ),
     "ra": Figure("retain accuracy", "accuracy", "accuracy on retained training samples"),
-    "ta": Figure(
-        "test accuracy", "accuracy", "accuracy on test samples of retained classes only"
-    ),
+    "ta": Figure("test accuracy", "accuracy", "accuracy on test samples of retained classes only"),
     "fa_earlier": Figure(
-        "earlier classes", "accuracy",
+        "earlier classes",
+        "accuracy",
         "largest test accuracy on a class that an earlier request made the model forget",
     ),
     "gap": Figure(
-        "average gap", "distance",
+        "average gap",
+        "distance",
         "mean distance of forget, retain and test accuracy and of the confidence attack to the "
-        "retrained model, in points", share=False,
+        "retrained model, in points",
+        share=False,
     ),
     "tow": Figure("tug of war", "distance", "product of one minus the distances in accuracy"),
     "aus": Figure(
         "AUS", "distance", "adaptive unlearning score: what was kept against what was forgotten"
     ),
     "js": Figure(
-        "JS to retrained", "distance",
+        "JS to retrained",
+        "distance",
         "Jensen-Shannon divergence of the answers on test samples of the class, nats",
     ),
     "js_mask": Figure(
-        "JS to logit mask", "distance",
+        "JS to logit mask",
+        "distance",
         "the same to the original with the class's logit masked: 0 is nothing but a mask",
     ),
     "activation": Figure(
-        "activation distance", "distance",
-        "mean Euclidean distance of probabilities to the retrained model", share=False,
+        "activation distance",
+        "distance",
+        "mean Euclidean distance of probabilities to the retrained model",
+        share=False,
     ),
     "agreement": Figure(
         "agreement", "distance", "share of test samples of the class answered as retrained does"
@@ -84,28 +89,34 @@ FIGURES: dict[str, Figure] = {
         "ZRF", "distance", "one minus JS to a network with random weights, on forget samples"
     ),
     "mia_confidence": Figure(
-        "confidence attack", "membership",
+        "confidence attack",
+        "membership",
         "share of forget samples that a support vector machine on the confidence calls "
         "non-members (MIA-efficacy)",
     ),
     "mia_entropy": Figure(
-        "entropy attack", "membership",
+        "entropy attack",
+        "membership",
         "share of forget samples that a logistic attack on the entropy calls members",
     ),
     "mia_modified": Figure(
-        "modified entropy attack", "membership",
+        "modified entropy attack",
+        "membership",
         "share of forget samples called non-members by their modified entropy",
     ),
     "mia_loss": Figure(
-        "loss attack", "membership",
+        "loss attack",
+        "membership",
         "|accuracy - ½| of telling forget samples from unseen ones of the class by their loss",
     ),
     "features_kept": Figure(
-        "features kept", "features",
+        "features kept",
+        "features",
         "how far features of the class's test samples are the very ones of the original",
     ),
     "probe_recall": Figure(
-        "probe recall", "features",
+        "probe recall",
+        "features",
         "share of test samples of the class that a linear probe on the features names rightly",
     ),
     "probe_auc": Figure(
@@ -117,20 +128,18 @@ FIGURES: dict[str, Figure] = {
     "ain": Figure(
         "AIN", "attacks", "relearn steps as a ratio to the retrained model's", share=False
     ),
-    "fa_int8": Figure(
-        "forget accuracy, int8", "attacks", "forget accuracy with weights at 8 bits"
-    ),
+    "fa_int8": Figure("forget accuracy, int8", "attacks", "forget accuracy with weights at 8 bits"),
     "ta_int8": Figure("test accuracy, int8", "attacks", "test accuracy with weights at 8 bits"),
-    "fa_int4": Figure(
-        "forget accuracy, int4", "attacks", "forget accuracy with weights at 4 bits"
-    ),
+    "fa_int4": Figure("forget accuracy, int4", "attacks", "forget accuracy with weights at 4 bits"),
     "ta_int4": Figure("test accuracy, int4", "attacks", "test accuracy with weights at 4 bits"),
     "fa_recovered": Figure(
-        "forget accuracy, recovered", "attacks",
+        "forget accuracy, recovered",
+        "attacks",
         "forget accuracy after further training on retained samples only",
     ),
     "concept_attribution": Figure(
-        "attribution to the class", "concepts",
+        "attribution to the class",
+        "concepts",
         "what the class's concepts add to its logit, integrated gradients of a linear surrogate",
         share=False,
     ),
@@ -138,23 +147,26 @@ FIGURES: dict[str, Figure] = {
         "surrogate R²", "concepts", "share of the class's logit that concepts explain"
     ),
     "concept_auc": Figure(
-        "own concept encoded", "concepts",
+        "own concept encoded",
+        "concepts",
         "AUC of a probe for concepts that only this class has",
     ),
     "concept_auc_other": Figure(
         "other concepts encoded", "concepts", "mean AUC of probes for other concepts"
     ),
     "redirect": Figure(
-        "redirected attribution", "concepts",
+        "redirected attribution",
+        "concepts",
         "largest attribution of the class's concepts on the logit of a retained class",
         share=False,
     ),
     "donor": Figure(
-        "donor probability", "concepts",
+        "donor probability",
+        "concepts",
         "mean of the largest probability of a retained class on test samples of the class",
     ),
     "rte": Figure(
         "run-time efficiency", "cost", "CPU seconds as a ratio to retraining", share=False
     ),
-}  # fmt: skip
+}
 """Every figure by its key, in the order of the tables."""

@@ -86,8 +86,10 @@ def measure(
     earlier : dict of int to float
         Test accuracy on each class that was forgotten earlier.
     """
-    y = {name: samples.y.numpy() for name, samples in
-         (("forget", sets.forget), ("retain", sets.retain), ("test", sets.test))}  # fmt: skip
+    y = {
+        name: samples.y.numpy()
+        for name, samples in (("forget", sets.forget), ("retain", sets.retain), ("test", sets.test))
+    }
     mine, kept = sets.mine, sets.kept
     predicted = {name: reading.logits[name].argmax(axis=1) for name in y}
     earlier = {

@@ -18,20 +18,31 @@ if TYPE_CHECKING:
     from unlearning.audit.report import Report
 
 _COLOURS = {
-    "removed": "#009E73", "suppressed": "#D55E00", "not forgotten": "#A6325A",
-    "damaged": "#A6325A", "undecided": "#8a6d00", "trace": "#8a6d00", "note": "#667788",
-}  # fmt: skip
+    "removed": "#009E73",
+    "suppressed": "#D55E00",
+    "not forgotten": "#A6325A",
+    "damaged": "#A6325A",
+    "undecided": "#8a6d00",
+    "trace": "#8a6d00",
+    "note": "#667788",
+}
 _SIDES = {
-    "removed": "as after removal", "suppressed": "speaks for suppression",
-    "not forgotten": "not forgotten", "damaged": "damage", "trace": "a trace of unlearning",
+    "removed": "as after removal",
+    "suppressed": "speaks for suppression",
+    "not forgotten": "not forgotten",
+    "damaged": "damage",
+    "trace": "a trace of unlearning",
     "note": "to know",
-}  # fmt: skip
+}
 _TITLES = {
-    "accuracy": "What it answers", "distance": "How far from a model that never saw the class",
+    "accuracy": "What it answers",
+    "distance": "How far from a model that never saw the class",
     "membership": "Do its answers give the training samples away?",
-    "features": "What its features still hold", "attacks": "Does it come back?",
-    "concepts": "Where the class's concepts are", "cost": "What it cost",
-}  # fmt: skip
+    "features": "What its features still hold",
+    "attacks": "Does it come back?",
+    "concepts": "Where the class's concepts are",
+    "cost": "What it cost",
+}
 _EVERY = ("accuracy", "features", "attacks")
 
 
@@ -79,10 +90,11 @@ def audit_page(report: Report, title: str) -> str:
         heads = ["class", *(COLUMNS[m] for m in report.columns)]
         parts.append(
             section(
-                "Classes of earlier requests", table(heads, rows),
+                "Classes of earlier requests",
+                table(heads, rows),
                 text="Test accuracy. What an earlier request took away must stay away.",
             )
-        )  # fmt: skip
+        )
     if report.notes:
         items = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
         parts.append(section("Notes", f"<ul>{items}</ul>"))
@@ -98,8 +110,11 @@ def audit_summary(report: Report) -> str:
     keys = [k for k in report.figures() if FIGURES[k].group in _EVERY]
     return (
         f"<div><p><b>Report</b> &middot; {escape(_lead(report))}</p>"
-        + _banner(report) + _evidence(report) + _figures(report, keys) + "</div>"
-    )  # fmt: skip
+        + _banner(report)
+        + _evidence(report)
+        + _figures(report, keys)
+        + "</div>"
+    )
 
 
 def _lead(report: Report) -> str:
@@ -151,8 +166,10 @@ def _evidence(report: Report) -> str:
 def _calibration(report: Report) -> str:
     if not report.baselines:
         return ""
-    said = [f"the original <b>{escape(report.baselines['before'])}</b>",
-            f"its logit mask <b>{escape(report.baselines['mask'])}</b>"]  # fmt: skip
+    said = [
+        f"the original <b>{escape(report.baselines['before'])}</b>",
+        f"its logit mask <b>{escape(report.baselines['mask'])}</b>",
+    ]
     return (
         f"<p style='color:#556;margin:.6rem 0 0'>The same rules call {' and '.join(said)}; the "
         "mask costs nothing, so what it reaches too is no proof.</p>"
@@ -211,8 +228,17 @@ def _concepts(report: Report) -> str:
 
 def _certificate(report: Report) -> str:
     facts = report.certificate or {}
-    shown = ("method", "seed", "steps", "cpu_seconds", "stopped", "sha256_before", "sha256_after",
-             "digest_forget", "digest_retain")  # fmt: skip
+    shown = (
+        "method",
+        "seed",
+        "steps",
+        "cpu_seconds",
+        "stopped",
+        "sha256_before",
+        "sha256_after",
+        "digest_forget",
+        "digest_retain",
+    )
     rows = [[key.replace("_", " "), facts[key]] for key in shown if key in facts]
     return table(["", ""], rows)
 

@@ -37,7 +37,7 @@ from unlearning.audit.report import Report
 from unlearning.audit.subjects import Concepts, Sets, as_model, check_sets, read_concepts
 from unlearning.audit.verdict import Thresholds, judge
 from unlearning.classes.base import check_number
-from unlearning.classes.logit_mask import LogitMask
+from unlearning.classes.methods.logit_mask import LogitMask
 from unlearning.heads import frozen
 
 
@@ -178,9 +178,12 @@ def audit(
     check_number("batch_size", batch_size, low=1, whole=True)
     seed = draw_seed(random_state)
     start = time.process_time()
-    n_test, sets = 0, check_sets(
-        forget, retain, test, earlier=earlier, max_samples=max_samples, random_state=seed
-    )  # fmt: skip
+    n_test, sets = (
+        0,
+        check_sets(
+            forget, retain, test, earlier=earlier, max_samples=max_samples, random_state=seed
+        ),
+    )
     if not 0 <= alpha < 1:
         raise InputError(f"alpha must be in [0, 1), got {alpha}.", code="CL-INPUT-RANGE")
     unknown = [b for b in bits if b not in (8, 4)]
@@ -193,9 +196,13 @@ def audit(
         n_test = _count(test, sets)
         run.concepts = read_concepts(concepts, sets, n_test, run.readings["before"], encoder)
         run.of = find_class_concepts(
-            run.concepts.shown, sets.test.y, sets.classes, names=run.concepts.names,
-            concepts=class_concepts, exclusive=exclusive,
-        )  # fmt: skip
+            run.concepts.shown,
+            sets.test.y,
+            sets.classes,
+            names=run.concepts.names,
+            concepts=class_concepts,
+            exclusive=exclusive,
+        )
     run.measure()
     run.quantise(bits)
     how = attacker or Training()
@@ -209,11 +216,16 @@ def audit(
         class_names,
         certificates.get("after"),
         {
-            "alpha": alpha, "max_steps": max_steps, "relearn": relearn, "bits": list(bits),
-            "attacker": asdict(how), "max_samples": max_samples, "sizes": asdict(run.sizes),
+            "alpha": alpha,
+            "max_steps": max_steps,
+            "relearn": relearn,
+            "bits": list(bits),
+            "attacker": asdict(how),
+            "max_samples": max_samples,
+            "sizes": asdict(run.sizes),
         },
         start,
-    )  # fmt: skip
+    )
 
 
 def _models(
@@ -308,28 +320,43 @@ class _Run:
         for name, reading in self.readings.items():
             known = self._twin(name)
             self.values[name], self.earlier[name] = measure(
-                reading, first, self.sets, self.sizes, self.seed,
+                reading,
+                first,
+                self.sets,
+                self.sizes,
+                self.seed,
                 probed=self.values.get(known or ""),
-            )  # fmt: skip
+            )
         twin = random_twin(self.models["before"], self.seed)
         with frozen(twin):
             found = read_model(
-                twin, {"forget": self.sets.forget}, head=first.head, batch_size=self.batch_size,
+                twin,
+                {"forget": self.sets.forget},
+                head=first.head,
+                batch_size=self.batch_size,
                 progress=False,
-            )  # fmt: skip
+            )
         random = probabilities(found.logits["forget"])
         for name, reading in self.readings.items():
             self.values[name] |= relative_figures(
-                self.values[name], reading, before=self.values["before"],
-                mask=self.readings["mask"], random=random, sets=self.sets,
+                self.values[name],
+                reading,
+                before=self.values["before"],
+                mask=self.readings["mask"],
+                random=random,
+                sets=self.sets,
                 reference=self.values.get("retrained"),
                 reference_reading=self.readings.get("retrained"),
-            )  # fmt: skip
+            )
             if self.concepts is not None and self.of is not None:
                 values, self.attributions[name], self.encoded[name] = concept_figures(
-                    reading, self.sets, self.concepts, self.of, self.seed,
+                    reading,
+                    self.sets,
+                    self.concepts,
+                    self.of,
+                    self.seed,
                     encoded=self.encoded.get(self._twin(name) or ""),
-                )  # fmt: skip
+                )
                 self.values[name] |= values
 
     def _twin(self, name: str) -> str | None:
@@ -363,11 +390,18 @@ class _Run:
             if name == "before":
                 continue
             curve = relearn_copy(
-                model, self.sets.forget, self.sets.retain, kept, target=target,
-                max_steps=max_steps, how=how, random_state=self.seed, label=name,
+                model,
+                self.sets.forget,
+                self.sets.retain,
+                kept,
+                target=target,
+                max_steps=max_steps,
+                how=how,
+                random_state=self.seed,
+                label=name,
                 head=self.readings[name].head,
                 progress=self.progress,
-            )  # fmt: skip
+            )
             self.curves[name] = curve
             own = self.values[name]
             own["relearn_steps"] = curve.count
@@ -395,10 +429,15 @@ class _Run:
             if name == "before":
                 continue
             found = spontaneous_recovery(
-                model, self.sets.forget, self.sets.retain, kept, random_state=self.seed,
-                how=Training(2 * how.lr, how.momentum, how.batch_size), label=name,
+                model,
+                self.sets.forget,
+                self.sets.retain,
+                kept,
+                random_state=self.seed,
+                how=Training(2 * how.lr, how.momentum, how.batch_size),
+                label=name,
                 progress=self.progress,
-            )  # fmt: skip
+            )
             self.values[name]["fa_recovered"] = found.forget
 
     def cost(
@@ -417,23 +456,31 @@ class _Run:
                 self.values["retrained_b"]["rte"] = again / theirs
 
     def report(
-        self, thresholds: Thresholds, class_names: Sequence[str] | None,
-        certificate: dict[str, Any] | None, settings: dict[str, Any], start: float,
-    ) -> Report:  # fmt: skip
+        self,
+        thresholds: Thresholds,
+        class_names: Sequence[str] | None,
+        certificate: dict[str, Any] | None,
+        settings: dict[str, Any],
+        start: float,
+    ) -> Report:
         """Judge, and put everything together."""
         sets, n_classes = self.sets, self.readings["before"].n_classes
-        names = [str(n) for n in class_names] if class_names is not None else [
-            str(c) for c in range(n_classes)
-        ]  # fmt: skip
+        names = (
+            [str(n) for n in class_names]
+            if class_names is not None
+            else [str(c) for c in range(n_classes)]
+        )
         if len(names) != n_classes:
             raise InputError(
                 f"class_names has {len(names)} names, the models have {n_classes} outputs.",
                 code="CL-INPUT-NAMES",
             )
         sizes = {
-            "forget": len(sets.forget), "retain": len(sets.retain),
-            "test": int(sets.kept.sum()), "forget_test": int(sets.mine.sum()),
-        }  # fmt: skip
+            "forget": len(sets.forget),
+            "retain": len(sets.retain),
+            "test": int(sets.kept.sum()),
+            "forget_test": int(sets.mine.sum()),
+        }
         if self.concepts is not None and self.of is not None and self.of.exclusive:
             shown = self.concepts.shown[:, list(self.of.exclusive)].sum(axis=0)
             sizes["concept"] = int(shown.min())
@@ -444,10 +491,13 @@ class _Run:
                 "cannot be asked."
             )
         given: dict[str, Any] = {
-            "before": self.values["before"], "mask": self.values["mask"],
-            "reference": self.values.get("retrained"), "second": self.values.get("retrained_b"),
-            "sizes": sizes, "thresholds": thresholds,
-        }  # fmt: skip
+            "before": self.values["before"],
+            "mask": self.values["mask"],
+            "reference": self.values.get("retrained"),
+            "second": self.values.get("retrained_b"),
+            "sizes": sizes,
+            "thresholds": thresholds,
+        }
         verdicts = {name: judge(self.values[name], **given) for name in ("after", "before", "mask")}
         mine = sets.mine
         return Report(
@@ -474,7 +524,8 @@ class _Run:
             notes=self.notes,
             certificate=certificate,
             settings={
-                **settings, "thresholds": asdict(thresholds),
+                **settings,
+                "thresholds": asdict(thresholds),
                 "head": self.readings["before"].head,
                 "concepts": self.concepts.source if self.concepts is not None else None,
                 "cpu_seconds": round(time.process_time() - start, 2),
@@ -484,7 +535,7 @@ class _Run:
                 models={name: fingerprint(model) for name, model in self.models.items()},
                 samples={s.name: s.digest for s in (sets.forget, sets.retain, sets.test)},
             ),
-        )  # fmt: skip
+        )
 
 
 def _seconds(certificate: dict[str, Any] | None) -> float | None:

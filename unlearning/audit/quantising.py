@@ -18,9 +18,14 @@ _OUTPUT_AXIS: dict[type, int] = {
     nn.ConvTranspose3d: 1,
 }
 _KINDS = (
-    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d,
-    nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-)  # fmt: skip
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 
 
 def quantise(weight: torch.Tensor, bits: int, *, axis: int = 0) -> torch.Tensor:

@@ -94,9 +94,12 @@ def spontaneous_recovery(
     generator = torch_generator(random_state)
     batches = (b for _ in range(epochs) for b in retain.batches(how.batch_size, generator))
     shown = track(
-        batches, description=f"recover {label}", progress=progress, unit="step",
+        batches,
+        description=f"recover {label}",
+        progress=progress,
+        unit="step",
         total=epochs * -(-len(retain) // how.batch_size),
-    )  # fmt: skip
+    )
     twin, healthy = train_copy(model, shown, how, lambda _twin, _step: False)
     if not healthy:
         return Recovery(float("nan"), float("nan"), False)

@@ -165,9 +165,19 @@ def relearn(
                 twin = _reset(model, forget, head)
         limit = max_steps if best is None or best.reached is None else max(best.reached, 1)
         curve = _attempt(
-            twin, forget, retain, test, target=target, tolerance=tolerance, max_steps=limit,
-            how=how, max_samples=max_samples, seed=seed, label=label, progress=progress,
-        )  # fmt: skip
+            twin,
+            forget,
+            retain,
+            test,
+            target=target,
+            tolerance=tolerance,
+            max_steps=limit,
+            how=how,
+            max_samples=max_samples,
+            seed=seed,
+            label=label,
+            progress=progress,
+        )
         curve = replace(curve, max_steps=max_steps, start=start)
         if best is None or _better(curve, best):
             best = curve
@@ -244,16 +254,24 @@ def _attempt(
         batches = mixed_batches(forget, retain, how, generator)
         limited = (batch for batch, _ in zip(batches, range(max_steps), strict=False))
         shown = track(
-            limited, description=f"relearn {label}", total=max_steps, progress=progress,
+            limited,
+            description=f"relearn {label}",
+            total=max_steps,
+            progress=progress,
             unit="step",
-        )  # fmt: skip
+        )
         _, healthy = train_copy(model, shown, how, after)
     # Ruined: the class is known, but at the price of others; or the loss was NaN.
     broken = not healthy or (not reached and max(log.forget) >= target)
     return RelearnCurve(
-        np.array(log.steps), np.array(log.forget), np.array(log.test), target,
-        reached[0] if reached else None, max_steps, broken,
-    )  # fmt: skip
+        np.array(log.steps),
+        np.array(log.forget),
+        np.array(log.test),
+        target,
+        reached[0] if reached else None,
+        max_steps,
+        broken,
+    )
 
 
 def anamnesis_index(unlearned: RelearnCurve, reference: RelearnCurve) -> float:

@@ -185,8 +185,10 @@ class Report:
         rows = []
         for key in self.figures():
             row: dict[str, Any] = {
-                "figure": key, "title": FIGURES[key].title, "group": FIGURES[key].group,
-            }  # fmt: skip
+                "figure": key,
+                "title": FIGURES[key].title,
+                "group": FIGURES[key].group,
+            }
             row |= {name: self.value(key, name) for name in self.columns}
             if self.has_reference:
                 row["excess"] = self.excess(key)
@@ -233,9 +235,11 @@ class Report:
             "sizes": self.sizes,
             "figures": {name: _plain(self.values[name]) for name in self.columns},
             "excess": _plain({k: self.excess(k) for k in self.figures()})
-            if self.has_reference else None,
+            if self.has_reference
+            else None,
             "floor": _plain({k: self.floor(k) for k in self.figures()})
-            if "retrained_b" in self.values else None,
+            if "retrained_b" in self.values
+            else None,
             "earlier": {
                 name: {str(c): v for c, v in own.items()} for name, own in self.earlier.items()
             },
@@ -244,7 +248,7 @@ class Report:
             "certificate": self.certificate,
             "settings": self.settings,
             "provenance": self.provenance,
-        }  # fmt: skip
+        }
 
     def to_json(self, path: str | os.PathLike[str] | None = None, *, indent: int = 2) -> str:
         """Give :meth:`to_dict` as text, and write it where `path` is given.
@@ -297,12 +301,17 @@ class Report:
                 raise InputError("Concepts need audit(..., concepts=...).", code="CL-INPUT-OPTION")
             return unlearning.concept_pair(
                 self.concept_names,
-                {COLUMNS[k]: self.attributions[k][self.forgotten].mean(axis=0)
-                 for k in self.columns},
-                own=self.class_concepts, exclusive=self.exclusive,
-                left=COLUMNS["before"], right=COLUMNS["after"],
-                title=f"logit of {self._classes()}", top=top,
-            )  # fmt: skip
+                {
+                    COLUMNS[k]: self.attributions[k][self.forgotten].mean(axis=0)
+                    for k in self.columns
+                },
+                own=self.class_concepts,
+                exclusive=self.exclusive,
+                left=COLUMNS["before"],
+                right=COLUMNS["after"],
+                title=f"logit of {self._classes()}",
+                top=top,
+            )
         if kind == "relearn":
             if not self.curves:
                 raise InputError("Curves need audit(..., relearn=True).", code="CL-INPUT-OPTION")
@@ -310,21 +319,28 @@ class Report:
             first = self.curves[shown[0]]
             return unlearning.relearn_curves(
                 {COLUMNS[k]: (self.curves[k].steps, self.curves[k].forget) for k in shown},
-                target=first.target, emphasis=COLUMNS["after"], ax=ax,
-            )  # fmt: skip
+                target=first.target,
+                emphasis=COLUMNS["after"],
+                ax=ax,
+            )
         if kind == "destinations":
             return unlearning.destination_bars(
-                self.class_names, {COLUMNS[k]: self.destinations[k] for k in self.columns},
-                forgotten=self.forgotten, top=top, ax=ax,
-            )  # fmt: skip
+                self.class_names,
+                {COLUMNS[k]: self.destinations[k] for k in self.columns},
+                forgotten=self.forgotten,
+                top=top,
+                ax=ax,
+            )
         keys = [k for k in self.figures() if FIGURES[k].share and FIGURES[k].group != "cost"]
         return unlearning.figure_bars(
             [FIGURES[k].title for k in keys],
             {COLUMNS[m]: np.array([self.value(k, m) for k in keys]) for m in self.columns},
-            main=COLUMNS["after"], reference=COLUMNS["retrained"],
+            main=COLUMNS["after"],
+            reference=COLUMNS["retrained"],
             floor=np.array([self.floor(k) for k in keys]),
-            groups=[FIGURES[k].group for k in keys], ax=ax,
-        )  # fmt: skip
+            groups=[FIGURES[k].group for k in keys],
+            ax=ax,
+        )
 
     def to_html(
         self, path: str | os.PathLike[str], *, title: str = "Is the class forgotten?"
@@ -370,13 +386,18 @@ class Report:
             for part in ("steps", "forget", "test"):
                 tensors[f"curves/{name}/{part}"] = getattr(curve, part)
             curves[name] = {
-                "target": curve.target, "reached": curve.reached,
-                "max_steps": curve.max_steps, "broken": curve.broken, "start": curve.start,
-            }  # fmt: skip
+                "target": curve.target,
+                "reached": curve.reached,
+                "max_steps": curve.max_steps,
+                "broken": curve.broken,
+                "start": curve.start,
+            }
         data = self.to_dict() | {
-            "curves": curves, "concept_names": self.concept_names,
-            "class_concepts": self.class_concepts, "exclusive": self.exclusive,
-        }  # fmt: skip
+            "curves": curves,
+            "concept_names": self.concept_names,
+            "class_concepts": self.class_concepts,
+            "exclusive": self.exclusive,
+        }
         return write_bundle(path, Bundle(_KIND, data, tensors))
 
     @classmethod
@@ -431,12 +452,20 @@ class Report:
                 **{
                     key: data[key]
                     for key in (
-                        "baselines", "forgotten", "class_names", "sizes", "concept_names",
-                        "class_concepts", "exclusive", "notes", "certificate", "settings",
+                        "baselines",
+                        "forgotten",
+                        "class_names",
+                        "sizes",
+                        "concept_names",
+                        "class_concepts",
+                        "exclusive",
+                        "notes",
+                        "certificate",
+                        "settings",
                         "provenance",
                     )
                 },
-            )  # fmt: skip
+            )
 
     def __repr__(self) -> str:
         beside = "a retrained model" if self.has_reference else "its logit mask"

@@ -264,14 +264,20 @@ def judge(
     if known < limits.known:
         case.found.append(
             Evidence(
-                "note", f"The original itself gets only {known:.1%} of the class right: there was "
-                "little to forget.", "fa_train", known, None, limits.known,
+                "note",
+                f"The original itself gets only {known:.1%} of the class right: there was "
+                "little to forget.",
+                "fa_train",
+                known,
+                None,
+                limits.known,
             )
-        )  # fmt: skip
+        )
         return Verdict(
-            "undecided", "The original hardly knew the class, so nothing can be shown.",
+            "undecided",
+            "The original hardly knew the class, so nothing can be shown.",
             tuple(case.found),
-        )  # fmt: skip
+        )
     _forgotten(case)
     _damaged(case)
     if case.sides("not forgotten"):  # what is still said need not be looked for inside
@@ -298,9 +304,11 @@ def _decide(case: _Case) -> Verdict:
     if case.reference is not None:
         if traces := case.sides("trace"):
             return Verdict(
-                "undecided", "Nothing more of the class can be read than from a retrained model, "
-                f"but the unlearning left a trace. {traces[0].text}", found,
-            )  # fmt: skip
+                "undecided",
+                "Nothing more of the class can be read than from a retrained model, "
+                f"but the unlearning left a trace. {traces[0].text}",
+                found,
+            )
         checks = sum(e.figure not in ("fa_train", "fa_test", "ta") for e in case.sides("removed"))
         return Verdict(
             "removed",
@@ -313,15 +321,19 @@ def _decide(case: _Case) -> Verdict:
     tried = "relearn_steps" in case.own
     if "features_kept" in moved and fallen and (not tried or "relearn_steps" in moved):
         return Verdict(
-            "removed", "Features moved, the class is harder to read than from the original"
+            "removed",
+            "Features moved, the class is harder to read than from the original"
             f"{', and it is harder to relearn than a mask' if tried else ''}. A retrained model "
-            "(retrained=) would make this proof.", found,
-        )  # fmt: skip
+            "(retrained=) would make this proof.",
+            found,
+        )
     return Verdict(
-        "undecided", "Without a retrained model this cannot be told from suppression: also a model "
+        "undecided",
+        "Without a retrained model this cannot be told from suppression: also a model "
         "that never saw a class encodes much of it. Give one (retrained=, in the shell "
-        "--retrained).", found,
-    )  # fmt: skip
+        "--retrained).",
+        found,
+    )
 
 
 def _forgotten(case: _Case) -> None:
@@ -335,13 +347,19 @@ def _forgotten(case: _Case) -> None:
             case.add(
                 "not forgotten",
                 f"It still gets {value:.1%} of the class's {what} samples right{beside}.",
-                key, base, limit,
-            )  # fmt: skip
+                key,
+                base,
+                limit,
+            )
         else:
             case.add(
-                "removed", f"It gets {value:.1%} of the class's {what} samples right; a logit "
-                "mask does that too.", key, base, limit,
-            )  # fmt: skip
+                "removed",
+                f"It gets {value:.1%} of the class's {what} samples right; a logit "
+                "mask does that too.",
+                key,
+                base,
+                limit,
+            )
 
 
 def _damaged(case: _Case) -> None:
@@ -370,20 +388,30 @@ def _features(case: _Case) -> None:
     if kept >= line and (base is None or base < line):
         beside = "" if base is None else f" (a retrained model: {base:.0%})"
         case.add(
-            "suppressed", f"The features of the class's samples are {kept:.0%} those of the "
-            f"original{beside}: the change sits behind them.", "features_kept", base, line,
-        )  # fmt: skip
+            "suppressed",
+            f"The features of the class's samples are {kept:.0%} those of the "
+            f"original{beside}: the change sits behind them.",
+            "features_kept",
+            base,
+            line,
+        )
     elif base is not None or kept <= 0.5:
         beside = "" if base is None else f", of a retrained model {base:.0%}"
         case.add(
-            "removed", f"The features of the class's samples moved: {kept:.0%} are the "
-            f"original's{beside}.", "features_kept", base, line,
-        )  # fmt: skip
+            "removed",
+            f"The features of the class's samples moved: {kept:.0%} are the original's{beside}.",
+            "features_kept",
+            base,
+            line,
+        )
     else:
         case.add(
-            "note", f"The features of the class's samples are still {kept:.0%} those of the "
-            "original.", "features_kept", base, line,
-        )  # fmt: skip
+            "note",
+            f"The features of the class's samples are still {kept:.0%} those of the original.",
+            "features_kept",
+            base,
+            line,
+        )
 
 
 def _probe(case: _Case) -> None:
@@ -448,18 +476,24 @@ def _concepts(case: _Case) -> None:
     if case.has(key) and case.own.get("concept_r2", 0.0) >= case.limits.fidelity:
         base = case.before.get(key, np.nan)
         case.add(
-            "note", f"The class's concepts add {case.own[key]:+.2f} to its logit ({base:+.2f} "
-            "before). That they add less is necessary, and a mask does it too.", key, base,
+            "note",
+            f"The class's concepts add {case.own[key]:+.2f} to its logit ({base:+.2f} "
+            "before). That they add less is necessary, and a mask does it too.",
+            key,
+            base,
             case.limits.fidelity,
-        )  # fmt: skip
+        )
 
 
 def _relearned(case: _Case) -> None:
     if case.own.get("relearn_broken", 0.0):
         case.add(
-            "note", "Relearning ruined the retained classes, so its speed says nothing.",
-            "relearn_broken", None, 0.0,
-        )  # fmt: skip
+            "note",
+            "Relearning ruined the retained classes, so its speed says nothing.",
+            "relearn_broken",
+            None,
+            0.0,
+        )
         return
     if case.reference is not None:
         if not case.has("ain"):
@@ -519,13 +553,21 @@ def _traces(case: _Case) -> None:
             text = f"Its answers on the class are like a retrained model's (JS {value:.2f}"
             case.add("removed", f"{text}; {beside}).", "js", floor, limit)
     for key, size, line, high, low in (
-        ("donor", "forget_test", limits.donor,
-         "It sends the class's samples elsewhere more surely than a retrained model",
-         "It sends the class's samples elsewhere about as surely as a retrained model"),
-        ("mia_confidence", "forget", limits.membership,
-         "A membership attack treats the forget samples unlike those of a retrained model",
-         "A membership attack treats the forget samples as those of a retrained model"),
-    ):  # fmt: skip
+        (
+            "donor",
+            "forget_test",
+            limits.donor,
+            "It sends the class's samples elsewhere more surely than a retrained model",
+            "It sends the class's samples elsewhere about as surely as a retrained model",
+        ),
+        (
+            "mia_confidence",
+            "forget",
+            limits.membership,
+            "A membership attack treats the forget samples unlike those of a retrained model",
+            "A membership attack treats the forget samples as those of a retrained model",
+        ),
+    ):
         if not case.has(key):
             continue
         base = case.base(key, best="high" if key == "donor" else "near")
@@ -535,8 +577,10 @@ def _traces(case: _Case) -> None:
                 "note",
                 f"The membership attack tells members from others no better than a coin "
                 f"(accuracy {told:.2f}), so it says nothing here.",
-                key, base, limits.attack,
-            )  # fmt: skip
+                key,
+                base,
+                limits.attack,
+            )
             continue
         limit = case.tolerance(key, line, base, size)
         gap = case.own[key] - base

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from conceptlab.bench import BenchResult, Row, cpu_time
-from unlearning.removal.fid import frechet_distance
-from unlearning.removal.ids import u_ids
-from unlearning.removal.kernels import kid
+from unlearning.distances.fid import frechet_distance
+from unlearning.distances.ids import u_ids
+from unlearning.distances.kernels import kid
 
 
 def features(n: int, d: int, seed: int) -> np.ndarray:
@@ -117,23 +117,46 @@ def _run(quick: bool, seed: int) -> BenchResult:
                 continue
             ratio, goal = ours / taken, goals[size]
             rows.append(
-                Row(f"FID, n = {n}, d = {d}", ours, taken, ratio, f"<= {goal}", ratio <= goal,
-                    note=name)
-            )  # fmt: skip
+                Row(
+                    f"FID, n = {n}, d = {d}",
+                    ours,
+                    taken,
+                    ratio,
+                    f"<= {goal}",
+                    ratio <= goal,
+                    note=name,
+                )
+            )
             if size == "large":
                 exact = peer(X.astype(np.float64), Y.astype(np.float64))
                 gap, single = (abs(v - value) / value for v in (exact, other))
                 rows += [
-                    Row("relative difference, float64 features", gap, None, gap, "<= 2e-6",
-                        gap <= 2e-6, unit="", note=name),
+                    Row(
+                        "relative difference, float64 features",
+                        gap,
+                        None,
+                        gap,
+                        "<= 2e-6",
+                        gap <= 2e-6,
+                        unit="",
+                        note=name,
+                    ),
                     Row("relative difference, float32 features", single, None, unit="", note=name),
-                ]  # fmt: skip
+                ]
                 if name == "torch-fidelity":
                     gap = abs(fidelity_exact_means(X, Y) - value) / value
                     rows.append(
-                        Row("relative difference, float32 features", gap, None, gap, "<= 2e-6",
-                            gap <= 2e-6, unit="", note=f"{name}, its means summed in float64")
-                    )  # fmt: skip
+                        Row(
+                            "relative difference, float32 features",
+                            gap,
+                            None,
+                            gap,
+                            "<= 2e-6",
+                            gap <= 2e-6,
+                            unit="",
+                            note=f"{name}, its means summed in float64",
+                        )
+                    )
         if size == "large":
             rows += _others(X, Y)
     rows += _gpu(d, sizes["large"], seed)
@@ -161,10 +184,17 @@ def _others(X: np.ndarray, Y: np.ndarray) -> list[Row]:
     ratio = ours / peer
     alone, _ = cpu_time(lambda: kid(X, Y), repeats=1)
     return [
-        Row("unbiased U-IDS", ours, peer, ratio, "<= 0.4", ratio <= 0.4,
-            note="peer is one LinearSVC fit, which in-sample U-IDS needs"),
+        Row(
+            "unbiased U-IDS",
+            ours,
+            peer,
+            ratio,
+            "<= 0.4",
+            ratio <= 0.4,
+            note="peer is one LinearSVC fit, which in-sample U-IDS needs",
+        ),
         Row("KID, all pairs", alone, None),
-    ]  # fmt: skip
+    ]
 
 
 def _gpu(d: int, n: int, seed: int, device: str = "cuda") -> list[Row]:

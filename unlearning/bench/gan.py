@@ -64,8 +64,12 @@ def _concept_rows(quick: bool, seed: int) -> list[Row]:
     options: dict[str, Any] = {}
     if quick:
         options = {
-            "n_survey": 256, "mapper_steps": 4, "steps": 4, "n_held_out": 32, "fold_steps": 20,
-        }  # fmt: skip
+            "n_survey": 256,
+            "mapper_steps": 4,
+            "steps": 4,
+            "n_held_out": 32,
+            "fold_steps": 20,
+        }
     unlearner = TextToUnlearn(encoder, "red", retain=GAN_FAMILIES, random_state=seed, **options)
     start = time.process_time()
     result = unlearner.unlearn(module, progress=False)
@@ -80,14 +84,33 @@ def _concept_rows(quick: bool, seed: int) -> list[Row]:
     before, _ = cpu_time(lambda: sample(generator), repeats=5)
     after, _ = cpu_time(lambda: sample(result.generator), repeats=5)
     return [
-        Row("unlearn one concept", spent, trained, spent / trained,
-            note="peer: training the generator"),
-        Row("unlearn one concept, budget", spent, 60.0, spent / 60, "<= 1",
-            None if quick else spent <= 60, note="peer: 60 CPU s"),
-        Row("sample", _SAMPLES / after, _SAMPLES / before, before / after, ">= 0.9",
-            None if quick else after <= before / 0.9, "images/CPU s",
-            "peer: the original generator"),
-    ]  # fmt: skip
+        Row(
+            "unlearn one concept",
+            spent,
+            trained,
+            spent / trained,
+            note="peer: training the generator",
+        ),
+        Row(
+            "unlearn one concept, budget",
+            spent,
+            60.0,
+            spent / 60,
+            "<= 1",
+            None if quick else spent <= 60,
+            note="peer: 60 CPU s",
+        ),
+        Row(
+            "sample",
+            _SAMPLES / after,
+            _SAMPLES / before,
+            before / after,
+            ">= 0.9",
+            None if quick else after <= before / 0.9,
+            "images/CPU s",
+            "peer: the original generator",
+        ),
+    ]
 
 
 def _step_rows(device: torch.device, large: bool, seed: int) -> list[Row]:
@@ -130,9 +153,17 @@ def _steps(
         shows[16:] = False
     direction = torch.ones_like(seen.embeddings[0])
     work = Objective(
-        options, frozen, trained, guide, {}, seen, shows.to(given.device),
-        LatentMapper(seen.styles).to(given.device), direction, folded=options.gate,
-    )  # fmt: skip
+        options,
+        frozen,
+        trained,
+        guide,
+        {},
+        seen,
+        shows.to(given.device),
+        LatentMapper(seen.styles).to(given.device),
+        direction,
+        folded=options.gate,
+    )
     body: Any = trained.module.synthesis
     learn(body, True)
     loop = Loop(trained, list(body.parameters()), steps=10**6, lr=1e-6, draws=draws)

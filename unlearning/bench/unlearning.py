@@ -61,8 +61,11 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
     problem = _digits(quick, seed)
     rows = _measure(problem, seed, quick)
     settings: dict[str, Any] = {
-        "data": problem.name, "train": len(problem.train), "epochs": problem.epochs, "gpu": "none",
-    }  # fmt: skip
+        "data": problem.name,
+        "train": len(problem.train),
+        "epochs": problem.epochs,
+        "gpu": "none",
+    }
     if torch.cuda.is_available():
         large = _photos(quick, seed)
         rows += _measure(large, seed, quick)
@@ -76,16 +79,25 @@ def _digits(quick: bool, seed: int) -> _Problem:
     X = torch.from_numpy(images.reshape(-1, 1, 8, 8) / 16).float()[order]
     labels = torch.from_numpy(y)[order]
     return _Problem(
-        "digits", _small_net, as_samples((X[:1078], labels[:1078]), name="train"),
-        as_samples((X[1078:], labels[1078:]), name="test"), 2 if quick else 15, 64,
+        "digits",
+        _small_net,
+        as_samples((X[:1078], labels[:1078]), name="train"),
+        as_samples((X[1078:], labels[1078:]), name="test"),
+        2 if quick else 15,
+        64,
         torch.device("cpu"),
-    )  # fmt: skip
+    )
 
 
 def _photos(
-    quick: bool, seed: int, *, n: int = 0, side: int = 64, device: str = "cuda",
+    quick: bool,
+    seed: int,
+    *,
+    n: int = 0,
+    side: int = 64,
+    device: str = "cuda",
     build: Callable[[], nn.Module] | None = None,
-) -> _Problem:  # fmt: skip
+) -> _Problem:
     from torchvision.models import resnet50
 
     n = n or (512 if quick else 4096)
@@ -94,10 +106,15 @@ def _photos(
     X = torch.rand(n, 3, side, side, generator=generator)
     X[:, 0] += y[:, None, None] / 10  # something to learn
     return _Problem(
-        "ResNet-50", build or partial(resnet50, num_classes=10), as_samples((X, y), name="train"),
-        as_samples((X[: n // 4] + 0.001, y[: n // 4]), name="test"), 2 if quick else 15, 256,
-        torch.device(device), solved_head=True,
-    )  # fmt: skip
+        "ResNet-50",
+        build or partial(resnet50, num_classes=10),
+        as_samples((X, y), name="train"),
+        as_samples((X[: n // 4] + 0.001, y[: n // 4]), name="test"),
+        2 if quick else 15,
+        256,
+        torch.device(device),
+        solved_head=True,
+    )
 
 
 def _methods(problem: _Problem, seed: int) -> dict[str, Unlearner]:
@@ -130,7 +147,7 @@ def _methods(problem: _Problem, seed: int) -> dict[str, Unlearner]:
 def _measure(problem: _Problem, seed: int, quick: bool) -> list[Row]:
     """Time retraining, every method and the audit."""
     from unlearning.audit import audit
-    from unlearning.classes.retrain import Retrain
+    from unlearning.classes.methods.retrain import Retrain
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -139,9 +156,13 @@ def _measure(problem: _Problem, seed: int, quick: bool) -> list[Row]:
         model = _original(problem, seed)
         forget, retain = split_classes(problem.train, 3)
         retrain = Retrain(
-            problem.build, problem.epochs, problem.lr, batch_size=problem.batch_size,
-            device=problem.device, random_state=seed,
-        )  # fmt: skip
+            problem.build,
+            problem.epochs,
+            problem.lr,
+            batch_size=problem.batch_size,
+            device=problem.device,
+            random_state=seed,
+        )
         parts: dict[str, Any] = {"forget": forget, "retain": retain, "progress": False}
         whole, reference = _timed(partial(retrain.unlearn, model, **parts), problem.device)
         rows = [Row(f"{problem.name}: Retrain", whole, whole, 1.0, unit=unit)]
@@ -154,23 +175,43 @@ def _measure(problem: _Problem, seed: int, quick: bool) -> list[Row]:
                 asked = name.startswith("ConceptPoisoning") and not quick
                 ratio = taken / whole
                 rows.append(
-                    Row(f"{problem.name}: {name}", taken, whole, ratio,
-                        f"<= {_GOAL}" if asked else "", ratio <= _GOAL if asked else None, unit,
-                        "peer is retraining")
-                )  # fmt: skip
+                    Row(
+                        f"{problem.name}: {name}",
+                        taken,
+                        whole,
+                        ratio,
+                        f"<= {_GOAL}" if asked else "",
+                        ratio <= _GOAL if asked else None,
+                        unit,
+                        "peer is retraining",
+                    )
+                )
         taken, _ = _timed(
             lambda: audit(
-                model, last, forget=forget, retain=retain, test=problem.test,
-                retrained=reference, relearn=False, progress=False,
+                model,
+                last,
+                forget=forget,
+                retain=retain,
+                test=problem.test,
+                retrained=reference,
+                relearn=False,
+                progress=False,
             ),
             problem.device,
-        )  # fmt: skip
+        )
         ratio = taken / whole
         rows.append(
-            Row(f"{problem.name}: audit without relearning", taken, whole, ratio,
-                "" if quick else f"<= {_AUDIT_GOAL}", None if quick else ratio <= _AUDIT_GOAL,
-                unit, "peer is retraining; four models are measured")
-        )  # fmt: skip
+            Row(
+                f"{problem.name}: audit without relearning",
+                taken,
+                whole,
+                ratio,
+                "" if quick else f"<= {_AUDIT_GOAL}",
+                None if quick else ratio <= _AUDIT_GOAL,
+                unit,
+                "peer is retraining; four models are measured",
+            )
+        )
         return rows
     finally:
         torch.set_num_threads(threads)
@@ -225,9 +266,12 @@ class _Block(nn.Module):
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(),
-            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False), nn.BatchNorm2d(n_out),
-        )  # fmt: skip
+            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(),
+            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(n_out),
+        )
         self.short = nn.Sequential(
             nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out)
         )
@@ -239,7 +283,13 @@ class _Block(nn.Module):
 
 def _small_net() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), _Block(16, 16, 1),
-        _Block(16, 32, 2), _Block(32, 48, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Conv2d(1, 16, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        _Block(16, 16, 1),
+        _Block(16, 32, 2),
+        _Block(32, 48, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
         nn.Linear(48, 10),
-    )  # fmt: skip
+    )

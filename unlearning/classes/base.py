@@ -20,11 +20,10 @@ from conceptlab.models.session import model_copy
 from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import draw_seed
-from unlearning.classes.certificate import describe_parameters, make_certificate
-from unlearning.classes.checkpoint import peek_seed
-from unlearning.classes.loop import Job, UnlearningWarning
-from unlearning.classes.result import UnlearnResult
-from unlearning.classes.run import DeferredInterrupt, all_finite
+from conceptlab.training.checkpoint import peek_seed
+from conceptlab.training.loop import DeferredInterrupt, all_finite
+from unlearning.certificate import describe_parameters, make_certificate
+from unlearning.classes.job import Job, UnlearningWarning
 from unlearning.data import (
     Samples,
     as_samples,
@@ -33,6 +32,7 @@ from unlearning.data import (
     quiet_randomness,
 )
 from unlearning.heads import frozen, run_model
+from unlearning.result import UnlearnResult
 
 _NOT_IN_KEY = {"max_steps", "max_seconds", "random_state", "device"}
 

@@ -16,8 +16,8 @@ from conceptlab.errors import InputError
 from conceptlab.progress import Progress
 from conceptlab.seeds import draw_seed
 from unlearning.classes.base import Unlearner
-from unlearning.classes.result import UnlearnResult
 from unlearning.data import as_samples
+from unlearning.result import UnlearnResult
 
 
 def unlearn_sequence(

@@ -14,6 +14,8 @@ from torch import nn
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.provenance import provenance
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
+from unlearning.distances.fid import frechet_distance
+from unlearning.distances.kernels import kid
 from unlearning.gan.gamma import degree_of_unlearning
 from unlearning.gan.gate import NEUTRAL, Gate, choose_anchor, fit_gate
 from unlearning.gan.generators import Generator, as_generator
@@ -21,8 +23,6 @@ from unlearning.gan.guide import Guide
 from unlearning.gan.options import check_families, target_texts
 from unlearning.gan.report import GanReport
 from unlearning.gan.training import GanResult
-from unlearning.removal.fid import frechet_distance
-from unlearning.removal.kernels import kid
 
 _BATCH = 256
 _SHOWN = 24
@@ -150,8 +150,10 @@ def assess(
     figures["pixel change, never had it"] = float(change[~truth].mean())
     figures["pixel change, had it"] = float(change[truth].mean())
     for gate in gates:
-        scores = [gate.concept.score(v).cpu() for v in (e["before"][truth], e["after"][truth],
-                                                        e["before"][~truth])]  # fmt: skip
+        scores = [
+            gate.concept.score(v).cpu()
+            for v in (e["before"][truth], e["after"][truth], e["before"][~truth])
+        ]
         figures[_name("degree, guide", gate.concept.name, targets)] = degree_of_unlearning(*scores)
     facts["scores"] = {
         "before": gates[0].concept.score(e["before"][truth]).cpu().numpy(),
@@ -186,9 +188,13 @@ def assess(
 
 
 def _gate(
-    guide: Guide, target: str, targets: list[str], embeddings: torch.Tensor,
-    retain: Mapping[str, Sequence[str]] | None, anchor: str | Sequence[str] | None,
-) -> Gate:  # fmt: skip
+    guide: Guide,
+    target: str,
+    targets: list[str],
+    embeddings: torch.Tensor,
+    retain: Mapping[str, Sequence[str]] | None,
+    anchor: str | Sequence[str] | None,
+) -> Gate:
     if anchor is not None:
         texts = [anchor] if isinstance(anchor, str) else list(anchor)
         return fit_gate(guide.concept(target, texts), embeddings)
@@ -236,9 +242,13 @@ def _name(figure: str, target: str, targets: list[str]) -> str:
 
 
 def _second(
-    encoder: Any, targets: list[str], images: dict[str, torch.Tensor], truth: torch.Tensor,
-    retain: Mapping[str, Sequence[str]] | None, anchor: str | Sequence[str] | None,
-) -> dict[str, float]:  # fmt: skip
+    encoder: Any,
+    targets: list[str],
+    images: dict[str, torch.Tensor],
+    truth: torch.Tensor,
+    retain: Mapping[str, Sequence[str]] | None,
+    anchor: str | Sequence[str] | None,
+) -> dict[str, float]:
     guide = Guide(encoder, device=truth.device)
     e = {name: guide.embed_all(x) for name, x in images.items()}
     found = {}
@@ -251,9 +261,12 @@ def _second(
 
 
 def _leakage(
-    guide: Guide, e: dict[str, torch.Tensor], truth: torch.Tensor,
-    retain: Mapping[str, Sequence[str]], targets: list[str],
-) -> dict[str, float]:  # fmt: skip
+    guide: Guide,
+    e: dict[str, torch.Tensor],
+    truth: torch.Tensor,
+    retain: Mapping[str, Sequence[str]],
+    targets: list[str],
+) -> dict[str, float]:
     """Largest shift of the mean zero-shot probability of other texts, never-had-it latents."""
     shift = 0.0
     for values in retain.values():

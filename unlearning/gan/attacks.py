@@ -344,9 +344,14 @@ def _shows(judge: Any, images: torch.Tensor, family: str, index: int) -> torch.T
 
 @torch.no_grad()
 def _share(
-    judge: Any, generator: Generator, latents: torch.Tensor, family: str, index: int, *,
+    judge: Any,
+    generator: Generator,
+    latents: torch.Tensor,
+    family: str,
+    index: int,
+    *,
     styles: bool = False,
-) -> float:  # fmt: skip
+) -> float:
     show = generator.images_of if styles else generator.images
     images = torch.cat([show(part) for part in latents.split(256)])
     return float(_shows(judge, images, family, index).float().mean())

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 __all__ = [
-    "NEUTRAL", "Gate", "check_groups", "choose_anchor", "fit_gate", "refuse", "two_groups",
-]  # fmt: skip
+    "NEUTRAL",
+    "Gate",
+    "check_groups",
+    "choose_anchor",
+    "fit_gate",
+    "refuse",
+    "two_groups",
+]
 
 from collections.abc import Sequence
 from dataclasses import dataclass

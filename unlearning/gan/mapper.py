@@ -233,9 +233,12 @@ def train_mapper(
         kinds = len(places.kinds) if places is not None else 1
         mapper = LatentMapper(seen.styles, groups, kinds=kinds).to(seen.styles.device)
         critic = nn.Sequential(
-            nn.Linear(len(mapper.centre), 128), nn.LeakyReLU(0.2),
-            nn.Linear(128, 128), nn.LeakyReLU(0.2), nn.Linear(128, 1),
-        ).to(seen.styles.device)  # fmt: skip
+            nn.Linear(len(mapper.centre), 128),
+            nn.LeakyReLU(0.2),
+            nn.Linear(128, 128),
+            nn.LeakyReLU(0.2),
+            nn.Linear(128, 1),
+        ).to(seen.styles.device)
     torch.random.set_rng_state(state)
     with_it, without = seen[shows > 0.5], seen.styles[shows <= 0.5]
     if places is not None:
@@ -284,9 +287,13 @@ def train_mapper(
 
 
 def _warm(
-    mapper: LatentMapper, seen: Survey, rows: torch.Tensor, partners: torch.Tensor, steps: int,
+    mapper: LatentMapper,
+    seen: Survey,
+    rows: torch.Tensor,
+    partners: torch.Tensor,
+    steps: int,
     draws: torch.Generator,
-) -> None:  # fmt: skip
+) -> None:
     optimiser = torch.optim.Adam(mapper.parameters(), lr=2e-3)
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = 2e-3 * min(1.0, 2 * (1 - step / steps))
@@ -313,9 +320,12 @@ def _more(mapper: LatentMapper, part: Survey, n: int, draws: torch.Generator) ->
 
 
 def _teach(
-    critic: nn.Module, optimiser: torch.optim.Optimizer, mapper: LatentMapper,
-    own: torch.Tensor, moved: torch.Tensor,
-) -> None:  # fmt: skip
+    critic: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    mapper: LatentMapper,
+    own: torch.Tensor,
+    moved: torch.Tensor,
+) -> None:
     real = mapper.normal(own).requires_grad_(True)
     on_real = critic(real)
     loss = functional.softplus(-on_real).mean()

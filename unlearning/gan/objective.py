@@ -52,10 +52,18 @@ class Objective:
     """
 
     def __init__(
-        self, options: TextToUnlearn, frozen: Generator, trained: Generator, guide: Guide,
-        families: dict[str, torch.Tensor], seen: Survey, shows: torch.Tensor, mapper: LatentMapper,
-        direction: torch.Tensor, folded: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        options: TextToUnlearn,
+        frozen: Generator,
+        trained: Generator,
+        guide: Guide,
+        families: dict[str, torch.Tensor],
+        seen: Survey,
+        shows: torch.Tensor,
+        mapper: LatentMapper,
+        direction: torch.Tensor,
+        folded: bool = False,
+    ) -> None:
         self.o, self.frozen, self.trained, self.guide = options, frozen, trained, guide
         self.families, self.mapper, self.direction = families, mapper, direction
         self.seen, self.with_it, self.free = seen, seen[shows], seen[~shows]
@@ -121,9 +129,12 @@ class Objective:
         return self.mapper.moved(shown)
 
     def _guided(
-        self, images: torch.Tensor, before: torch.Tensor, known: torch.Tensor,
+        self,
+        images: torch.Tensor,
+        before: torch.Tensor,
+        known: torch.Tensor,
         draws: torch.Generator,
-    ) -> dict[str, torch.Tensor]:  # fmt: skip
+    ) -> dict[str, torch.Tensor]:
         o = self.o
         if o.augment:
             e, still = self.guide.embed_pair(images, before, draws)
@@ -176,9 +187,15 @@ class HeldOut:
     """
 
     def __init__(
-        self, options: TextToUnlearn, frozen: Generator, trained: Generator, guide: Guide,
-        gates: list[Gate], draws: torch.Generator, thumbnails: Thumbnails | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        options: TextToUnlearn,
+        frozen: Generator,
+        trained: Generator,
+        guide: Guide,
+        gates: list[Gate],
+        draws: torch.Generator,
+        thumbnails: Thumbnails | None = None,
+    ) -> None:
         self.trained, self.guide, self.gates = trained, guide, gates
         self.thumbnails = thumbnails
         z = frozen.draw(options.n_held_out, draws)

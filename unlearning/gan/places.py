@@ -120,9 +120,11 @@ class Places:
 
 
 def find_places(
-    shows: torch.Tensor, known: Mapping[str, torch.Tensor],
-    families: Mapping[str, Sequence[str]], targets: Sequence[str],
-) -> Places | None:  # fmt: skip
+    shows: torch.Tensor,
+    known: Mapping[str, torch.Tensor],
+    families: Mapping[str, Sequence[str]],
+    targets: Sequence[str],
+) -> Places | None:
     """Find what may take the place of the targets: the other values of their families.
 
     Parameters

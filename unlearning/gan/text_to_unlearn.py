@@ -33,9 +33,15 @@ from unlearning.gan.views import shown, told
 
 _LATENTS = 32  # at once, where no gradient is kept
 _LEAST = {
-    "n_survey": 16, "n_held_out": 1, "batch_size": 4, "steps": 0, "mapper_steps": 0,
-    "fold_steps": 0, "groups": 1, "guide_every": 1,
-}  # fmt: skip
+    "n_survey": 16,
+    "n_held_out": 1,
+    "batch_size": 4,
+    "steps": 0,
+    "mapper_steps": 0,
+    "fold_steps": 0,
+    "groups": 1,
+    "guide_every": 1,
+}
 
 
 class TextToUnlearn(BaseEstimator):

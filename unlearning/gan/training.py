@@ -17,7 +17,7 @@ from torch import nn
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.io.swap import remove_folder
 from conceptlab.progress import Progress, track
-from unlearning.classes.checkpoint import EVERY_SECONDS, read_checkpoint, write_checkpoint
+from conceptlab.training.checkpoint import EVERY_SECONDS, read_checkpoint, write_checkpoint
 from unlearning.gan.generators import Generator
 
 Terms = dict[str, torch.Tensor]

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 from conceptlab._lazy import attach
 
 if TYPE_CHECKING:
-    from unlearning.removal.bias import null_bias as null_bias
+    from unlearning.distances.bias import null_bias as null_bias
+    from unlearning.distances.fid import FrechetResult as FrechetResult
+    from unlearning.distances.fid import frechet as frechet
+    from unlearning.distances.fid import frechet_distance as frechet_distance
+    from unlearning.distances.ids import p_ids as p_ids
+    from unlearning.distances.ids import u_ids as u_ids
+    from unlearning.distances.kernels import cmmd as cmmd
+    from unlearning.distances.kernels import kid as kid
+    from unlearning.distances.moments import FeatureStatistics as FeatureStatistics
     from unlearning.removal.cache import RemovalCache as RemovalCache
     from unlearning.removal.class_presence import Presence as Presence
     from unlearning.removal.class_presence import presence as presence
@@ -24,15 +32,7 @@ if TYPE_CHECKING:
     from unlearning.removal.datasets import MaskFolder as MaskFolder
     from unlearning.removal.datasets import RemovalDataset as RemovalDataset
     from unlearning.removal.datasets import SceneRemovals as SceneRemovals
-    from unlearning.removal.fid import FrechetResult as FrechetResult
-    from unlearning.removal.fid import frechet as frechet
-    from unlearning.removal.fid import frechet_distance as frechet_distance
-    from unlearning.removal.ids import p_ids as p_ids
-    from unlearning.removal.ids import u_ids as u_ids
-    from unlearning.removal.kernels import cmmd as cmmd
-    from unlearning.removal.kernels import kid as kid
     from unlearning.removal.masks import MaskPolicy as MaskPolicy
-    from unlearning.removal.moments import FeatureStatistics as FeatureStatistics
     from unlearning.removal.paired import Lpips as Lpips
     from unlearning.removal.paired import psnr as psnr
     from unlearning.removal.paired import ssim as ssim
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "CocoRemovals": ".datasets",
     "ConceptShift": ".concept_shift",
-    "FeatureStatistics": ".moments",
-    "FrechetResult": ".fid",
+    "FeatureStatistics": "unlearning.distances.moments",
+    "FrechetResult": "unlearning.distances.fid",
     "Lpips": ".paired",
     "MaskFolder": ".datasets",
     "MaskPolicy": ".masks",
@@ -57,20 +57,20 @@ _HOMES = {
     "RemovalReport": ".report",
     "RemoverSetup": ".removers",
     "SceneRemovals": ".datasets",
-    "cmmd": ".kernels",
+    "cmmd": "unlearning.distances.kernels",
     "concept_fid": ".concept_shift",
-    "frechet": ".fid",
-    "frechet_distance": ".fid",
-    "kid": ".kernels",
+    "frechet": "unlearning.distances.fid",
+    "frechet_distance": "unlearning.distances.fid",
+    "kid": "unlearning.distances.kernels",
     "make_remover": ".removers",
     "match_context": ".context",
-    "null_bias": ".bias",
-    "p_ids": ".ids",
+    "null_bias": "unlearning.distances.bias",
+    "p_ids": "unlearning.distances.ids",
     "presence": ".class_presence",
     "psnr": ".paired",
     "remove_score": ".surroundings",
     "ssim": ".paired",
-    "u_ids": ".ids",
+    "u_ids": "unlearning.distances.ids",
 }
 __all__ = list(_HOMES)
 

@@ -15,9 +15,9 @@ from torch.nn import functional
 from conceptlab.arrays import as_floats
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState
+from unlearning.distances.statistics import auc, resample_counts
 from unlearning.removal.masks import as_masks
 from unlearning.removal.removers.controls import box
-from unlearning.removal.statistics import auc, resample_counts
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from conceptlab.arrays import as_numpy
+from unlearning.distances.kernels import unit_rows
 from unlearning.removal.cache import RemovalCache
 from unlearning.removal.class_presence import region_crops
 from unlearning.removal.context import ContextCheck, context_descriptor
 from unlearning.removal.features import FeatureExtractor
-from unlearning.removal.kernels import unit_rows
 from unlearning.removal.masks import grow
 from unlearning.removal.paired import _averaged, psnr, ssim_map
 from unlearning.removal.removers.base import RemoverSetup

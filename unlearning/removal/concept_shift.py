@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from conceptlab.errors import InputError, unknown_name
-from unlearning.removal.kernels import check_pair
-from unlearning.removal.moments import FeatureStatistics, feature_tensor
+from unlearning.distances.kernels import check_pair
+from unlearning.distances.moments import FeatureStatistics, feature_tensor
 
 if TYPE_CHECKING:
     import pandas as pd

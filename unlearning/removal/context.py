@@ -13,7 +13,7 @@ import torch
 from conceptlab.arrays import as_floats, check_finite
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, numpy_generator
-from unlearning.removal.fid import frechet
+from unlearning.distances.fid import frechet
 from unlearning.removal.masks import as_masks
 
 

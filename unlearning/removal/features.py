@@ -45,8 +45,11 @@ class FeatureExtractor:
                 f"[0, 1] to (n, d), got {type(source).__name__}.",
                 code="CL-INPUT-TYPE",
             )
-        self.name = str(getattr(source, "name", None) or getattr(source, "__name__", None)
-                        or type(source).__name__)  # fmt: skip
+        self.name = str(
+            getattr(source, "name", None)
+            or getattr(source, "__name__", None)
+            or type(source).__name__
+        )
         self.device = torch.device("cpu")
         self.fingerprint: str | None = None
         if self.is_encoder:

@@ -15,12 +15,29 @@ from unlearning.removal.scores import SCORES
 if TYPE_CHECKING:
     from unlearning.removal.report import RemovalReport
 
-_SHOWN = ("fid_debiased", "fid_normalised", "kid", "cmmd", "u_ids", "u_ids_cv", "presence",
-          "removed_share", "concept_collateral", "remove_score", "background_max")  # fmt: skip
-_TRUTH = ("fid_truth", "psnr_mask", "ssim_mask", "lpips_mask", "psnr_truth", "ssim_truth",
-          "lpips")  # fmt: skip
-_MISLEADING = ("fid_original", "kid_original", "cmmd_original", "u_ids_original",
-               "p_ids_original", "psnr_original", "u_ids_in_sample")  # fmt: skip
+_SHOWN = (
+    "fid_debiased",
+    "fid_normalised",
+    "kid",
+    "cmmd",
+    "u_ids",
+    "u_ids_cv",
+    "presence",
+    "removed_share",
+    "concept_collateral",
+    "remove_score",
+    "background_max",
+)
+_TRUTH = ("fid_truth", "psnr_mask", "ssim_mask", "lpips_mask", "psnr_truth", "ssim_truth", "lpips")
+_MISLEADING = (
+    "fid_original",
+    "kid_original",
+    "cmmd_original",
+    "u_ids_original",
+    "p_ids_original",
+    "psnr_original",
+    "u_ids_in_sample",
+)
 
 
 def removal_page(report: RemovalReport, title: str) -> str:
@@ -103,10 +120,15 @@ def _lead(report: RemovalReport) -> str:
 def _ranking(report: RemovalReport) -> str:
     frame = report.ranking("fid")
     rows = [
-        [int(r["rank"]), r.remover, _digits(r.value), f"{_digits(r.low)} to {_digits(r.high)}",
-         r.tied_with or "nobody"]
+        [
+            int(r["rank"]),
+            r.remover,
+            _digits(r.value),
+            f"{_digits(r.low)} to {_digits(r.high)}",
+            r.tied_with or "nobody",
+        ]
         for _, r in frame.iterrows()
-    ]  # fmt: skip
+    ]
     return table(["rank", "remover", "FID*", "debiased, interval", "tied with"], rows)
 
 
@@ -132,8 +154,11 @@ def _legend(report: RemovalReport, names: tuple[str, ...]) -> str:
     for name in names:
         if name in report.scores():
             score = SCORES[name]
-            way = {"lower": " (lower is better)", "higher": " (higher is better)",
-                   "half": " (one half is best)"}.get(score.better, "")  # fmt: skip
+            way = {
+                "lower": " (lower is better)",
+                "higher": " (higher is better)",
+                "half": " (one half is best)",
+            }.get(score.better, "")
             parts.append(f"{score.title}: {score.text}{way}.")
     return " ".join(parts)
 

@@ -121,9 +121,11 @@ class RemovalBenchmark:
         random_state: RandomState = 0,
     ) -> None:
         for name, value, least in (
-            ("n_min", n_min, 2), ("n_max", n_max, n_min), ("batch_size", batch_size, 1),
+            ("n_min", n_min, 2),
+            ("n_max", n_max, n_min),
+            ("batch_size", batch_size, 1),
             ("n_bootstrap", n_bootstrap, 0),
-        ):  # fmt: skip
+        ):
             check_count(name, value, least)
         if not isinstance(policy, MaskPolicy):
             raise InputError(
@@ -209,11 +211,15 @@ class RemovalBenchmark:
             listed = "; ".join(f"{k}: {v}" for k, v in skipped.items())
             raise InputError(f"No class can be judged. {listed}", code="CL-INPUT-FEW")
         settings = {
-            "data": dataset.name, "features": self.features.name, "match": self.match,
-            "dilation": self.policy.dilation, "min_area": self.policy.min_area,
-            "max_area": self.policy.max_area, "n_bootstrap": self.n_bootstrap,
+            "data": dataset.name,
+            "features": self.features.name,
+            "match": self.match,
+            "dilation": self.policy.dilation,
+            "min_area": self.policy.min_area,
+            "max_area": self.policy.max_area,
+            "n_bootstrap": self.n_bootstrap,
             "confidence": self.confidence,
-        }  # fmt: skip
+        }
         return RemovalReport(
             results,
             skipped=skipped,
@@ -374,5 +380,12 @@ class RemovalBenchmark:
         """Show for each remover the images that it did worst and best on."""
         from unlearning.removal.gallery import gallery
 
-        return gallery(dataset, name, data, count=count, cache=self.cache, seed=self.seed_,
-                       dilation=self.policy.dilation)  # fmt: skip
+        return gallery(
+            dataset,
+            name,
+            data,
+            count=count,
+            cache=self.cache,
+            seed=self.seed_,
+            dilation=self.policy.dilation,
+        )

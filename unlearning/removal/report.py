@@ -15,9 +15,9 @@ import numpy as np
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.io.files import Bundle, atomic_write, read_bundle, write_bundle
 from conceptlab.io.reading import rebuilding
+from unlearning.distances.statistics import compare, tied_ranks
 from unlearning.removal.class_result import ClassResult, plain
 from unlearning.removal.scores import SCORES
-from unlearning.removal.statistics import compare, tied_ranks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,9 +78,10 @@ class RemovalReport:
     def scores(self) -> list[str]:
         """Name the scores that all removers have."""
         return [
-            name for name in SCORES
+            name
+            for name in SCORES
             if all(name in r.rows[k] for r in self.results for k in self.removers)
-        ]  # fmt: skip
+        ]
 
     def notes(self) -> list[str]:
         """Say what a reader has to know: what was left out, and where nothing can be told."""
@@ -270,12 +271,16 @@ class RemovalReport:
         import pandas as pd
 
         rows = [
-            {"class": r.name, "remover": k, "n": r.n, "n_comparison": r.n_comparison, **{
-                name: r.rows[k].get(name, np.nan) for name in self.scores()
-            }}
+            {
+                "class": r.name,
+                "remover": k,
+                "n": r.n,
+                "n_comparison": r.n_comparison,
+                **{name: r.rows[k].get(name, np.nan) for name in self.scores()},
+            }
             for r in self.results
             for k in r.labels
-        ]  # fmt: skip
+        ]
         return pd.DataFrame(rows)
 
     def summary(self) -> pd.DataFrame:
@@ -300,8 +305,11 @@ class RemovalReport:
             "settings": self.settings,
             "classes": {
                 r.name: {
-                    "n": r.n, "n_comparison": r.n_comparison, "floors": plain(r.floors),
-                    "ceilings": plain(r.ceilings), "truth_is_floor": r.truth_is_floor,
+                    "n": r.n,
+                    "n_comparison": r.n_comparison,
+                    "floors": plain(r.floors),
+                    "ceilings": plain(r.ceilings),
+                    "truth_is_floor": r.truth_is_floor,
                     "context_check": r.context_check,
                     "removers": {k: plain(r.rows[k]) for k in r.labels},
                 }
@@ -311,10 +319,17 @@ class RemovalReport:
             "skipped": self.skipped,
             "failed": self.failed,
             "provenance": self.provenance,
-        }  # fmt: skip
+        }
 
-    def plot(self, kind: str = "ranking", *, score: str = "fid", of: str = MEAN, ax: Any = None,
-             remover: str | None = None) -> Any:  # fmt: skip
+    def plot(
+        self,
+        kind: str = "ranking",
+        *,
+        score: str = "fid",
+        of: str = MEAN,
+        ax: Any = None,
+        remover: str | None = None,
+    ) -> Any:
         """Draw the report.
 
         Parameters
@@ -346,14 +361,19 @@ class RemovalReport:
             chosen = self._of(of)
             ends = [
                 float(np.mean([getattr(r, side)[score] for r in chosen]))
-                if all(score in getattr(r, side) for r in chosen) else None
+                if all(score in getattr(r, side) for r in chosen)
+                else None
                 for side in ("floors", "ceilings")
-            ]  # fmt: skip
+            ]
             return removal.ranking_plot(
-                list(frame.remover), frame[["value", "low", "high"]].to_numpy(),
-                list(frame["rank"]), title=SCORES[score].title, floor=ends[0], ceiling=ends[1],
+                list(frame.remover),
+                frame[["value", "low", "high"]].to_numpy(),
+                list(frame["rank"]),
+                title=SCORES[score].title,
+                floor=ends[0],
+                ceiling=ends[1],
                 ax=ax,
-            )  # fmt: skip
+            )
         if kind == "classes":
             values = np.stack([self.values(score, c) for c in self.classes])
             return removal.class_bars(
@@ -362,10 +382,13 @@ class RemovalReport:
         if kind == "agreement":
             other = "fid_truth" if "fid_truth" in self.scores() else "fid_original"
             return removal.agreement_plot(
-                self.removers, self.values(other, of), self.values(score, of),
+                self.removers,
+                self.values(other, of),
+                self.values(score, of),
                 titles=(SCORES[other].title, SCORES[score].title),
-                tau=self.agreement(score, other, of), ax=ax,
-            )  # fmt: skip
+                tau=self.agreement(score, other, of),
+                ax=ax,
+            )
         result = self._of(of)[0]
         label = remover or self._favourite()
         if label not in result.labels:
@@ -393,9 +416,12 @@ class RemovalReport:
             classes.append(values)
             tensors |= {f"{number}/{name}": array for name, array in arrays.items()}
         data = {
-            "classes": classes, "skipped": self.skipped, "failed": self.failed,
-            "settings": self.settings, "provenance": self.provenance,
-        }  # fmt: skip
+            "classes": classes,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "settings": self.settings,
+            "provenance": self.provenance,
+        }
         return write_bundle(path, Bundle("RemovalReport", data, tensors))
 
     @classmethod
@@ -413,11 +439,20 @@ class RemovalReport:
                 }
                 results.append(ClassResult.unpacked(values, arrays))
             data = bundle.data
-            return cls(results, skipped=data["skipped"], failed=data["failed"],
-                       settings=data["settings"], provenance=data["provenance"])  # fmt: skip
+            return cls(
+                results,
+                skipped=data["skipped"],
+                failed=data["failed"],
+                settings=data["settings"],
+                provenance=data["provenance"],
+            )
 
-    def to_html(self, path: str | os.PathLike[str], *, title: str = "Which remover is better?",
-                ) -> Path:  # fmt: skip
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str = "Which remover is better?",
+    ) -> Path:
         """Write a self-contained page with tables, intervals and pictures.
 
         Parameters

@@ -11,14 +11,10 @@ import numpy as np
 import torch
 
 from conceptlab.arrays import as_numpy
-from unlearning.removal.bias import null_bias
-from unlearning.removal.class_presence import presence
-from unlearning.removal.class_result import ClassResult
-from unlearning.removal.collecting import Collected
-from unlearning.removal.concept_shift import concept_fid
-from unlearning.removal.fid import frechet
-from unlearning.removal.ids import p_ids, u_ids, u_ids_errors
-from unlearning.removal.kernels import (
+from unlearning.distances.bias import null_bias
+from unlearning.distances.fid import frechet
+from unlearning.distances.ids import p_ids, u_ids, u_ids_errors
+from unlearning.distances.kernels import (
     CMMD_SCALE,
     Kernel,
     cmmd,
@@ -29,13 +25,24 @@ from unlearning.removal.kernels import (
     unit_rows,
     wide,
 )
-from unlearning.removal.moments import feature_tensor
-from unlearning.removal.statistics import auc, frechet_replicates, resample_counts
+from unlearning.distances.moments import feature_tensor
+from unlearning.distances.statistics import auc, frechet_replicates, resample_counts
+from unlearning.removal.class_presence import presence
+from unlearning.removal.class_result import ClassResult
+from unlearning.removal.collecting import Collected
+from unlearning.removal.concept_shift import concept_fid
 
 _MEANS = (
-    "remove_score", "background_psnr", "psnr_truth", "psnr_mask", "ssim_truth", "ssim_mask",
-    "lpips", "lpips_mask", "psnr_original",
-)  # fmt: skip
+    "remove_score",
+    "background_psnr",
+    "psnr_truth",
+    "psnr_mask",
+    "ssim_truth",
+    "ssim_mask",
+    "lpips",
+    "lpips_mask",
+    "psnr_original",
+)
 _SPLITS = 3  # of the comparison set, for the floor
 _LEAST = 8  # images in a part
 PSNR_CAP = 100.0  # decibels that an exact copy counts in means
@@ -132,8 +139,10 @@ class Scorer:
     def _anchors(self, data: Collected) -> tuple[dict[str, float], dict[str, float]]:
         """Give the best and the worst that can be expected of each score."""
         scores: dict[str, Callable[[Any, Any], float]] = {
-            "kid": kid, "cmmd": cmmd, "u_ids": lambda X, Y: u_ids(Y, X),
-        }  # fmt: skip
+            "kid": kid,
+            "cmmd": cmmd,
+            "u_ids": lambda X, Y: u_ids(Y, X),
+        }
         ceilings = {name: fn(data.originals, data.comparison) for name, fn in scores.items()}
         found = frechet(data.originals, data.comparison)
         ceilings["fid"], ceilings["fid_debiased"] = found.distance, found.debiased
@@ -235,9 +244,12 @@ class Scorer:
             * _mmd_replicates(
                 [unit_rows(X).numpy() for X in sets],
                 unit_rows(data.comparison).numpy(),
-                V, W, wide, unbiased=False,
+                V,
+                W,
+                wide,
+                unbiased=False,
             ),
-        }  # fmt: skip
+        }
         errors = [u_ids_errors(data.comparison, X) for X in sets]
         found["u_ids"] = np.stack(
             [(W @ real / W.sum(1) + V @ fake / V.sum(1)) / 2 for real, fake in errors]
@@ -256,9 +268,14 @@ class Scorer:
 
 
 def _mmd_replicates(
-    sets: list[np.ndarray], Y: np.ndarray, V: np.ndarray, W: np.ndarray, kernel: Kernel, *,
+    sets: list[np.ndarray],
+    Y: np.ndarray,
+    V: np.ndarray,
+    W: np.ndarray,
+    kernel: Kernel,
+    *,
     unbiased: bool,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     other = feature_tensor(Y, "Y")
     v, w = torch.from_numpy(V.T.copy()), torch.from_numpy(W.T.copy())
     yy = kernel_sums(other, other, w, w, kernel, off_diagonal=unbiased)

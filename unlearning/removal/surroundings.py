@@ -63,9 +63,7 @@ def remove_score(maps: Any, masks: Any) -> np.ndarray:
     most = share.amax(dim=(2, 3), keepdim=True)
     inside = (share >= most.clamp_max(1 - 1e-9)).double()
     outside = (share == 0).double()
-    means = [
-        (features * w).sum(dim=(2, 3)) / w.sum(dim=(2, 3)) for w in (inside, outside)
-    ]  # fmt: skip
+    means = [(features * w).sum(dim=(2, 3)) / w.sum(dim=(2, 3)) for w in (inside, outside)]
     found: torch.Tensor = functional.cosine_similarity(means[0], means[1], dim=1)
     found = torch.where(outside.sum(dim=(1, 2, 3)) > 0, found, torch.nan)
     return np.asarray(found.cpu().numpy())

@@ -69,9 +69,15 @@ class Baseline(BaseEstimator):
         return GanResult(made, history, stopped, seed, seconds, {"anchors": anchors})
 
     def _make(
-        self, given: Generator, frozen: Generator, guide: Guide, gates: list[Gate], seen: Survey,
-        draws: torch.Generator, progress: Progress,
-    ) -> tuple[Generator, Loop | None]:  # fmt: skip
+        self,
+        given: Generator,
+        frozen: Generator,
+        guide: Guide,
+        gates: list[Gate],
+        seen: Survey,
+        draws: torch.Generator,
+        progress: Progress,
+    ) -> tuple[Generator, Loop | None]:
         raise NotImplementedError
 
 
@@ -96,7 +102,11 @@ def whole_loop(
     learn(body, True)
     chosen = sensitive_layers(body, torch.zeros(()), "all")
     loop = Loop(
-        trained, list(chosen.values()), steps=method.steps, lr=method.lr, draws=draws,
+        trained,
+        list(chosen.values()),
+        steps=method.steps,
+        lr=method.lr,
+        draws=draws,
         progress=progress,
-    )  # fmt: skip
+    )
     return trained, loop

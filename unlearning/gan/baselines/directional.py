@@ -74,9 +74,15 @@ class DirectionalAdaptation(Baseline):
         self.random_state = random_state
 
     def _make(
-        self, given: Generator, frozen: Generator, guide: Guide, gates: list[Gate], seen: Survey,
-        draws: torch.Generator, progress: Progress,
-    ) -> tuple[Generator, Loop | None]:  # fmt: skip
+        self,
+        given: Generator,
+        frozen: Generator,
+        guide: Guide,
+        gates: list[Gate],
+        seen: Survey,
+        draws: torch.Generator,
+        progress: Progress,
+    ) -> tuple[Generator, Loop | None]:
         ways = [g.concept.others.mean(0) - g.concept.target for g in gates]
         direction = torch.stack(ways).mean(0)
 

@@ -67,9 +67,15 @@ class LatentGuard(Baseline):
         self.random_state = random_state
 
     def _make(
-        self, given: Generator, frozen: Generator, guide: Guide, gates: list[Gate], seen: Survey,
-        draws: torch.Generator, progress: Progress,
-    ) -> tuple[Generator, Loop | None]:  # fmt: skip
+        self,
+        given: Generator,
+        frozen: Generator,
+        guide: Guide,
+        gates: list[Gate],
+        seen: Survey,
+        draws: torch.Generator,
+        progress: Progress,
+    ) -> tuple[Generator, Loop | None]:
         from sklearn.linear_model import LogisticRegression
 
         shows = shows_any(gates, seen)
@@ -91,9 +97,13 @@ class _Guarded(nn.Module):
     step: torch.Tensor
 
     def __init__(
-        self, inner: Generator, normal: torch.Tensor, offset: float, step: torch.Tensor,
+        self,
+        inner: Generator,
+        normal: torch.Tensor,
+        offset: float,
+        step: torch.Tensor,
         strength: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.inner_module, self.inner = inner.module, inner
         self.register_buffer("normal", normal)

@@ -71,9 +71,15 @@ class NegativeFineTune(Baseline):
         self.random_state = random_state
 
     def _make(
-        self, given: Generator, frozen: Generator, guide: Guide, gates: list[Gate], seen: Survey,
-        draws: torch.Generator, progress: Progress,
-    ) -> tuple[Generator, Loop | None]:  # fmt: skip
+        self,
+        given: Generator,
+        frozen: Generator,
+        guide: Guide,
+        gates: list[Gate],
+        seen: Survey,
+        draws: torch.Generator,
+        progress: Progress,
+    ) -> tuple[Generator, Loop | None]:
         shows = shows_any(gates, seen)
         with_it, free = seen[shows], seen[~shows]
         half = self.batch_size // 2

@@ -65,9 +65,15 @@ class RejectionFilter(Baseline):
         self.random_state = random_state
 
     def _make(
-        self, given: Generator, frozen: Generator, guide: Guide, gates: list[Gate], seen: Survey,
-        draws: torch.Generator, progress: Progress,
-    ) -> tuple[Generator, Loop | None]:  # fmt: skip
+        self,
+        given: Generator,
+        frozen: Generator,
+        guide: Guide,
+        gates: list[Gate],
+        seen: Survey,
+        draws: torch.Generator,
+        progress: Progress,
+    ) -> tuple[Generator, Loop | None]:
         filtered = _Filtered(given.fork(), guide, gates, self.max_draws).requires_grad_(False)
         return outer(filtered.eval(), given), None
 

@@ -136,9 +136,12 @@ def _check_image(path: Path, image: Mapping[str, Any]) -> None:
     place = PurePosixPath(name.replace("\\", "/"))
     if not name or place.is_absolute() or ".." in place.parts or "\0" in name or ":" in name[:2]:
         _refuse(f"{path} names the picture {name[:80]!r}, which lies outside its folder.")
-    if not 1 <= min(image["height"], image["width"]) <= max(
-        image["height"], image["width"]
-    ) <= LONGEST_SIDE:  # fmt: skip
+    if (
+        not 1
+        <= min(image["height"], image["width"])
+        <= max(image["height"], image["width"])
+        <= LONGEST_SIDE
+    ):
         _refuse(
             f"{path}: image {image['id']!r:.40} is {image['height']} × {image['width']} pixels; "
             f"sides of 1 to {LONGEST_SIDE} are read."

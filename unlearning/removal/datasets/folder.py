@@ -165,9 +165,10 @@ def _pictures(folder: Path) -> dict[str, Path]:
     if not os.path.isdir(folder):
         raise InputError(f"{folder} is no folder.", code="CL-INPUT-FILE")
     found = {
-        p.stem: p for p in sorted(folder.iterdir())
+        p.stem: p
+        for p in sorted(folder.iterdir())
         if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-    }  # fmt: skip
+    }
     if not found:
         raise InputError(f"{folder} holds no images.", code="CL-INPUT-EMPTY")
     return found

@@ -29,8 +29,15 @@ REMOVERS: dict[str, Callable[[], Any]] = {
 }
 """Removers that need no weights."""
 
-DEFAULT_REMOVERS = ("blur", "telea", "telea+2", "telea-2", "navier_stokes", "biharmonic",
-                    "patchmatch")  # fmt: skip
+DEFAULT_REMOVERS = (
+    "blur",
+    "telea",
+    "telea+2",
+    "telea-2",
+    "navier_stokes",
+    "biharmonic",
+    "patchmatch",
+)
 """What is compared when nobody says what; controls are always added."""
 
 _SPEC = re.compile(r"^(?P<name>.+?)(?P<dilation>[+-]\d+)?$")

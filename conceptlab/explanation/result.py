@@ -1,0 +1,245 @@
+"""What a model sees, which of it matters, and where: one object to look at."""
+
+from __future__ import annotations
+
+__all__ = ["Explanation"]
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conceptlab.errors import unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from conceptlab.explanation.tree import ConceptTree
+    from conceptlab.importance import Importance
+
+_KINDS = ("importance", "patches", "maps", "tree", "faithfulness")
+
+
+@dataclass(eq=False)
+class Explanation:
+    """Concepts of a model on some images: importance, examples, maps, checks.
+
+    Made by :meth:`conceptlab.CRAFT.explain`; every part is a plain array.
+
+    Attributes
+    ----------
+    names : list of str
+        One name a concept.
+    importance : Importance
+        Local and global Sobol indices on these images.
+    images : numpy.ndarray of shape (m, 3, H, W), float32
+        The images that are shown, as they were given.
+    shown : numpy.ndarray of shape (m,)
+        Their numbers among the n images.
+    coefficients : numpy.ndarray of shape (n, k)
+        Mean coefficient of each concept in each image (U, pooled).
+    maps : numpy.ndarray of shape (m, k, H, W) or None
+        For the images that are shown, where each concept is; the method stands in
+        ``settings["maps"]``.
+    patches : list of list of numpy.ndarray (3, s, s)
+        For each concept the fitted patches in which it is strongest.
+    logits : numpy.ndarray of shape (n, n_outputs)
+        What the model answers.
+    target : numpy.ndarray of shape (n,)
+        The output that is explained, image by image.
+    class_names : list of str or None
+        Names of the outputs.
+    tree : ConceptTree or None
+        The recursion.
+    faithfulness : FaithfulnessReport or None
+        Deletion and insertion curves beside their controls.
+    settings : dict
+        Layer, patches, seeds, versions, fingerprint.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from conceptlab import CRAFT, SplitModel
+    >>> body = nn.Sequential(nn.Conv2d(3, 4, 5, stride=2), nn.ReLU())
+    >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> craft = CRAFT(SplitModel(model, at="0"), 3, patches="none", random_state=0)
+    >>> images = np.random.default_rng(0).random((8, 3, 16, 16), dtype=np.float32)
+    >>> explanation = craft.fit(images, target=0).explain(images, target=0)
+    >>> list(explanation.to_frame().columns)[:2]
+    ['concept', 'importance']
+    """
+
+    names: list[str]
+    importance: Importance
+    images: np.ndarray
+    shown: np.ndarray
+    coefficients: np.ndarray
+    maps: np.ndarray | None
+    patches: list[list[np.ndarray]]
+    logits: np.ndarray
+    target: np.ndarray
+    class_names: list[str] | None = None
+    tree: ConceptTree | None = None
+    faithfulness: Any = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def order(self) -> np.ndarray:
+        """Concepts from the most important to the least."""
+        return np.argsort(-np.asarray(self.importance.mean), kind="stable")
+
+    def class_name(self, index: int) -> str:
+        """Name of an output, or ``"class 3"``."""
+        known = self.class_names is not None and index < len(self.class_names)
+        return str(self.class_names[index]) if known else f"class {index}"  # type: ignore[index]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give one row a concept, the most important first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``concept``, ``importance``, ``low``, ``high`` (confidence
+            interval), ``signed`` (below zero the concept lowers
+            the target), ``first_order`` (what the concept does alone),
+            ``prevalence`` (share of images in which it is above a tenth of its
+            maximum).
+        """
+        import pandas as pd
+
+        order = self.order
+        peak = np.maximum(self.coefficients.max(axis=0), 1e-12)
+        prevalence = (self.coefficients > 0.1 * peak).mean(axis=0)
+        interval = np.asarray(self.importance.interval)
+        return pd.DataFrame(
+            {
+                "concept": [self.names[i] for i in order],
+                "importance": np.asarray(self.importance.mean)[order],
+                "low": interval[order, 0],
+                "high": interval[order, 1],
+                "signed": np.asarray(self.importance.signed).mean(axis=0)[order],
+                "first_order": np.asarray(self.importance.first_order).mean(axis=0)[order],
+                "prevalence": prevalence[order],
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give names, figures and settings as JSON values, without pictures; None for unknown."""
+        data: dict[str, Any] = {
+            "concepts": _records(self.to_frame()),
+            "n_images": len(self.coefficients),
+            "targets": {
+                self.class_name(int(t)): int((self.target == t).sum())
+                for t in np.unique(self.target)
+            },
+            "settings": self.settings,
+        }
+        if self.tree is not None:
+            data["tree"] = _records(self.tree.to_frame())
+        if self.faithfulness is not None:
+            data["faithfulness"] = self.faithfulness.to_dict()
+        return data
+
+    def plot(
+        self,
+        kind: str = "importance",
+        *,
+        top: int = 6,
+        images: Sequence[int] | None = None,
+        ax: Axes | None = None,
+    ) -> Axes | Figure:
+        """Draw one view of the explanation.
+
+        Parameters
+        ----------
+        kind : {"importance", "patches", "maps", "tree", "faithfulness"}
+            Bars with intervals; best patches of each concept; coloured maps
+            over images, each concept on one scale for all images; the
+            recursion; deletion and insertion curves.
+        top : int
+            How many concepts, the most important first.
+        images : sequence of int, optional
+            Which of the images shown, for ``"maps"``; by default six, by turns the ones that
+            hold most of each concept.
+        ax : matplotlib.axes.Axes, optional
+            For the kinds that are one Axes.
+
+        Returns
+        -------
+        matplotlib.axes.Axes or matplotlib.figure.Figure
+            A Figure for ``"patches"`` and ``"maps"``, which are grids.
+        """
+        from conceptlab import plot
+
+        shown = [int(i) for i in self.order[:top]]
+        if kind == "importance":
+            return plot.importance_bars(self.importance, self.names, top=top, ax=ax)
+        if kind == "patches":
+            notes = [f"importance {value:.2f}" for value in self.importance.mean]
+            return plot.patch_grid(self.patches, self.names, order=shown, notes=notes)
+        if kind == "maps" and self.maps is not None:
+            chosen = list(images) if images is not None else self._telling(shown, 6)
+            return plot.map_grid(
+                self.images[chosen],
+                self.maps[chosen],
+                self.names,
+                concepts=shown,
+                peaks=np.maximum(self.maps, 0).max(axis=(0, 2, 3)),
+                captions=[
+                    self.class_name(int(self.logits[self.shown[i]].argmax())) for i in chosen
+                ],
+            )
+        if kind == "tree" and self.tree is not None:
+            return self.tree.plot(ax=ax)
+        if kind == "faithfulness" and self.faithfulness is not None:
+            return self.faithfulness.plot(ax=ax)
+        have = {"maps": self.maps, "tree": self.tree, "faithfulness": self.faithfulness}
+        absent = [name for name, value in have.items() if value is None]
+        raise unknown_name(
+            "kind of plot",
+            kind,
+            [name for name in _KINDS if name not in absent],
+            hint=f"Not made for this explanation: {', '.join(absent)}." if absent else "",
+        )
+
+    def _telling(self, concepts: Sequence[int], limit: int) -> list[int]:
+        """Choose among the images shown: by turns, the one that holds most of each concept."""
+        ranked = np.argsort(-self.coefficients[self.shown], axis=0, kind="stable")
+        turns = (int(image) for image in ranked[:, list(concepts)].ravel())
+        return list(dict.fromkeys(turns))[:limit]
+
+    def to_html(self, title: str = "What the model sees") -> str:
+        """Make a self-contained HTML report: no script, no link to the network."""
+        from conceptlab.explanation.page import explanation_page
+
+        return explanation_page(self, title)
+
+    def save(self, path: str | os.PathLike[str], *, title: str = "What the model sees") -> Path:
+        """Write the HTML report, headed `title`, to the file `path` and give its path."""
+        from conceptlab.io.files import atomic_write
+
+        return atomic_write(path, self.to_html(title))
+
+    def _repr_html_(self) -> str:
+        from conceptlab.explanation.page import explanation_summary
+
+        return explanation_summary(self)
+
+    def __repr__(self) -> str:
+        """Say how much is in it, and the three strongest concepts."""
+        strongest = ", ".join(
+            f"{self.names[i]} {self.importance.mean[i]:.2f}" for i in self.order[:3]
+        )
+        size = f"{len(self.coefficients)} images, {len(self.names)} concepts"
+        return f"Explanation({size}: {strongest}, ...)"
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give rows as JSON values, which have no NaN."""
+    rows: list[dict[str, Any]] = frame.to_dict(orient="records")
+    return [{k: None if v != v else v for k, v in row.items()} for row in rows]

@@ -1,0 +1,206 @@
+"""The tree of concepts: roots at the cut layer, children at earlier layers."""
+
+from __future__ import annotations
+
+__all__ = ["ConceptNode", "ConceptTree"]
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conceptlab.errors import unknown_name
+from conceptlab.explanation.mixing import MixingTest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@dataclass(eq=False)
+class ConceptNode:
+    """One concept: a direction at a layer, what it weighs, and where it shows best.
+
+    Attributes
+    ----------
+    name : str
+        ``"concept 3"`` for a root, ``"concept 3.0"`` for its first child.
+    layer : str
+        The layer whose activations `vector` lives in.
+    vector : numpy.ndarray of shape (n_channels,)
+        The row of W.
+    importance : float
+        Global total Sobol index, measured with the head of `layer`; NaN before
+        importances are estimated.
+    interval : tuple of float
+        Confidence interval of `importance`.
+    patches : numpy.ndarray of shape (n_patches,)
+        Rows of ``CRAFT.patches_``, the strongest first.
+    coefficients : numpy.ndarray of shape (n_patches,)
+        The concept's coefficient in each of `patches`.
+    test : MixingTest or None
+        The outcome of the mixing test; None where no earlier layer was left.
+    children : list of ConceptNode
+        What the concept was split into.
+    """
+
+    name: str
+    layer: str
+    vector: np.ndarray
+    importance: float = float("nan")
+    interval: tuple[float, float] = (float("nan"), float("nan"))
+    patches: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    coefficients: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    test: MixingTest | None = None
+    children: list[ConceptNode] = field(default_factory=list)
+
+    def walk(self) -> Iterator[ConceptNode]:
+        """Go through the node and all below it, parents first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    @property
+    def depth(self) -> int:
+        """Number of levels below the node."""
+        return 1 + max(child.depth for child in self.children) if self.children else 0
+
+
+@dataclass(eq=False)
+class ConceptTree:
+    """All concepts of a fitted :class:`~conceptlab.CRAFT`.
+
+    Attributes
+    ----------
+    layer : str
+        The layer of the roots.
+    roots : list of ConceptNode
+        The concepts at that layer, in the order of ``components_``.
+    """
+
+    layer: str
+    roots: list[ConceptNode]
+
+    def walk(self) -> Iterator[ConceptNode]:
+        """Go through all nodes, parents before children."""
+        for root in self.roots:
+            yield from root.walk()
+
+    def __len__(self) -> int:
+        """Count all nodes."""
+        return sum(1 for _ in self.walk())
+
+    def __getitem__(self, name: str) -> ConceptNode:
+        """Find a node by name."""
+        for node in self.walk():
+            if node.name == name:
+                return node
+        raise unknown_name("concept", name, [node.name for node in self.walk()])
+
+    @property
+    def depth(self) -> int:
+        """Number of levels below the roots; 0 when nothing was split."""
+        return max((root.depth for root in self.roots), default=0)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give one row a node: name, parent, layer, importance, and the mixing test."""
+        import pandas as pd
+
+        rows = []
+
+        def add(node: ConceptNode, parent: str | None) -> None:
+            test = node.test
+            rows.append(
+                {
+                    "concept": node.name,
+                    "parent": parent,
+                    "layer": node.layer,
+                    "importance": node.importance,
+                    "low": node.interval[0],
+                    "high": node.interval[1],
+                    "cluster_index": test.cluster_index if test else float("nan"),
+                    "p_value": test.p_value if test else float("nan"),
+                    "balance": test.balance if test else float("nan"),
+                    "n_children": len(node.children),
+                }
+            )
+            for child in node.children:
+                add(child, node.name)
+
+        for root in self.roots:
+            add(root, None)
+        return pd.DataFrame(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the tree as JSON values, with vectors and patches as lists."""
+        return {"layer": self.layer, "roots": [_as_dict(root) for root in self.roots]}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ConceptTree:
+        """Build a tree from what :meth:`to_dict` gave."""
+        return cls(data["layer"], [_from_dict(root) for root in data["roots"]])
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw the tree; see :func:`conceptlab.plot.concept_tree`."""
+        from conceptlab.plot import concept_tree
+
+        return concept_tree(self, ax=ax)
+
+    def __str__(self) -> str:
+        """Draw the tree with text."""
+        lines = []
+
+        def add(node: ConceptNode, indent: int) -> None:
+            mark = f", split (p = {node.test.p_value:.1g})" if node.test and node.children else ""
+            lines.append(
+                f"{'  ' * indent}{node.name} [{node.layer}] importance {node.importance:.3f}{mark}"
+            )
+            for child in node.children:
+                add(child, indent + 1)
+
+        for root in self.roots:
+            add(root, 0)
+        return "\n".join(lines)
+
+
+def _as_dict(node: ConceptNode) -> dict[str, Any]:
+    test = node.test
+    return {
+        "name": node.name,
+        "layer": node.layer,
+        "dtype": str(np.asarray(node.vector).dtype),
+        "vector": np.asarray(node.vector, dtype=np.float64).tolist(),
+        "importance": _number(node.importance),
+        "interval": [_number(value) for value in node.interval],
+        "patches": np.asarray(node.patches).tolist(),
+        "coefficients": np.asarray(node.coefficients, dtype=np.float64).tolist(),
+        "test": {**asdict(test), "labels": test.labels.tolist()} if test else None,
+        "children": [_as_dict(child) for child in node.children],
+    }
+
+
+def _from_dict(data: dict[str, Any]) -> ConceptNode:
+    test, dtype = data["test"], data.get("dtype", "float64")
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"a concept's vector cannot be of dtype {dtype!r}")
+    low, high = (_float(value) for value in data["interval"])
+    return ConceptNode(
+        name=data["name"],
+        layer=data["layer"],
+        vector=np.asarray(data["vector"], dtype=dtype),
+        importance=_float(data["importance"]),
+        interval=(low, high),
+        patches=np.asarray(data["patches"], dtype=np.int64),
+        coefficients=np.asarray(data["coefficients"], dtype=dtype),
+        test=MixingTest(**{**test, "labels": np.asarray(test["labels"])}) if test else None,
+        children=[_from_dict(child) for child in data["children"]],
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else float(value)
+
+
+def _float(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,1 @@
+"""CRAFT: concepts by recursive activation factorisation."""

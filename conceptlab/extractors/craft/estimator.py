@@ -1,0 +1,502 @@
+"""CRAFT: concepts of a model by recursive activation factorisation.
+
+Fel, Picard, Béthune, Boissin, Vigouroux, Colin, Cadène and Serre, *CRAFT:
+Concept Recursive Activation FacTorization for Explainability*, CVPR 2023
+(arXiv 2211.10154).
+"""
+
+from __future__ import annotations
+
+__all__ = ["CRAFT"]
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from conceptlab.errors import InputError
+from conceptlab.explanation.mixing import MixingTest
+from conceptlab.explanation.tree import ConceptNode, ConceptTree
+from conceptlab.extractors.base import ConceptExtractor
+from conceptlab.extractors.craft.checks import check_labels, check_names, check_settings
+from conceptlab.extractors.craft.growing import grow_tree
+from conceptlab.extractors.craft.views import ImageViews
+from conceptlab.models import SplitModel
+from conceptlab.progress import Progress
+from conceptlab.seeds import RandomState, draw_seed
+
+if TYPE_CHECKING:
+    from conceptlab.bank import ConceptBank
+    from conceptlab.explanation import Explanation
+    from conceptlab.importance import Importance
+
+Target = int | str | Sequence[int] | np.ndarray | None
+Split = Literal["auto"] | Callable[[ConceptNode, MixingTest], bool] | Sequence[int]
+
+
+class CRAFT(BaseEstimator):
+    """Find, rank and locate the concepts that a classifier uses.
+
+    Crops of the images are turned into activations A of a layer, factorised as
+    A ≈ U W with U, W ≥ 0 (equation 1 of the paper); the rows of W are concepts.
+    Sobol indices of the masked coefficients rank them (section 3.3), concepts
+    that mix two things are refactorised at an earlier layer (section 3.2), and
+    implicit differentiation of the factorisation shows where they are
+    (section 3.4).
+
+    Parameters
+    ----------
+    split : SplitModel
+        The model cut at a layer, f = h∘g.
+    n_concepts : int or "auto"
+        Number of concepts k; ``"auto"`` chooses by held-out error and stability
+        (:func:`conceptlab.extractors.rank.select_rank`).
+    patch_size : int
+        Side of a crop in pixels; it is resized to the size of the whole image.
+    patches : {"grid", "random", "none"}
+        Where rows come from, each its own estimand: a regular grid of crops
+        with a fifth of overlap (as the authors' code does), random crops (as
+        the paper says), or none, where every position of the whole image's map
+        is a row (many times faster, and concepts keep their context).
+    n_crops : int
+        Crops an image, for ``patches="random"``.
+    extractor : ConceptExtractor, optional
+        What factorises; it is cloned. :class:`NMFConcepts` by default; take
+        :class:`SemiNMF` for layers with negative activations (GELU, tokens).
+    layers : sequence of str, optional
+        Earlier layers for the recursion, the latest first.
+    depth : int
+        Levels of recursion; 0 for none. More than 0 needs `layers`, or takes the
+        blocks before the cut.
+    split_when : "auto", callable or sequence of int
+        Which concepts are refactorised. ``"auto"``: the mixing test rejects one
+        cluster at `alpha`. A callable gets (node, test); a sequence names roots.
+    alpha : float
+        Level of the mixing test, shared over the concepts of a level
+        (Bonferroni).
+    n_children : int
+        Concepts of each refactorisation.
+    importance : SobolImportance, optional
+        How importance is estimated; cloned and seeded. By default 32 designs
+        with Jansen's estimator, and the exact closed form where the head is
+        linear in the coefficients.
+    max_patches : int
+        The most patches that stand for a concept in tests and pictures.
+    storage : {"memory", "disk"}
+        ``"disk"`` keeps activations in shards in a temporary folder and fits by
+        ``fit_batches``, so that memory does not grow with the images.
+    batch_size : int or "auto"
+        Images or crops in a pass; ``"auto"`` takes what a CPU's caches or a GPU like
+        and halves when memory runs out.
+    random_state : int, RandomState, Generator or None
+        Seed of crops, factorisation, designs and tests.
+
+    Attributes
+    ----------
+    extractor_ : ConceptExtractor
+        The fitted factorisation.
+    components_ : numpy.ndarray of shape (k, n_channels)
+        The concepts W.
+    importance_ : Importance
+        Local and global indices, when a target or images allowed them.
+    importances_ : numpy.ndarray of shape (k,)
+        The global ones.
+    tree_ : ConceptTree
+        The concepts and what they were split into.
+    patches_ : numpy.ndarray of shape (n_rows, 4)
+        Image, y, x and side in pixels of each row of the factorised matrix.
+    patch_coefficients_ : numpy.ndarray of shape (n_rows, k)
+        U of those rows.
+    images_fingerprint_ : str
+        Tells the fitted images from others.
+    concept_names_ : list of str
+        ``"concept 0"``, ...; may be replaced, see :meth:`rename`.
+    rank_selection_ : RankSelection
+        Only for ``n_concepts="auto"``.
+    seed_ : int
+        The seed that was used.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> with torch.random.fork_rng():
+    ...     _ = torch.manual_seed(0)
+    ...     body = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU())
+    ...     model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    ...     images = torch.rand(12, 3, 32, 32)
+    >>> craft = CRAFT(SplitModel(model, at="0"), n_concepts=3, patch_size=16, random_state=0)
+    >>> craft.fit(images, target=1).importances_.shape
+    (3,)
+    >>> tuple(craft.transform(images).shape)
+    (12, 3)
+    """
+
+    tree_: ConceptTree
+
+    def __init__(
+        self,
+        split: SplitModel,
+        n_concepts: int | Literal["auto"] = 10,
+        *,
+        patch_size: int = 64,
+        patches: str = "grid",
+        n_crops: int = 16,
+        extractor: ConceptExtractor | None = None,
+        layers: Sequence[str] | None = None,
+        depth: int = 0,
+        split_when: Split = "auto",
+        alpha: float = 0.05,
+        n_children: int = 2,
+        importance: Any = None,
+        max_patches: int = 100,
+        storage: str = "memory",
+        batch_size: int | Literal["auto"] = "auto",
+        random_state: RandomState = None,
+    ) -> None:
+        self.split = split
+        self.n_concepts = n_concepts
+        self.patch_size = patch_size
+        self.patches = patches
+        self.n_crops = n_crops
+        self.extractor = extractor
+        self.layers = layers
+        self.depth = depth
+        self.split_when = split_when
+        self.alpha = alpha
+        self.n_children = n_children
+        self.importance = importance
+        self.max_patches = max_patches
+        self.storage = storage
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    # ------------------------------------------------------------------- fit
+    def fit(
+        self, images: Any, y: Any = None, *, target: Target = "predicted", progress: Progress = None
+    ) -> CRAFT:
+        """Find the concepts of `images`, rank them, and split those that mix.
+
+        Parameters
+        ----------
+        images : tensor, ndarray or sequence of images
+            (n, 3, H, W), floats in [0, 1] or bytes; see
+            :func:`conceptlab.datasets.as_image_batch`. Take images of one class to
+            see the concepts of that class.
+        y : ignored
+            For pipelines.
+        target : int, str, sequence of int, or None
+            The output whose variance is explained: one for all (by number, or by
+            its name in ``split.class_names``), each image's own prediction
+            (``"predicted"``), or one for each image. None finds concepts without
+            ranking them.
+        progress : bool or callable, optional
+            See :data:`conceptlab.progress.Progress`.
+
+        Returns
+        -------
+        CRAFT
+            The estimator itself.
+
+        Raises
+        ------
+        InputError
+            Images or settings that do not fit; negative activations
+            (``CL-INPUT-NEGATIVE``); more concepts than rows or channels.
+        SplitError
+            A layer that cannot be cut; see :class:`SplitModel`.
+        """
+        check_settings(self)
+        seed = draw_seed(self.random_state)
+        views = self._views(images, seed)
+        views.check_split()
+        if target is not None:  # a wrong target must not cost the whole fit
+            views.check_target(target)
+        rows = views.rows(self.split, storage=self.storage, progress=progress)
+        self._fit_rows(rows, views, seed)
+        grow_tree(self, views, target, progress, rows=rows)
+        return self
+
+    def fit_classes(
+        self,
+        images: Any,
+        y: Any = None,
+        *,
+        targets: Sequence[int] | None = None,
+        progress: Progress = None,
+    ) -> dict[int, CRAFT]:
+        """Fit one CRAFT a class, with a single pass of g over all crops.
+
+        Parameters
+        ----------
+        images : as for :meth:`fit`
+            Images of all classes together.
+        y : array-like of shape (n,), optional
+            The class of each image; the model's own prediction by default, as
+            in the paper.
+        targets : sequence of int, optional
+            Which classes; by default all that hold an image.
+        progress : bool or callable, optional
+            See :data:`conceptlab.progress.Progress`.
+
+        Returns
+        -------
+        dict of int to CRAFT
+            A fitted clone for each class, with the image numbers in ``patches_``
+            counting all the images given.
+        """
+        check_settings(self)
+        seed = draw_seed(self.random_state)
+        views = self._views(images, seed)
+        views.check_split()
+        labels = views.predictions() if y is None else check_labels(y, len(views))
+        chosen = [int(t) for t in (np.unique(labels) if targets is None else targets)]
+        absent = [t for t in chosen if not (labels == t).any()]
+        if absent:
+            raise InputError(
+                f"No image of class {', '.join(map(str, absent[:5]))} among the {len(views)} "
+                "given; leave it out of targets, or add images.",
+                code="CL-INPUT-LABELS",
+            )
+        rows = views.rows(self.split, storage="memory", progress=progress)
+        fitted = {}
+        for t in chosen:
+            part = views.subset(np.flatnonzero(labels == t))
+            member = np.isin(views.index[:, 0], part.chosen)
+            craft = clone(self).set_params(random_state=seed)
+            craft._fit_rows(rows[member], part, seed, whole=views, index=views.index[member])
+            grow_tree(craft, part, t, progress, rows=rows[member])
+            fitted[t] = craft
+        return fitted
+
+    # ------------------------------------------------------------- use
+    def transform(self, images: Any, *, pooled: bool = True) -> Any:
+        """Give the concept coefficients of whole images.
+
+        Parameters
+        ----------
+        images : as for :meth:`fit`
+            Any number of images.
+        pooled : bool
+            Whether to average over positions.
+
+        Returns
+        -------
+        ndarray or tensor of shape (n, k), or (n, *positions, k) unless `pooled`
+            U, of the kind, device and floating dtype of `images` (float32 for bytes, files
+            and text); each position is coded by its own non-negative least squares.
+        """
+        check_is_fitted(self, "extractor_")
+        views = ImageViews.of(images, self.split, self.batch_size)
+        U, _ = views.coefficients(self.extractor_)
+        if pooled and U.ndim > 2:
+            U = U.mean(axis=tuple(range(1, U.ndim - 1)))
+        return views.kind.restore(U)
+
+    def estimate_importance(
+        self, images: Any, *, target: Target = "predicted", progress: Progress = None
+    ) -> Importance:
+        """Estimate the importance of the fitted concepts on `images`.
+
+        Parameters
+        ----------
+        images, target, progress
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        Importance
+            ``values`` (n, k), ``mean`` (k,), ``interval`` (k, 2), ...
+        """
+        check_is_fitted(self, "extractor_")
+        views = ImageViews.of(images, self.split, self.batch_size)
+        return self._importance(views, self.split, self.extractor_, target, progress)
+
+    def maps(self, images: Any, *, method: str = "implicit", **options: Any) -> Any:
+        """Show where each concept is; see :func:`conceptlab.maps.concept_maps`.
+
+        Returns
+        -------
+        numpy.ndarray of shape (n, k, H, W), float32
+        """
+        from conceptlab.maps import concept_maps
+
+        check_is_fitted(self, "extractor_")
+        return concept_maps(self.split, self.extractor_, images, method=method, **options)
+
+    def explain(
+        self,
+        images: Any,
+        *,
+        target: Target = "predicted",
+        maps: str | None = "implicit",
+        n_maps: int = 64,
+        n_patches: int = 8,
+        patch_images: Any = None,
+        progress: Progress = None,
+    ) -> Explanation:
+        """Explain the model's answers on `images` by the fitted concepts.
+
+        Parameters
+        ----------
+        images : as for :meth:`fit`
+            What to explain; the fitted images themselves, or new ones.
+        target : as for :meth:`fit`
+            The output to explain.
+        maps : str or None
+            Method of the concept maps, or None to leave them out.
+        n_maps : int
+            How many images get maps; the explanation keeps those images only.
+        n_patches : int
+            Best patches shown for each concept.
+        patch_images : as for :meth:`fit`, optional
+            What the patches are cut from; `images` by default. Of the fitted
+            images the best patches are known; of others they are sought, which
+            takes a pass over their crops.
+        progress : bool or callable, optional
+            See :data:`conceptlab.progress.Progress`.
+
+        Returns
+        -------
+        Explanation
+            With ``plot()``, ``to_frame()``, an HTML view and ``save()``.
+        """
+        from conceptlab.extractors.craft.explaining import explain_craft
+
+        check_is_fitted(self, "extractor_")
+        return explain_craft(
+            self,
+            images,
+            target=target,
+            maps=maps,
+            n_maps=n_maps,
+            n_patches=n_patches,
+            patch_images=patch_images,
+            progress=progress,
+        )
+
+    def rename(self, names: Sequence[str]) -> CRAFT:
+        """Give the concepts names, in the order of ``components_``; returns the estimator."""
+        check_is_fitted(self, "extractor_")
+        names = check_names(names, len(self.components_))
+        for root, name in zip(self.tree_.roots, names, strict=True):
+            for node in root.walk():
+                node.name = name + node.name[len(root.name) :] if node is not root else node.name
+            root.name = name
+        self.concept_names_ = names
+        return self
+
+    def to_bank(self) -> ConceptBank:
+        """Give the concepts as a :class:`ConceptBank` in the space of the cut layer."""
+        check_is_fitted(self, "extractor_")
+        return self.extractor_.to_bank(names=self.concept_names_, space=self.split.fingerprint)
+
+    # --------------------------------------------------------- save and load
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write concepts, tree, importance and settings to a folder; the model is not written.
+
+        A function given as `split_when` is not written either; what it split is.
+        """
+        from conceptlab.extractors.craft.files import save_craft
+
+        check_is_fitted(self, "extractor_")
+        return save_craft(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], split: SplitModel) -> CRAFT:
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder.
+        split : SplitModel
+            The same model at the same layer.
+
+        Raises
+        ------
+        SpaceMismatchError
+            If `split` is another model or layer.
+        CheckpointError
+            If the folder is damaged, newer, or something else.
+        """
+        from conceptlab.extractors.craft.files import load_craft
+
+        return load_craft(cls, path, split)
+
+    # ---------------------------------------------------------------- inside
+    def _views(self, images: Any, seed: int) -> ImageViews:
+        return ImageViews.of(
+            images,
+            self.split,
+            self.batch_size,
+            patches=self.patches,
+            patch_size=self.patch_size,
+            n_crops=self.n_crops,
+            seed=seed,
+        )
+
+    def _factoriser(self, seed: int) -> ConceptExtractor:
+        from conceptlab.extractors.nmf import NMFConcepts
+
+        base = NMFConcepts() if self.extractor is None else self.extractor
+        return clone(base).set_params(random_state=seed)
+
+    def _fit_rows(
+        self,
+        rows: Any,
+        views: ImageViews,
+        seed: int,
+        *,
+        whole: ImageViews | None = None,
+        index: np.ndarray | None = None,
+    ) -> None:
+        """Factorise rows; `index` counts the images of `whole`."""
+        for name in ("importance_", "importances_", "rank_selection_"):
+            self.__dict__.pop(name, None)  # of an earlier fit
+        extractor = self._factoriser(seed)
+        n_concepts = self.n_concepts
+        if n_concepts == "auto":
+            from conceptlab.extractors.rank import select_rank
+
+            self.rank_selection_ = select_rank(views.sample(rows, seed), random_state=seed)
+            n_concepts = self.rank_selection_.n_concepts
+        extractor.set_params(n_concepts=int(n_concepts))
+        if isinstance(rows, np.ndarray):
+            self.extractor_ = extractor.fit(rows)
+        elif hasattr(extractor, "fit_batches"):
+            self.extractor_ = extractor.fit_batches(rows, progress=False)
+        else:
+            raise InputError(
+                f"storage='disk' needs an extractor that can stream (fit_batches), and "
+                f"{type(extractor).__name__} cannot. Use NMFConcepts, or storage='memory'.",
+                code="CL-INPUT-OPTION",
+            )
+        self.components_ = np.asarray(extractor.components_)
+        self.patches_ = views.index if index is None else index
+        self.images_fingerprint_ = (whole or views).fingerprint()
+        self.patch_coefficients_ = views.code(rows, self.extractor_)
+        self.concept_names_ = [f"concept {i}" for i in range(len(self.components_))]
+        self.n_features_in_ = int(self.components_.shape[1])
+        self.seed_ = seed
+
+    def _importance(
+        self,
+        views: ImageViews,
+        split: SplitModel,
+        extractor: ConceptExtractor,
+        target: Target,
+        progress: Progress,
+        known: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Importance:
+        from conceptlab.importance import HeadOnCoefficients, SobolImportance
+
+        U, logits = known or views.coefficients(extractor, split=split, progress=progress)
+        estimator = SobolImportance() if self.importance is None else clone(self.importance)
+        estimator.set_params(random_state=getattr(self, "seed_", 0))
+        head = HeadOnCoefficients.from_extractor(split, extractor)
+        return estimator(head, U, target=views.check_target(target, logits), progress=progress)

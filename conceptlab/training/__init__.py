@@ -1,0 +1,1 @@
+"""The training engine: whole steps, budgets, rewinding, checkpoints."""

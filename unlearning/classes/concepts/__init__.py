@@ -1,0 +1,1 @@
+"""What forgetting a class through its concepts is made of."""

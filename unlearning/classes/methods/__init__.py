@@ -1,0 +1,1 @@
+"""The methods that make a classifier forget, one a file."""

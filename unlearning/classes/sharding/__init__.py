@@ -1,0 +1,1 @@
+"""An ensemble over shards: forgetting by training a part again."""

@@ -1,0 +1,206 @@
+"""``conceptlab unlearn``: make a classifier forget a class, with certificate and audit."""
+
+from __future__ import annotations
+
+__all__ = ["METHODS", "unlearn"]
+
+import inspect
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.io.places import check_writable
+
+METHODS = {
+    "concept-poisoning": "ConceptPoisoning",
+    "bad-teacher": "BadTeacher",
+    "boundary-expand": "BoundaryExpand",
+    "boundary-shrink": "BoundaryShrink",
+    "fine-tune": "FineTune",
+    "fisher": "FisherForgetting",
+    "gradient-ascent": "GradientAscent",
+    "l1-sparse": "L1Sparse",
+    "logit-mask": "LogitMask",
+    "neggrad-plus": "NegGradPlus",
+    "random-label": "RandomLabel",
+    "retrain": "Retrain",
+    "salun": "SalUn",
+    "scrub": "SCRUB",
+    "soft-relabel": "SoftRelabel",
+    "ssd": "SSD",
+    "unsir": "UNSIR",
+}
+"""Names of the methods on the command line."""
+
+
+def unlearn(
+    images: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Training images: a folder or zip, a subfolder a class; rendered scenes if left "
+            "out."
+        ),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--class", help="The class to forget, by name or number.")
+    ] = "ilko",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="embedded, torchvision:NAME@WEIGHTS, or FILE.py:FUNCTION that returns a module."
+        ),
+    ] = "embedded",
+    method: Annotated[
+        str, typer.Option(help="concept-poisoning, logit-mask, random-label, salun, scrub, ...")
+    ] = "concept-poisoning",
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data, for methods that train.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate, for the same.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Stop unlearning after so many seconds.")
+    ] = None,
+    test_images: Annotated[
+        Path | None,
+        typer.Option(help="Images that the model never saw; a third of the images if left out."),
+    ] = None,
+    n_images: Annotated[int, typer.Option("--n-images", help="Use at most so many images.")] = 600,
+    n_test: Annotated[int, typer.Option("--n-test", help="And so many to test.")] = 400,
+    size: Annotated[int | None, typer.Option(help="Side to which images are scaled.")] = None,
+    retrained: Annotated[
+        list[Path] | None,
+        typer.Option(help="Weights of a model that never saw the class; once or twice."),
+    ] = None,
+    relearn: Annotated[
+        bool, typer.Option(help="Audit by teaching the class again; takes a while.")
+    ] = False,
+    steps: Annotated[int, typer.Option(help="At most so many steps of relearning.")] = 60,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Folder from which a run that was interrupted or killed goes on."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for weights, certificate and report.")] = Path(
+        "conceptlab-report/unlearn"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Make a classifier forget a class; write weights, a certificate and an audit."""
+    from unlearning.commands.material import load_material, show_report, with_weights
+
+    console = Console(stderr=as_json)
+    start = time.perf_counter()
+    unlearner = _unlearner(method, seed, {"epochs": epochs, "lr": lr, "max_seconds": max_seconds})
+    _check_references(retrained)
+    check_writable(out)
+    found = load_material(
+        images,
+        model,
+        target,
+        test_images=test_images,
+        n_images=n_images,
+        n_test=n_test,
+        size=size,
+        device=device,
+        seed=seed,
+    )
+    references = [with_weights(found.model, path)[0] for path in retrained or []]
+    name = found.class_names[found.forgotten]
+    console.print(
+        f"Forget {name}: {len(found.forget)} images; keep {len(found.retain)} of other classes "
+        f"({found.source}); {type(unlearner).__name__}",
+        highlight=False,
+        markup=False,
+    )
+    result = unlearner.unlearn(
+        found.model, forget=found.forget, retain=found.retain, checkpoint=checkpoint
+    )
+    console.print(
+        f"{result.certificate['steps']} steps, {result.certificate['cpu_seconds']:.1f} CPU "
+        f"seconds, {result.stopped}. Audit ...",
+        highlight=False,
+        markup=False,
+    )
+    from unlearning.audit import audit
+
+    report = audit(
+        found.model,
+        result,
+        forget=found.forget,
+        retain=found.retain,
+        test=found.test,
+        retrained=references or None,
+        class_names=found.class_names,
+        relearn=relearn,
+        max_steps=steps,
+        random_state=seed,
+        **found.concepts,
+    )
+    files = _write(out, result, report, f"Is {name} forgotten?")
+    seconds = time.perf_counter() - start
+    if as_json:
+        facts = report.to_dict() | {"files": files, "seconds": round(seconds, 1)}
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    show_report(console, report)
+    console.print(
+        f"Weights, certificate, report: {out.resolve()}  ({seconds:.0f} s)",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+
+
+def _unlearner(method: str, seed: int, options: dict[str, Any]) -> Any:
+    import unlearning
+
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    cls = getattr(unlearning, METHODS[method])
+    known = inspect.signature(cls.__init__).parameters
+    given = {key: value for key, value in options.items() if value is not None}
+    strange = [key for key in given if key not in known]
+    if strange:
+        raise InputError(
+            f"--{strange[0].replace('_', '-')} is no setting of {method}; its settings are "
+            f"{', '.join(k for k in known if k != 'self')}.",
+            code="CL-INPUT-OPTION",
+        )
+    if "random_state" in known:
+        given["random_state"] = seed
+    return cls(**given)
+
+
+def _check_references(paths: list[Path] | None) -> None:
+    if paths is not None and len(paths) > 2:
+        raise InputError(
+            f"--retrained may be given once or twice, got {len(paths)}.", code="CL-INPUT-OPTION"
+        )
+
+
+def _write(out: Path, result: Any, report: Any, title: str) -> dict[str, str]:
+    from safetensors.torch import save
+
+    from conceptlab.io.files import atomic_write
+    from unlearning.commands.material import CERTIFICATE, WEIGHTS, Selected
+
+    model = result.model
+    inner = model.model if isinstance(model, Selected) else model
+    tensors = {
+        key: value.detach().cpu().clone().contiguous() for key, value in inner.state_dict().items()
+    }
+    paths = {
+        "weights": atomic_write(out / WEIGHTS, save(tensors)),
+        "certificate": atomic_write(
+            out / CERTIFICATE, json.dumps(result.certificate, indent=2, default=str)
+        ),
+        "report": report.to_html(out / "report.html", title=title),
+    }
+    report.to_json(out / "report.json")
+    return {key: str(path.resolve()) for key, path in paths.items()}
