@@ -1,1 +1,3 @@
 """The shell commands of ``attribution``."""
+
+__all__: list[str] = []

@@ -1,1 +1,3 @@
 """The shell commands of ``bottlenecks``."""
+
+__all__: list[str] = []

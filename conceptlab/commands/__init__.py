@@ -1,1 +1,3 @@
 """The shell commands of ``conceptlab``."""
+
+__all__: list[str] = []

@@ -21,9 +21,9 @@ from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import draw_seed
 from conceptlab.training.checkpoint import peek_seed
-from conceptlab.training.loop import DeferredInterrupt, all_finite
 from unlearning.certificate import describe_parameters, make_certificate
 from unlearning.classes.job import Job, UnlearningWarning
+from unlearning.classes.run import DeferredInterrupt, all_finite
 from unlearning.data import (
     Samples,
     as_samples,

@@ -22,7 +22,7 @@ from conceptlab.models.session import model_copy
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import numpy_generator, torch_generator
 from conceptlab.training import checkpoint as checkpoints
-from conceptlab.training.loop import Batch, DeferredInterrupt, Loss, Run, outside_tensors, set_mode
+from unlearning.classes.run import Batch, DeferredInterrupt, Loss, Run, outside_tensors, set_mode
 from unlearning.data import Inputs, Samples, n_batches
 from unlearning.heads import Head, features_and_logits, find_head, frozen, run_model
 

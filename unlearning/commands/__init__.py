@@ -1,1 +1,3 @@
 """The shell commands of ``unlearning``."""
+
+__all__: list[str] = []

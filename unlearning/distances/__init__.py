@@ -1,1 +1,3 @@
 """Distances between two sets of features."""
+
+__all__: list[str] = []

@@ -1,1 +1,3 @@
 """CRAFT: concepts by recursive activation factorisation."""
+
+__all__: list[str] = []

@@ -26,8 +26,8 @@ from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed, quiet_randomness
 from conceptlab.training.checkpoint import peek_seed
-from conceptlab.training.loop import set_mode
 from unlearning.classes.base import check_number, check_option
+from unlearning.classes.run import set_mode
 from unlearning.classes.sharding.files import SlicesOnDisk, load_ensemble, save_ensemble
 from unlearning.classes.sharding.shards import (
     Deletion,
