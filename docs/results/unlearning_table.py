@@ -34,7 +34,8 @@ from unlearning.audit.divergence import probabilities
 from unlearning.audit.quantising import quantised_copy
 from unlearning.audit.recovery import spontaneous_recovery
 from unlearning.audit.subjects import check_sets, read_concepts
-from unlearning.audit.verdict import Thresholds, judge
+from unlearning.audit.thresholds import Thresholds
+from unlearning.audit.verdict import judge
 from unlearning.data import Samples, quiet_randomness, split_classes
 from unlearning.heads import frozen, run_model
 

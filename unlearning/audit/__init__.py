@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from unlearning.audit.scores import adaptive_unlearning_score as adaptive_unlearning_score
     from unlearning.audit.scores import average_gap as average_gap
     from unlearning.audit.scores import tug_of_war as tug_of_war
+    from unlearning.audit.thresholds import Thresholds as Thresholds
     from unlearning.audit.verdict import Evidence as Evidence
-    from unlearning.audit.verdict import Thresholds as Thresholds
     from unlearning.audit.verdict import Verdict as Verdict
     from unlearning.audit.verdict import judge as judge
 
@@ -50,7 +50,7 @@ _HOMES = {
     "RelearnCurve": ".relearning",
     "Report": ".report",
     "Sizes": ".measuring",
-    "Thresholds": ".verdict",
+    "Thresholds": ".thresholds",
     "Training": ".attacker",
     "Verdict": ".verdict",
     "activation_distance": ".divergence",

@@ -35,7 +35,8 @@ from unlearning.audit.relearning import RelearnCurve, anamnesis_index
 from unlearning.audit.relearning import relearn as relearn_copy
 from unlearning.audit.report import Report
 from unlearning.audit.subjects import Concepts, Sets, as_model, check_sets, read_concepts
-from unlearning.audit.verdict import Thresholds, judge
+from unlearning.audit.thresholds import Thresholds
+from unlearning.audit.verdict import judge
 from unlearning.classes.base import check_number
 from unlearning.classes.methods.logit_mask import LogitMask
 from unlearning.heads import frozen
