@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,15 +19,13 @@ from torch.nn import functional
 from conceptlab.arrays import check_finite
 from conceptlab.batching import AutoInt, BatchMemory, check_batch_size, iter_batches
 from conceptlab.datasets.images import Images, image_source, to_unit
+from conceptlab.encoders.cache import EmbeddingCache, as_cache
 from conceptlab.encoders.preprocess import Preprocess
 from conceptlab.encoders.shadow import weights_state
 from conceptlab.encoders.templates import Templates, fill_templates, resolve_templates
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint
-
-if TYPE_CHECKING:
-    from conceptlab.encoders.cache import EmbeddingCache
 
 # Fast tokenizers keep truncation and padding as a state that every call sets anew.
 _TOKENIZING = threading.RLock()
@@ -119,6 +117,8 @@ class BaseEncoder:
     ----------
     preprocess : Preprocess
     context_length : int or None
+    takes_cache : bool
+        True: `encode_image` and `encode_text` take a ``cache``.
     logit_scale, logit_bias : float or None
         Factor and offset from cosine to logit that the model was trained with.
 
@@ -129,6 +129,8 @@ class BaseEncoder:
     >>> isinstance(encoder, BaseEncoder), tuple(encoder.encode_text(["a red star"]).shape)
     (True, (1, 128))
     """
+
+    takes_cache: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -277,8 +279,6 @@ class BaseEncoder:
 
         if cache is None:
             return kind.restore(rows(range(len(source)), progress))
-        from conceptlab.encoders.cache import as_cache
-
         settings = {"what": "image", "normalize": normalize, "precision": self.precision}
         keys = source.digests(0, len(source))
         found = as_cache(cache).rows(self.fingerprint, settings, keys, rows, progress=progress)
@@ -368,8 +368,6 @@ class BaseEncoder:
         if cache is None:
             found = rows(range(len(items)), progress)
         else:
-            from conceptlab.encoders.cache import as_cache
-
             settings = {
                 "what": "text",
                 "normalize": normalize,

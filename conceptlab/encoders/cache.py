@@ -25,7 +25,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
 from conceptlab.datasets.images import Images, image_source
-from conceptlab.encoders.base import BaseEncoder
 from conceptlab.errors import CheckpointError, InputError
 from conceptlab.io.files import atomic_write
 from conceptlab.io.reading import check_plain_file, is_utf8
@@ -98,7 +97,7 @@ class EmbeddingCache:
         array of shape (n, d)
             Of the kind of `images`.
         """
-        if isinstance(encoder, BaseEncoder):
+        if getattr(encoder, "takes_cache", False):
             return encoder.encode_image(images, cache=self, progress=progress, **options)
         source = image_source(images)
         settings = {"what": "image", **{k: v for k, v in options.items() if k != "batch_size"}}

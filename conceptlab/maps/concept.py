@@ -20,7 +20,7 @@ from conceptlab.maps.occlusion import occlusion_maps
 from conceptlab.maps.rise import rise_maps
 from conceptlab.maps.upsample import upsample_maps
 from conceptlab.models import SplitModel
-from conceptlab.models.patches import automatic_batch
+from conceptlab.models.rows import automatic_batch
 from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed, torch_generator

@@ -13,7 +13,7 @@ import torch
 
 from conceptlab.datasets.images import image_source, stack
 from conceptlab.datasets.resize import Fit
-from conceptlab.models.patches import Passes, Rows, automatic_batch
+from conceptlab.models.rows import Passes, Rows, Sink, automatic_batch
 from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def position_rows(
     split: SplitModel,
     images: Any,
-    sink: Any,
+    sink: Sink,
     batch_size: int | str,
     size: int | tuple[int, int] | None,
     progress: Progress,

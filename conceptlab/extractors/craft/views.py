@@ -16,7 +16,8 @@ from conceptlab.batching import check_batch_size, iter_batches
 from conceptlab.datasets.images import as_image_batch, image_source
 from conceptlab.errors import InputError
 from conceptlab.models import SplitModel
-from conceptlab.models.patches import automatic_batch, crop, pooled_activations
+from conceptlab.models.patches import crop, pooled_activations
+from conceptlab.models.rows import automatic_batch
 from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import numpy_generator
