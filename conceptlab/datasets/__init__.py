@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 from conceptlab._lazy import attach
 
 if TYPE_CHECKING:
-    from conceptlab.assets import load_embedded_classifier as load_embedded_classifier
-    from conceptlab.assets import load_embedded_gan as load_embedded_gan
-    from conceptlab.assets import load_embedded_judge as load_embedded_judge
     from conceptlab.datasets.folder import FolderDataset as FolderDataset
     from conceptlab.datasets.folder import load_image_folder as load_image_folder
     from conceptlab.datasets.images import as_image_batch as as_image_batch

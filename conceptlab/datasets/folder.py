@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.datasets.images import as_image_batch
 from conceptlab.datasets.pictures import PICTURE_LIMIT, ImageFile, file_bytes
+from conceptlab.datasets.sources import open_source
 from conceptlab.errors import InputError
 
 IMAGE_SUFFIXES = frozenset(
@@ -83,14 +83,14 @@ class FolderDataset:
     @property
     def images(self) -> torch.Tensor:
         """All pictures at once, float32 (n, 3, h, w) in [0, 1]."""
-        return as_image_batch(self.files, size=self.size)
+        return open_source(self.files).batch(self.size)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, int | np.integer):
-            return as_image_batch([self.files[int(index)]], size=self.size)[0]
+            return open_source([self.files[int(index)]]).batch(self.size)[0]
         chosen = np.arange(len(self))[index]
         return FolderDataset(
             [self.files[i] for i in chosen],

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from conceptlab.arrays import check_finite
 from conceptlab.batching import AutoInt, BatchMemory, check_batch_size, iter_batches
-from conceptlab.datasets.images import Images, image_source, to_unit
+from conceptlab.datasets.images import image_source
+from conceptlab.datasets.sources import Images, to_unit
 from conceptlab.encoders.cache import EmbeddingCache, as_cache
 from conceptlab.encoders.preprocess import Preprocess
 from conceptlab.encoders.shadow import weights_state

@@ -24,7 +24,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
-from conceptlab.datasets.images import Images, image_source
+from conceptlab.datasets.images import image_source
+from conceptlab.datasets.sources import Images
 from conceptlab.errors import CheckpointError, InputError
 from conceptlab.io.files import atomic_write
 from conceptlab.io.reading import check_plain_file, is_utf8

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from conceptlab.arrays import resolve_device
-from conceptlab.datasets.images import Images, image_source
+from conceptlab.datasets.images import image_source
+from conceptlab.datasets.sources import Images
 from conceptlab.encoders.base import BaseEncoder
 from conceptlab.encoders.dependencies import cannot_load, import_package
 from conceptlab.encoders.preprocess import Preprocess

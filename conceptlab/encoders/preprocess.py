@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from conceptlab.datasets.images import stack
 from conceptlab.datasets.resize import Fit
+from conceptlab.datasets.sources import stack
 from conceptlab.errors import InputError
 
 _MODES = {"shortest": "cover", "longest": "pad", "squash": "squash"}

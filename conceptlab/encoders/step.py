@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
 from conceptlab.batching import AutoInt
-from conceptlab.datasets.images import Images
+from conceptlab.datasets.sources import Images
 from conceptlab.encoders.base import Encoder
 from conceptlab.encoders.cache import EmbeddingCache, as_cache
 from conceptlab.encoders.registry import load_encoder

@@ -12,7 +12,8 @@ import torch
 
 from conceptlab.arrays import as_numpy
 from conceptlab.batching import BatchMemory, check_batch_size, iter_batches, run_together
-from conceptlab.datasets.images import image_source, stack
+from conceptlab.datasets.images import image_source
+from conceptlab.datasets.sources import stack
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.maps.coefficients import CodeOf
 from conceptlab.maps.implicit import implicit_maps

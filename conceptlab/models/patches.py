@@ -31,7 +31,8 @@ import torch
 from torch.nn import functional
 
 from conceptlab.arrays import as_floats
-from conceptlab.datasets.images import image_source, stack
+from conceptlab.datasets.images import image_source
+from conceptlab.datasets.sources import stack
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.models.positions import position_rows
 from conceptlab.models.rows import INDEX_COLUMNS, Passes, Rows, Sink, automatic_batch

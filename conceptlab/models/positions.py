@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from conceptlab.datasets.images import image_source, stack
+from conceptlab.datasets.images import image_source
 from conceptlab.datasets.resize import Fit
+from conceptlab.datasets.sources import stack
 from conceptlab.models.rows import Passes, Rows, Sink, automatic_batch
 from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress, track

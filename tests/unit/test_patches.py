@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from conceptlab.datasets.sources import ImageSource
+
 sys.path.insert(0, str(Path(__file__).parent))
 from split_models import SmallCNN, small_bert, small_vit
 
-from conceptlab.datasets.images import ImageSource
 from conceptlab.errors import CheckpointError, InputError
 from conceptlab.models import ActivationStore, Patches, SplitModel, crop, pooled_activations
 
