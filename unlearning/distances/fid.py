@@ -22,6 +22,7 @@ import torch
 from conceptlab.arrays import resolve_device
 from conceptlab.errors import InputError
 from unlearning.distances.bias import null_bias
+from unlearning.distances.features import Features
 from unlearning.distances.linalg import congruence, gram
 from unlearning.distances.moments import FeatureStatistics
 
@@ -42,7 +43,7 @@ class FrechetResult:
         tr C1 + tr C2 - 2 tr (C1 C2)^(1/2).
     null_bias : float
         What FID is on average when both samples, of these sizes, come from one law
-        with about these covariances; see :func:`unlearning.removal.null_bias`.
+        with about these covariances; see :func:`unlearning.distances.null_bias`.
     debiased : float
         ``distance - null_bias``: an estimate of the distance of the laws; may be
         slightly negative.
@@ -79,7 +80,7 @@ def frechet_distance(X: Any, Y: Any, *, device: str | torch.device = "auto") -> 
 
     Parameters
     ----------
-    X, Y : array-like of shape (n, d), or FeatureStatistics
+    X, Y : array-like of shape (n, d), Features, or FeatureStatistics
         Features of each set; the numbers of rows may differ, and may be below d.
     device : str or torch.device
         Where to compute; a tensor's own device by default.
@@ -123,7 +124,7 @@ def frechet(X: Any, Y: Any, *, device: str | torch.device = "auto") -> FrechetRe
 
     Parameters
     ----------
-    X, Y : array-like of shape (n, d), or FeatureStatistics
+    X, Y : array-like of shape (n, d), Features, or FeatureStatistics
         Features of each set.
     device : str or torch.device
         Where to compute; a tensor's own device by default.
@@ -183,7 +184,7 @@ def _pair(
 def _statistics(X: Any, name: str, device: str | torch.device) -> FeatureStatistics:
     if isinstance(X, FeatureStatistics):
         return X if device == "auto" else X.to(resolve_device(device))
-    return FeatureStatistics(device=device).update(X, name=name)
+    return Features.of(X, name, device=device).statistics
 
 
 def _distance(

@@ -17,9 +17,9 @@ import torch
 
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.seeds import RandomState, draw_seed
-from unlearning.distances.kernels import check_pair
+from unlearning.distances.features import feature_pair
 from unlearning.distances.linalg import gram
-from unlearning.distances.moments import feature_tensor
+from unlearning.distances.rows import check_pair
 
 Method = Literal["loo", "cv", "in-sample"]
 METHODS = ("loo", "cv", "in-sample")
@@ -41,7 +41,7 @@ def u_ids(
 
     Parameters
     ----------
-    real, fake : array-like of shape (n, d)
+    real, fake : array-like of shape (n, d), or Features
         Features of each set; the numbers of rows may differ.
     method : {"loo", "cv", "in-sample"}
         ``"loo"``: least squares, every row scored by the fit without it (exact, one
@@ -125,7 +125,7 @@ def p_ids(
 
     Parameters
     ----------
-    real, fake : array-like of shape (n, d)
+    real, fake : array-like of shape (n, d), or Features
         Features of pairs: row i of one belongs to row i of the other.
     method : {"cv", "in-sample"}
         Linear SVM on folds of pairs, or as published on its own training rows.
@@ -253,8 +253,12 @@ def _scores(
     """Give signed scores of both sets, positive for what looks real."""
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
-    first = feature_tensor(real, "real", device=device if method == "loo" else "cpu")
-    second = feature_tensor(fake, "fake", device=first.device)
+    first, second = (
+        part.rows
+        for part in feature_pair(
+            real, fake, ("real", "fake"), device=device if method == "loo" else "cpu"
+        )
+    )
     if paired and len(first) != len(second):
         raise InputError(
             f"Pairs are compared, but there are {len(first)} real and {len(second)} fake rows. Use "

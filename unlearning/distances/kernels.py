@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from conceptlab.errors import InputError
-from unlearning.distances.moments import feature_tensor
+from unlearning.distances.features import feature_pair
+from unlearning.distances.rows import check_pair
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
@@ -26,7 +26,7 @@ def kid(X: Any, Y: Any, *, device: str | torch.device = "auto") -> float:
 
     Parameters
     ----------
-    X, Y : array-like of shape (n, d)
+    X, Y : array-like of shape (n, d), or Features
         Features of each set.
     device : str or torch.device
         Where to compute; a tensor's own device by default.
@@ -54,7 +54,8 @@ def kid(X: Any, Y: Any, *, device: str | torch.device = "auto") -> float:
     >>> abs(kid(X[:200], X[200:])) < 0.1 < kid(X[:200], X[200:] + 1)
     True
     """
-    return _mmd(X, Y, cubic, unbiased=True, device=device)
+    first, second = feature_pair(X, Y, device=device)
+    return _mmd(first.rows, second.rows, cubic, unbiased=True)
 
 
 def cmmd(X: Any, Y: Any, *, unbiased: bool = False, device: str | torch.device = "auto") -> float:
@@ -62,7 +63,7 @@ def cmmd(X: Any, Y: Any, *, unbiased: bool = False, device: str | torch.device =
 
     Parameters
     ----------
-    X, Y : array-like of shape (n, d)
+    X, Y : array-like of shape (n, d), or Features
         Embeddings; rows are scaled to length one.
     unbiased : bool
         False gives the V-statistic of the reference, which is above 0 for one law by
@@ -93,7 +94,8 @@ def cmmd(X: Any, Y: Any, *, unbiased: bool = False, device: str | torch.device =
     >>> abs(cmmd(X, X)) < 1e-9
     True
     """
-    return CMMD_SCALE * _mmd(unit_rows(X, "X"), unit_rows(Y, "Y"), wide, unbiased, device)
+    first, second = feature_pair(X, Y, device=device)
+    return CMMD_SCALE * _mmd(first.unit, second.unit, wide, unbiased=unbiased)
 
 
 def cubic(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
@@ -107,44 +109,15 @@ def wide(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
     return torch.expm1(-squares / (2 * CMMD_SIGMA**2))
 
 
-def unit_rows(X: Any, name: str = "X") -> torch.Tensor:
-    """Scale rows to length one in float64; a row of zeros is an error."""
-    rows = feature_tensor(X, name)
-    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    if bool((lengths == 0).any()):
-        first = int((lengths == 0).flatten().nonzero()[0])
-        raise InputError(
-            f"Row {first} of {name} is zero and has no direction. Check that image.",
-            code="CL-INPUT-ZERO",
-        )
-    return rows / lengths
-
-
-def _mmd(X: Any, Y: Any, kernel: Kernel, unbiased: bool, device: str | torch.device) -> float:
-    first = feature_tensor(X, "X", device=device)
-    second = feature_tensor(Y, "Y", device=first.device)
-    check_pair(first, second)
-    ones = first.new_ones(len(first), 1), second.new_ones(len(second), 1)
+def _mmd(X: torch.Tensor, Y: torch.Tensor, kernel: Kernel, *, unbiased: bool) -> float:
+    check_pair(X, Y)
+    ones = X.new_ones(len(X), 1), Y.new_ones(len(Y), 1)
     sums = (
-        kernel_sums(first, first, ones[0], ones[0], kernel, off_diagonal=unbiased),
-        kernel_sums(second, second, ones[1], ones[1], kernel, off_diagonal=unbiased),
-        kernel_sums(first, second, ones[0], ones[1], kernel),
+        kernel_sums(X, X, ones[0], ones[0], kernel, off_diagonal=unbiased),
+        kernel_sums(Y, Y, ones[1], ones[1], kernel, off_diagonal=unbiased),
+        kernel_sums(X, Y, ones[0], ones[1], kernel),
     )
     return float(mmd_of_sums(*sums, ones[0], ones[1], unbiased=unbiased)[0])
-
-
-def check_pair(X: torch.Tensor, Y: torch.Tensor) -> None:
-    """Refuse sets of different features, or of a single row."""
-    if X.shape[1] != Y.shape[1]:
-        raise InputError(
-            f"X has {X.shape[1]} features, Y has {Y.shape[1]}. Both must come from one extractor.",
-            code="CL-INPUT-FEATURES",
-        )
-    if min(len(X), len(Y)) < 2:
-        raise InputError(
-            f"X has {len(X)} and Y {len(Y)} rows; each needs at least 2. Give more images.",
-            code="CL-INPUT-FEW",
-        )
 
 
 def kernel_sums(

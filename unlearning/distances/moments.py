@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_tensor, check_finite, resolve_device
 from conceptlab.errors import InputError
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.reading import rebuilding
 from unlearning.distances.linalg import gram
+from unlearning.distances.rows import feature_tensor
 
 
 class FeatureStatistics:
@@ -78,7 +78,10 @@ class FeatureStatistics:
         InputError
             Not 2-D, another number of features, NaN or infinity.
         """
-        batch = self._check(X, name)
+        return self.add_rows(self._check(X, name))
+
+    def add_rows(self, batch: torch.Tensor) -> FeatureStatistics:
+        """Add rows that are checked, float64 (m, d); see :meth:`update`."""
         if self.n == 0:
             self.device = batch.device
             self.n_features = batch.shape[1]
@@ -258,46 +261,3 @@ class FeatureStatistics:
                 code="CL-INPUT-FEATURES",
             )
         return batch
-
-
-def feature_tensor(X: Any, name: str, *, device: str | torch.device = "auto") -> torch.Tensor:
-    """Check a feature matrix and give it in float64 on `device`.
-
-    Parameters
-    ----------
-    X : array-like of shape (n, d)
-        Numbers of any kind.
-    name : str
-        What messages call it.
-    device : str or torch.device
-        ``"auto"`` takes a tensor's own; NumPy arrays stay on the CPU.
-
-    Returns
-    -------
-    Tensor of shape (n, d), float64
-        On the CPU where the device has no float64.
-
-    Raises
-    ------
-    InputError
-        Not 2-D or no numbers, NaN or infinity, no feature.
-    """
-    if _on_mps(X):
-        X = X.detach().cpu()
-    tensor = as_tensor(X, dtype=torch.float64, name=name)
-    if tensor.ndim != 2 or tensor.shape[1] < 1:
-        raise InputError(
-            f"{name} must be features of shape (n, d), got {tuple(tensor.shape)}. Images go "
-            "through an encoder first: encoder.encode_image(images).",
-            code="CL-INPUT-RANK",
-        )
-    if device != "auto":
-        chosen = resolve_device(device)
-        tensor = tensor.to("cpu" if chosen.type == "mps" else chosen)
-    tensor = tensor.detach()
-    check_finite(tensor, name)
-    return tensor
-
-
-def _on_mps(X: Any) -> bool:
-    return isinstance(X, torch.Tensor) and X.device.type == "mps"

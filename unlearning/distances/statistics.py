@@ -14,8 +14,8 @@ import torch
 from conceptlab.arrays import as_floats
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, numpy_generator
+from unlearning.distances.features import Features
 from unlearning.distances.linalg import congruence, gram
-from unlearning.distances.moments import feature_tensor
 
 
 def resample_counts(n: int, n_bootstrap: int, random_state: RandomState = 0) -> np.ndarray:
@@ -44,9 +44,9 @@ def frechet_replicates(sets: Sequence[Any], Y: Any, V: np.ndarray, W: np.ndarray
 
     Parameters
     ----------
-    sets : sequence of array-like of shape (n, d)
+    sets : sequence of array-like of shape (n, d), or of Features
         Features of each remover's images, row by row of the same originals.
-    Y : array-like of shape (m, d)
+    Y : array-like of shape (m, d), or Features
         Features of the comparison set.
     V : ndarray of shape (b, n)
         Counts of the sets' rows, the same for all sets: the bootstrap is paired.
@@ -63,8 +63,8 @@ def frechet_replicates(sets: Sequence[Any], Y: Any, V: np.ndarray, W: np.ndarray
     is drawn from. Intervals are therefore made by reflection about the estimate, which
     takes one bias away again; in differences of removers the biases cancel.
     """
-    rows = [feature_tensor(X, "sets") for X in sets]
-    other = feature_tensor(Y, "Y")
+    rows = [Features.of(X, "sets").rows for X in sets]
+    other = Features.of(Y, "Y").rows
     # Features are centred for the digits' sake; distances do not see it.
     centre = other.mean(dim=0)
     rows, other = [X - centre for X in rows], other - centre

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from conceptlab.arrays import as_numpy
-from unlearning.distances.kernels import unit_rows
+from unlearning.distances.rows import unit_rows
 from unlearning.removal.cache import RemovalCache
 from unlearning.removal.class_presence import region_crops
 from unlearning.removal.context import ContextCheck, context_descriptor

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from conceptlab.errors import InputError, unknown_name
-from unlearning.distances.kernels import check_pair
-from unlearning.distances.moments import FeatureStatistics, feature_tensor
+from unlearning.distances.features import Features, feature_pair
+from unlearning.distances.rows import check_pair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,9 +97,9 @@ def concept_fid(
 
     Parameters
     ----------
-    X : array-like of shape (n, k)
+    X : array-like of shape (n, k), or Features
         Concept scores of removed images, such as ``bank.score(features)``.
-    Y : array-like of shape (m, k)
+    Y : array-like of shape (m, k), or Features
         The same of the comparison set.
     names : sequence of str
         The k concepts.
@@ -135,7 +135,7 @@ def concept_fid(
     >>> found.to_frame().concept[0], bool(np.isclose(found.contributions.sum(), found.distance))
     ('star', True)
     """
-    first, second = feature_tensor(X, "X"), feature_tensor(Y, "Y")
+    first, second = (part.rows for part in feature_pair(X, Y))
     check_pair(first, second)
     labels = tuple(str(name) for name in names)
     if len(labels) != first.shape[1]:
@@ -164,7 +164,7 @@ def concept_fid(
 
 
 def _split(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
-    first, second = FeatureStatistics().update(X), FeatureStatistics().update(Y)
+    first, second = Features(X).statistics, Features(Y).statistics
     F, G = first.factor(), second.factor()
     own = first.covariance_.diagonal() + second.covariance_.diagonal()
     if F.shape[1] and G.shape[1]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Scorer"]
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from conceptlab.arrays import as_numpy
 from unlearning.distances.bias import null_bias
+from unlearning.distances.features import Features
 from unlearning.distances.fid import frechet
 from unlearning.distances.ids import p_ids, u_ids, u_ids_errors
 from unlearning.distances.kernels import (
@@ -22,10 +24,8 @@ from unlearning.distances.kernels import (
     kernel_sums,
     kid,
     mmd_of_sums,
-    unit_rows,
     wide,
 )
-from unlearning.distances.moments import feature_tensor
 from unlearning.distances.statistics import auc, frechet_replicates, resample_counts
 from unlearning.removal.class_presence import presence
 from unlearning.removal.class_result import ClassResult
@@ -86,15 +86,16 @@ class Scorer:
         """Compute all scores that the data allows."""
         labels = [s.label for s in data.setups]
         rows: dict[str, dict[str, float]] = {label: {} for label in labels}
+        features = _Matrices.of(data)
         for label in labels:
-            self._distances(rows[label], data.removed[label], data)
+            self._distances(rows[label], features.removed[label], features)
             for name, values in data.values[label].items():
                 if name in _MEANS:
                     capped = np.minimum(values, PSNR_CAP) if "psnr" in name else values
                     finite = capped[np.isfinite(capped)]
                     rows[label][name] = float(finite.mean()) if len(finite) else float("nan")
             rows[label]["background_max"] = float(data.values[label]["background_max"].max())
-        floors, ceilings = self._anchors(data)
+        floors, ceilings = self._anchors(features)
         for label in labels:
             span = ceilings["fid"] - floors["fid"]
             value = (ceilings["fid"] - rows[label]["fid"]) / span if span > 0 else float("nan")
@@ -102,7 +103,7 @@ class Scorer:
         shifts = self._concepts(rows, data) if self.encoder is not None else {}
         if self.encoder is not None:
             self._presence(rows, data)
-        replicates = self._replicates(data) if self.n_bootstrap else {}
+        replicates = self._replicates(data, features) if self.n_bootstrap else {}
         check = data.check
         return ClassResult(
             name=self.name,
@@ -118,43 +119,44 @@ class Scorer:
             context_check=None if check is None else vars(check) | {},
         )
 
-    def _distances(self, row: dict[str, float], X: np.ndarray, data: Collected) -> None:
-        found = frechet(X, data.comparison)
+    def _distances(self, row: dict[str, float], X: Features, given: _Matrices) -> None:
+        found = frechet(X, given.comparison)
         row["fid"], row["fid_debiased"] = found.distance, found.debiased
         row["fid_null"] = found.null_bias
-        row["kid"] = kid(X, data.comparison)
-        row["cmmd"] = cmmd(X, data.comparison)
-        row["u_ids"] = u_ids(data.comparison, X)
-        row["fid_original"] = frechet(X, data.originals).distance
-        row["kid_original"] = kid(X, data.originals)
-        row["cmmd_original"] = cmmd(X, data.originals)
-        row["u_ids_original"] = u_ids(data.originals, X, paired=True)
-        if data.truth is not None:
-            row["fid_truth"] = frechet(X, data.truth).distance
+        row["kid"] = kid(X, given.comparison)
+        row["cmmd"] = cmmd(X, given.comparison)
+        row["u_ids"] = u_ids(given.comparison, X)
+        row["fid_original"] = frechet(X, given.originals).distance
+        row["kid_original"] = kid(X, given.originals)
+        row["cmmd_original"] = cmmd(X, given.originals)
+        row["u_ids_original"] = u_ids(given.originals, X, paired=True)
+        if given.truth is not None:
+            row["fid_truth"] = frechet(X, given.truth).distance
         if self.published:
-            row["u_ids_cv"] = u_ids(data.comparison, X, method="cv", random_state=self.seed)
-            row["u_ids_in_sample"] = u_ids(data.comparison, X, method="in-sample")
-            row["p_ids_original"] = p_ids(data.originals, X, method="in-sample")
+            row["u_ids_cv"] = u_ids(given.comparison, X, method="cv", random_state=self.seed)
+            row["u_ids_in_sample"] = u_ids(given.comparison, X, method="in-sample")
+            row["p_ids_original"] = p_ids(given.originals, X, method="in-sample")
 
-    def _anchors(self, data: Collected) -> tuple[dict[str, float], dict[str, float]]:
+    def _anchors(self, given: _Matrices) -> tuple[dict[str, float], dict[str, float]]:
         """Give the best and the worst that can be expected of each score."""
         scores: dict[str, Callable[[Any, Any], float]] = {
             "kid": kid,
             "cmmd": cmmd,
             "u_ids": lambda X, Y: u_ids(Y, X),
         }
-        ceilings = {name: fn(data.originals, data.comparison) for name, fn in scores.items()}
-        found = frechet(data.originals, data.comparison)
-        ceilings["fid"], ceilings["fid_debiased"] = found.distance, found.debiased
-        if data.truth is not None:
-            floors = {name: fn(data.truth, data.comparison) for name, fn in scores.items()}
-            found = frechet(data.truth, data.comparison)
-            floors["fid"], floors["fid_debiased"] = found.distance, found.debiased
-            return floors, ceilings
-        return self._halves(data, scores), ceilings
+
+        def ends(X: Features) -> dict[str, float]:
+            found = frechet(X, given.comparison)
+            return {name: fn(X, given.comparison) for name, fn in scores.items()} | {
+                "fid": found.distance,
+                "fid_debiased": found.debiased,
+            }
+
+        floors = self._halves(given, scores) if given.truth is None else ends(given.truth)
+        return floors, ends(given.originals)
 
     def _halves(
-        self, data: Collected, scores: dict[str, Callable[[Any, Any], float]]
+        self, given: _Matrices, scores: dict[str, Callable[[Any, Any], float]]
     ) -> dict[str, float]:
         """Estimate the floor from parts of the comparison set, where there is no truth.
 
@@ -162,9 +164,10 @@ class Scorer:
         h = 1/n + 1/m at first and less than that with few images, so that halves and
         quarters fix a parabola in h, which is read at the sizes of the comparison.
         """
-        rng, n, m = np.random.default_rng(self.seed), len(data.ids), len(data.comparison)
+        rng, n, m = np.random.default_rng(self.seed), len(given.originals), len(given.comparison)
+        rows = given.comparison.rows
         floors: dict[str, float] = {}
-        halves, distances = self._parts(data.comparison, m // 2, rng)
+        halves, distances = self._parts(rows, m // 2, rng)
         for name, fn in scores.items():
             floors[name] = float(np.mean([fn(A, B) for A, B in halves]))
         here, large = 1 / n + 1 / m, 2 / (m // 2)
@@ -172,22 +175,22 @@ class Scorer:
         slope, bend = distances / large, 0.0
         if m >= 4 * _LEAST:
             small = 2 / (m // 4)
-            _, further = self._parts(data.comparison, m // 4, rng)
+            _, further = self._parts(rows, m // 4, rng)
             bend = (further / small - slope) / (small - large)
             slope -= bend * large
         floors["fid"] = max(slope * here + bend * here**2, 0.0)
-        spectrum = np.linalg.eigvalsh(np.cov(data.comparison.T.astype(np.float64)))
+        spectrum = np.linalg.eigvalsh(np.cov(rows.numpy().T))
         floors["fid_debiased"] = floors["fid"] - null_bias(spectrum.clip(0), n, m)
         return floors
 
     def _parts(
-        self, rows: np.ndarray, size: int, rng: np.random.Generator
-    ) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
+        self, rows: torch.Tensor, size: int, rng: np.random.Generator
+    ) -> tuple[list[tuple[Features, Features]], float]:
         """Draw pairs of parts without common rows, and give their mean Fréchet distance."""
         pairs = []
         for _ in range(_SPLITS):
             order = rng.permutation(len(rows))
-            pairs.append((rows[order[:size]], rows[order[size : 2 * size]]))
+            pairs.append((Features(rows[order[:size]]), Features(rows[order[size : 2 * size]])))
         return pairs, float(np.mean([frechet(A, B).distance for A, B in pairs]))
 
     def _presence(self, rows: dict[str, dict[str, float]], data: Collected) -> None:
@@ -230,27 +233,20 @@ class Scorer:
             shifts[label] = found
         return shifts
 
-    def _replicates(self, data: Collected) -> dict[str, np.ndarray]:
+    def _replicates(self, data: Collected, given: _Matrices) -> dict[str, np.ndarray]:
         """Draw bootstrap samples of images, the same for all removers."""
         V = resample_counts(len(data.ids), self.n_bootstrap, self.seed)
         W = resample_counts(
             len(data.comparison), self.n_bootstrap, np.random.default_rng([3, self.seed])
         )
-        sets = [data.removed[s.label] for s in data.setups]
+        sets, other = [given.removed[s.label] for s in data.setups], given.comparison
+        rows, units = [X.rows for X in sets], [X.unit for X in sets]
         found = {
-            "fid": frechet_replicates(sets, data.comparison, V, W),
-            "kid": _mmd_replicates(sets, data.comparison, V, W, cubic, unbiased=True),
-            "cmmd": CMMD_SCALE
-            * _mmd_replicates(
-                [unit_rows(X).numpy() for X in sets],
-                unit_rows(data.comparison).numpy(),
-                V,
-                W,
-                wide,
-                unbiased=False,
-            ),
+            "fid": frechet_replicates(sets, other, V, W),
+            "kid": _mmd_replicates(rows, other.rows, V, W, cubic, unbiased=True),
+            "cmmd": CMMD_SCALE * _mmd_replicates(units, other.unit, V, W, wide, unbiased=False),
         }
-        errors = [u_ids_errors(data.comparison, X) for X in sets]
+        errors = [u_ids_errors(other, X) for X in sets]
         found["u_ids"] = np.stack(
             [(W @ real / W.sum(1) + V @ fake / V.sum(1)) / 2 for real, fake in errors]
         )
@@ -267,21 +263,38 @@ class Scorer:
         return found
 
 
+@dataclass(frozen=True)
+class _Matrices:
+    """The features of all sets, checked once."""
+
+    removed: dict[str, Features]
+    originals: Features
+    comparison: Features
+    truth: Features | None
+
+    @classmethod
+    def of(cls, data: Collected) -> _Matrices:
+        return cls(
+            {s.label: Features.of(data.removed[s.label], s.label) for s in data.setups},
+            Features.of(data.originals, "originals"),
+            Features.of(data.comparison, "comparison"),
+            None if data.truth is None else Features.of(data.truth, "truth"),
+        )
+
+
 def _mmd_replicates(
-    sets: list[np.ndarray],
-    Y: np.ndarray,
+    sets: list[torch.Tensor],
+    other: torch.Tensor,
     V: np.ndarray,
     W: np.ndarray,
     kernel: Kernel,
     *,
     unbiased: bool,
 ) -> np.ndarray:
-    other = feature_tensor(Y, "Y")
     v, w = torch.from_numpy(V.T.copy()), torch.from_numpy(W.T.copy())
     yy = kernel_sums(other, other, w, w, kernel, off_diagonal=unbiased)
     out = []
-    for X in sets:
-        rows = feature_tensor(X, "X")
+    for rows in sets:
         xx = kernel_sums(rows, rows, v, v, kernel, off_diagonal=unbiased)
         xy = kernel_sums(rows, other, v, w, kernel)
         out.append(mmd_of_sums(xx, yy, xy, v, w, unbiased=unbiased).numpy())
