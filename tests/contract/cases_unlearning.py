@@ -22,6 +22,7 @@ from conceptlab.errors import DependencyError
 from conceptlab.seeds import quiet_randomness, torch_generator
 from unlearning import ShardedEnsemble, Unlearner, audit, gan, removal
 from unlearning.data import Samples
+from unlearning.distances import Features
 from unlearning.removal import removers
 from unlearning.removal.removers import available_removers
 
@@ -222,6 +223,14 @@ case(Samples.select, lambda c: (samples()["retain"], [0, 2]))
 X, Z = features(30, 5), features(30, 5)[::-1] ** 2
 case(removal.frechet_distance, lambda c: (c(X), c(Z)), "numpy", tolerance=10)
 case(removal.frechet, lambda c: (c(X), c(Z)), "numpy", tolerance=10)
+case(
+    removal.frechet_distance,
+    lambda c: (Features.of(c(X)), Features.of(c(Z))),
+    "numpy",
+    tolerance=10,
+    variant="checked",
+)
+case(Features.of, lambda c: (c(X),), "tensor")
 case(removal.kid, lambda c: (c(X), c(Z)), "numpy", tolerance=10)
 case(removal.cmmd, lambda c: (c(X), c(Z)), "numpy", tolerance=10)
 case(removal.null_bias, lambda c: (c(X[0]), 50, 60), "numpy")
