@@ -16,7 +16,7 @@ from conceptlab.batching import AutoInt
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
 from conceptlab.importance.probing import depends_on_mean
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Real, Whole
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator, torch_generator
 
@@ -113,12 +113,9 @@ def faithfulness(
         raise unknown_name("order", order, _ORDERS)
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
-    for name, value in (("n_random", n_random), ("n_bootstrap", n_bootstrap)):
-        check_count(name, value)
-    if not 0 < confidence < 1:
-        raise InputError(
-            f"confidence must lie between 0 and 1, got {confidence!r}.", code="CL-INPUT-RANGE"
-        )
+    Whole(1).check("n_random", n_random)
+    Whole(1).check("n_bootstrap", n_bootstrap)
+    Real(above=0, below=1).check("confidence", confidence)
     U = check_coefficients(U)
     n, k = len(U), U.shape[-1]
     scores, means = _scores(importance, n, k, order)

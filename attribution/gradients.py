@@ -14,7 +14,7 @@ from conceptlab.batching import AutoInt, iter_batches
 from conceptlab.errors import DependencyError, InputError, unknown_name
 from conceptlab.importance.evaluate import check_coefficients, resolve_target
 from conceptlab.importance.head import HeadOnCoefficients
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Whole
 from conceptlab.progress import Progress
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class ConceptGradients:
     ) -> None:
         if method not in METHODS:
             raise unknown_name("method", method, METHODS)
-        check_count("n_steps", n_steps)
+        Whole(1).check("n_steps", n_steps)
         self.split = split
         self.extractor = extractor
         self.method = method

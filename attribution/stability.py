@@ -20,7 +20,7 @@ from conceptlab.extractors.matching import match_concepts
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.html import table
 from conceptlab.io.reading import rebuilding
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Whole
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
@@ -229,8 +229,8 @@ def stability(
     """
     if how not in _HOW:
         raise unknown_name("way to repeat", how, _HOW)
-    for name, value, least in (("n_repeats", n_repeats, 2), ("n_null", n_null, 1)):
-        check_count(name, value, least, code="CL-INPUT-FEW")
+    Whole(2, code="CL-INPUT-FEW").check("n_repeats", n_repeats)
+    Whole(1, code="CL-INPUT-FEW").check("n_null", n_null)
     rows = as_tensor(X).detach()
     if rows.ndim != 2:
         raise InputError(

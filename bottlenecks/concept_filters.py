@@ -25,6 +25,7 @@ from conceptlab import ConceptBank
 from conceptlab.arrays import as_floats
 from conceptlab.errors import InputError
 from conceptlab.io.html import table
+from conceptlab.parameters import Whole
 from conceptlab.vocabulary.concepts import encode_unique
 from conceptlab.vocabulary.filters import ConceptFilter, fold
 
@@ -336,8 +337,7 @@ def activated(
     ('red',)
     """
     S = as_matrix(scores, "scores")
-    if top < 1:
-        raise InputError(f"top must be at least 1, got {top}.", code="CL-INPUT-RANGE")
+    Whole(1).check("top", top)
     best = -np.sort(-S, axis=0)[:top].mean(axis=0)
     return scored("activated", names, best, min_score, what="mean of the best scores")
 

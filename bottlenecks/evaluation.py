@@ -12,7 +12,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks.heads import SparseLinearHead
-from bottlenecks.heads.checks import checked_number
 from bottlenecks.leakage import measure_leakage
 from bottlenecks.measures import (
     as_matrix,
@@ -25,6 +24,7 @@ from bottlenecks.report import BottleneckReport, NameFidelity
 from bottlenecks.splits import check_disjoint, split_rows
 from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import Real, Whole
 from conceptlab.provenance import provenance
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 from conceptlab.zeroshot.labels import checked_labels
@@ -110,16 +110,10 @@ def evaluate(
     (True, True)
     """
     check_is_fitted(model)
-    checked_number(
-        "n_random",
-        n_random,
-        least=1,
-        whole=True,
-        hint="accuracy without the control of random concepts tells nothing of the concepts",
-    )
-    checked_number("n_permutations", n_permutations, least=0, whole=True)
-    if nec is not None:
-        checked_number("nec", nec, above=0.0, most=len(model.concept_names_))
+    why = "accuracy without the control of random concepts tells nothing of the concepts"
+    Whole(1, hint=why).check("n_random", n_random)
+    Whole(0).check("n_permutations", n_permutations)
+    (Real(above=0, most=len(model.concept_names_)) | None).check("nec", nec)
     if train is not None and not (isinstance(train, tuple | list) and len(train) == 2):
         raise InputError(
             f"train must be (X, y), rows and their classes, got {type(train).__name__}.",

@@ -36,6 +36,7 @@ from scipy.special import log_softmax, softmax
 
 from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import Whole
 from conceptlab.seeds import RandomState, numpy_generator
 
 if TYPE_CHECKING:
@@ -423,13 +424,7 @@ class Subject:
         remaining = ~np.isnan(self.values)
         limit = int(remaining.sum(axis=1).max())
         if budget is not None:
-            whole = isinstance(budget, int | np.integer) and not isinstance(budget, bool)
-            if not whole or budget < 0:
-                raise InputError(
-                    f"budget must be a number of concepts, 0 or more, or None, got {budget!r}.",
-                    code="CL-INPUT-RANGE",
-                )
-            limit = min(limit, int(budget))
+            limit = min(limit, Whole(0).check("budget", budget))
         rng = numpy_generator(random_state)
         anew = callable(policy) or policy in _ANEW
         rows = np.arange(len(A))

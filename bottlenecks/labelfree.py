@@ -12,12 +12,14 @@ import torch
 from bottlenecks.base import ConceptBottleneck
 from bottlenecks.concept_filters import FilterReport, activated, scored
 from bottlenecks.heads import SparseLinearHead
-from bottlenecks.heads.checks import checked_number
 from bottlenecks.projection import fit_projection
 from conceptlab import ConceptBank
 from conceptlab.arrays import as_numpy, check_features
 from conceptlab.errors import InputError
+from conceptlab.parameters import Real, Rules, Whole
 from conceptlab.seeds import RandomState, draw_seed
+
+_RULES = Rules(min_activation=Real() | None, min_similarity=Real() | None, top=Whole(1))
 
 
 class LabelFreeCBM(ConceptBottleneck):
@@ -151,10 +153,7 @@ class LabelFreeCBM(ConceptBottleneck):
                 f"{type(self).__name__} needs at least 2 rows to learn from, got n_samples=1.",
                 code="CL-INPUT-FEW",
             )
-        for name in ("min_activation", "min_similarity"):
-            if getattr(self, name) is not None:
-                checked_number(name, getattr(self, name))
-        checked_number("top", self.top, least=1, whole=True)
+        _RULES.check(self)
         self._has_targets = encoder_features is not None
         self._check_bank(space)
         given = rows if encoder_features is None else encoder_features

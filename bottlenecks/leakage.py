@@ -31,6 +31,7 @@ from bottlenecks.information import (
 )
 from bottlenecks.measures import as_matrix, as_presence, auc_matrix, check_rows, paired_auc
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import Whole
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
 if TYPE_CHECKING:
@@ -137,8 +138,7 @@ def interconcept_leakage(activations: Any, concepts: Any, *, n_bins: int = 8) ->
            [0., 0.]])
     """
     A, C = _pair(activations, concepts)
-    if n_bins < 2:
-        raise InputError(f"n_bins must be at least 2, got {n_bins!r}.", code="CL-INPUT-RANGE")
+    Whole(2).check("n_bins", n_bins)
     return np.maximum(0.0, pairwise_information(A, n_bins) - pairwise_information(C, n_bins))
 
 
@@ -454,10 +454,7 @@ def measure_leakage(
     for name in measures:
         if name not in MEASURES:
             raise unknown_name("measure of leakage", name, MEASURES)
-    if n_permutations < 0:
-        raise InputError(
-            f"n_permutations must be at least 0, got {n_permutations}.", code="CL-INPUT-RANGE"
-        )
+    Whole(0).check("n_permutations", n_permutations)
     labels, codes = variable(y, "y", discrete=True)
     if len(labels) != len(A):
         raise InputError(

@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from conceptlab.arrays import as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
+from conceptlab.parameters import Real
 
 _CELLS = 1 << 22
 
@@ -119,8 +120,7 @@ def number_of_contributing_concepts(activations: Any, coef: Any, *, share: float
             f"coef has {W.shape[1]} columns for {A.shape[1]} concepts of activations.",
             code="CL-INPUT-SHAPE",
         )
-    if not 0 < share <= 1:
-        raise InputError(f"share must be in (0, 1], got {share!r}.", code="CL-INPUT-RANGE")
+    Real(above=0, most=1).check("share", share)
     total = 0
     step = max(1, _CELLS // max(1, W.size))
     for start in range(0, len(A), step):

@@ -12,10 +12,16 @@ from scipy.optimize import minimize
 
 from bottlenecks.base import ConceptBottleneck
 from bottlenecks.heads import SparseLinearHead
-from bottlenecks.heads.checks import checked_number
 from conceptlab import ConceptBank
 from conceptlab.arrays import as_numpy, check_features
+from conceptlab.parameters import Real, Rules
 from conceptlab.zeroshot.labels import checked_labels, label_columns
+
+_RULES = Rules(
+    residual_l2=Real(
+        above=0, hint="without a penalty the residual takes over what the concepts say"
+    )
+)
 
 
 class PostHocCBM(ConceptBottleneck):
@@ -116,12 +122,7 @@ class PostHocCBM(ConceptBottleneck):
         self.device = device
 
     def _fit_scores(self, S: torch.Tensor, y: np.ndarray, X: torch.Tensor) -> None:
-        checked_number(
-            "residual_l2",
-            self.residual_l2,
-            above=0.0,
-            hint="without a penalty the residual takes over what the concepts say",
-        )
+        _RULES.check(self)
         A = self._activations(S)
         head = SparseLinearHead(
             self.lam, self.nec, alpha=self.alpha, max_iter=self.max_iter, device=self.device

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from bottlenecks.heads.checks import checked_number
 from conceptlab.arrays import as_tensor, check_finite, like_input, resolve_device
 from conceptlab.errors import InputError
+from conceptlab.parameters import Real, Whole
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
 _CELLS = 1 << 23  # outputs held at a time, times a handful of copies
@@ -413,10 +413,10 @@ def _check(
             f"features have {len(X)} rows and scores {len(P)}; give both for the same images.",
             code="CL-INPUT-SHAPE",
         )
-    checked_number("ridge", ridge, above=0.0)
-    checked_number("max_iter", max_iter, least=0, whole=True)
-    checked_number("tol", tol, least=0.0)
-    checked_number("validation_fraction", share, least=0.0, below=1.0)
+    Real(above=0).check("ridge", ridge)
+    Whole(0).check("max_iter", max_iter)
+    Real(least=0).check("tol", tol)
+    Real(least=0, below=1).check("validation_fraction", share)
     if len(X) - round(share * len(X)) < 2:
         raise InputError(
             f"validation_fraction={share!r} of {len(X)} rows leaves too few to fit; at least 2 "

@@ -16,13 +16,25 @@ from bottlenecks.losses import positives_loss
 from bottlenecks.reference import LOSSES, ReferenceSettings, train_reference
 from bottlenecks.tables import positives_table
 from conceptlab.arrays import as_numpy
-from conceptlab.errors import InputError, unknown_name
-from conceptlab.parameters import check_count
+from conceptlab.errors import InputError
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
 
 MODES = ("anchored", "contrastive", "l1", "reference")
-_HEADS = ("sparse", "dense")
-_SCALES = ("auto", "common", "concept")
+_RULES = Rules(
+    mode=OneOf(*MODES),
+    scale=OneOf("auto", "common", "concept"),
+    head=OneOf("sparse", "dense"),
+    reference_loss=OneOf(*LOSSES),
+    sparsity=Real(least=0, below=1),
+    anchor=Real(least=0),
+    max_epochs=Whole(1) | None,
+    batch_size=Whole(1) | None,
+    n_positives=Whole(1) | None,
+    learning_rate=Real(least=0) | None,
+    lam=Real(least=0) | None,
+    nec=Real(least=0) | None,
+)
 _SLOPE = 4.0  # logistic noise on 4 z is 0.45 standard deviations of a score
 _DECAY = 1e-3  # of the head that stands in while thresholds are learned
 _BLEND = 0.05  # how far the common threshold moves towards that of one batch
@@ -362,28 +374,10 @@ class SparseCBM(ConceptBottleneck):
         return tags
 
     def _check_parameters(self, k: int) -> None:
-        for kind, value, options in (
-            ("mode", self.mode, MODES),
-            ("scale", self.scale, _SCALES),
-            ("head", self.head, _HEADS),
-            ("reference_loss", self.reference_loss, LOSSES),
-        ):
-            if value not in options:
-                raise unknown_name(kind, value, options)
-        _in_range("sparsity", self.sparsity, 0, 1, half_open=True)
-        _in_range("anchor", self.anchor, 0, np.inf)
+        _RULES.check(self)
         temperatures(self.temperature, 2)
-        for name in ("max_epochs", "batch_size", "n_positives"):
-            value = getattr(self, name)
-            if value is not None:
-                check_count(name, value)
-        if self.learning_rate is not None:
-            _in_range("learning_rate", self.learning_rate, 0, np.inf)
-        if self.lam is not None:
-            _in_range("lam", self.lam, 0, np.inf)
         if self.nec is None:
             return
-        _in_range("nec", self.nec, 0, np.inf)
         if self.head == "dense":
             raise InputError(
                 "nec bounds the concepts of a sparse head, but head='dense' uses all. Leave one "
@@ -396,11 +390,3 @@ class SparseCBM(ConceptBottleneck):
                 f"to at most {k}.",
                 code="CL-INPUT-MANY",
             )
-
-
-def _in_range(name: str, value: Any, low: float, high: float, *, half_open: bool = False) -> None:
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if number and low <= value and (value < high if half_open else value <= high):
-        return
-    span = f"at least {low}" if high == np.inf else f"in [{low}, {high}{')' if half_open else ']'}"
-    raise InputError(f"{name} must be a number {span}, got {value!r}.", code="CL-INPUT-RANGE")

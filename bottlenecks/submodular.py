@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from bottlenecks.measures import as_matrix
 from conceptlab.arrays import as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Whole
 from conceptlab.zeroshot.labels import checked_labels
 
 
@@ -188,7 +188,7 @@ class SubmodularSelector(BaseEstimator):
         """
         vectors = as_matrix(E, "E")
         n = len(vectors)
-        check_count("n_select", self.n_select)
+        Whole(1).check("n_select", self.n_select)
         try:
             w = np.asarray(self.weights, dtype=np.float64)
         except (TypeError, ValueError):

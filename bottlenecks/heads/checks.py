@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["checked_matrix", "checked_number", "checked_target", "compute_dtype"]
+__all__ = ["checked_matrix", "checked_target", "compute_dtype"]
 
 from typing import Any
 
@@ -11,7 +11,6 @@ import torch
 
 from conceptlab.arrays import ArrayKind, check_features, check_finite
 from conceptlab.errors import InputError, unknown_name
-from conceptlab.parameters import checked_number
 from conceptlab.zeroshot.labels import checked_labels
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}

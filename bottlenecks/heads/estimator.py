@@ -18,7 +18,6 @@ from sklearn.utils.validation import check_is_fitted
 from bottlenecks.heads import files
 from bottlenecks.heads.checks import (
     checked_matrix,
-    checked_number,
     checked_target,
     compute_dtype,
 )
@@ -41,12 +40,25 @@ from bottlenecks.heads.path import (
 from bottlenecks.heads.use import HeadUse
 from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
 from conceptlab.errors import InputError
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 
 _DEFAULT_SHARE = 0.05  # of lam_max, where neither lam nor nec is given
 _STEP_DOWN = 0.5  # between two strengths on the way to one that is given
 _LOOSE = 0.5  # residual at those strengths
 _LAST = 1e-4  # of lam_max: where the search for nec ends
 _FILLS = 20  # refits with new weights in place of those that fell to zero
+
+_RULES = Rules(
+    lam=Real(least=0, hint="0 is no penalty") | None,
+    nec=Real(least=0) | None,
+    constant=OneOf("error", "ignore"),
+    refit_l2=OneOf("auto") | Real(least=0),
+    max_iter=Whole(1),
+    n_lambdas=Whole(2),
+    chunk_rows=Whole(1) | None,
+    alpha=Real(above=0, most=1, hint="1 is the lasso alone"),
+    tol=Real(above=0),
+)
 
 
 class SparseLinearHead(HeadUse, ClassifierMixin, BaseEstimator):
@@ -275,23 +287,8 @@ class SparseLinearHead(HeadUse, ClassifierMixin, BaseEstimator):
                 "chooses the strength by the number of concepts a class.",
                 code="CL-INPUT-OPTION",
             )
-        if self.lam is not None:
-            checked_number("lam", self.lam, least=0.0, hint="0 is no penalty")
-        if self.constant not in ("error", "ignore"):
-            raise InputError(
-                f"constant must be 'error' or 'ignore', got {self.constant!r}.",
-                code="CL-INPUT-OPTION",
-            )
-        if self.refit_l2 != "auto":
-            checked_number("refit_l2", self.refit_l2, least=0.0)
-        checked_number("max_iter", self.max_iter, least=1, whole=True)
-        checked_number("n_lambdas", self.n_lambdas, least=2, whole=True)
-        if self.chunk_rows is not None:
-            checked_number("chunk_rows", self.chunk_rows, least=1, whole=True)
-        alpha = checked_number(
-            "alpha", self.alpha, above=0.0, most=1.0, hint="1 is the lasso alone"
-        )
-        return alpha, checked_number("tol", self.tol, above=0.0)
+        _RULES.check(self)
+        return float(self.alpha), float(self.tol)
 
     def _solved(self, problem: Problem, tol: float) -> tuple[list[PathPoint], PathPoint, int]:
         start = initial_state(problem.data, self.fit_intercept)
@@ -310,7 +307,7 @@ class SparseLinearHead(HeadUse, ClassifierMixin, BaseEstimator):
     ) -> tuple[list[PathPoint], PathPoint, int]:
         data = problem.data
         usable = data.M - len(data.constant)
-        nec = checked_number("nec", self.nec, least=0.0)
+        nec = Real(least=0).check("nec", self.nec)
         if nec > usable:
             ignored = f" ({len(data.constant)} constant ones apart)" if usable < data.M else ""
             raise InputError(
@@ -566,11 +563,11 @@ def sparse_softmax_path(
     data, _ = _prepare(head, X, y)
     lam_max = lambda_max(data, alpha, fit_intercept)
     if lams is None:
-        checked_number("ratio", ratio, above=0.0, most=1.0)
+        Real(above=0, most=1).check("ratio", ratio)
         chosen = geometric(lam_max, ratio, n_lambdas)
     else:
         chosen = np.sort(as_numpy(lams).astype(np.float64).ravel())[::-1]
-        checked_number("lams", chosen.min() if len(chosen) else float("nan"), least=0.0)
+        Real(least=0).check("lams", chosen.min() if len(chosen) else float("nan"))
     problem = Problem(data, alpha, fit_intercept, max_iter, lam_max)
     start = initial_state(data, fit_intercept)
     return SoftmaxPath.of(follow(problem, chosen, start, tol), data, coefs=True)

@@ -22,7 +22,7 @@ from conceptlab.datasets.world import (
     resolve_species,
 )
 from conceptlab.errors import InputError, unknown_name
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Real, Whole
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
 _COMBINATIONS = ("all", "seen", "held_out")
@@ -452,17 +452,16 @@ def load_scenes(
             f"n_objects must be a number or a pair within 1 to {MAX_OBJECTS}, got {n_objects!r}.",
             code="CL-INPUT-RANGE",
         )
-    check_count("n", n, 1)
-    check_count("start", start, 0)
-    check_count("size", size, 16)
+    Whole(1).check("n", n)
+    Whole(0).check("start", start)
+    Whole(16).check("size", size)
     for name, value in (
         ("noise", noise),
         ("occlusion", occlusion),
         ("context_correlation", context_correlation),
         ("hats", hats),
     ):
-        if not 0 <= value <= 1:
-            raise InputError(f"{name} must lie in [0, 1], got {value}.", code="CL-INPUT-RANGE")
+        Real(least=0, most=1).check(name, value)
     chosen = resolve_species(species)
     seed = draw_seed(seed)
     layout = draw_layout(

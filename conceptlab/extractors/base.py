@@ -23,9 +23,10 @@ from conceptlab.arrays import (
     like_input,
     resolve_device,
 )
-from conceptlab.errors import CheckpointError, InputError, unknown_name
+from conceptlab.errors import CheckpointError, InputError
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.reading import read_plain_file, rebuilding, strict_json
+from conceptlab.parameters import Whole
 from conceptlab.provenance import fingerprint
 
 if TYPE_CHECKING:
@@ -289,14 +290,7 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     def _check_n_concepts(self, n_concepts: Any, n: int, p: int) -> int:
         """Validate the number of concepts against the (n, p) data."""
-        if isinstance(n_concepts, bool) or not isinstance(n_concepts, int | np.integer):
-            raise InputError(
-                f"n_concepts must be an integer, got {n_concepts!r}.", code="CL-INPUT-TYPE"
-            )
-        if n_concepts < 1:
-            raise InputError(
-                f"n_concepts must be at least 1, got {n_concepts}.", code="CL-INPUT-RANGE"
-            )
+        n_concepts = Whole(1).check("n_concepts", n_concepts)
         limit = n if self._overcomplete else min(n, p)
         if n_concepts > limit:
             raise InputError(
@@ -305,7 +299,7 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
                 f"Set n_concepts={limit} or lower, or give more data.",
                 code="CL-INPUT-MANY",
             )
-        return int(n_concepts)
+        return n_concepts
 
     def _check_data(self, X: Any) -> torch.Tensor:
         """Validate the matrix of a fit and move it to the device of the computation."""
@@ -349,13 +343,6 @@ class AffineCoder(torch.nn.Module):
     def forward(self, activations: torch.Tensor) -> torch.Tensor:
         """Code activations (..., p) as (..., k)."""
         return (activations - self.mean.to(activations)) @ self.matrix.to(activations)
-
-
-def check_option(kind: str, value: Any, options: Sequence[str]) -> str:
-    """Return `value` if it is one of `options`, else raise with the nearest name."""
-    if not isinstance(value, str) or value not in options:
-        raise unknown_name(kind, value, options)
-    return value
 
 
 def _as_json(name: str, value: Any, seed: int | None) -> Any:

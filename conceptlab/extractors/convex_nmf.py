@@ -14,14 +14,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from conceptlab.arrays import as_numpy
-from conceptlab.extractors.base import ConceptExtractor, check_option
+from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.coding import CodingModule, nnls, nnls_gram
 from conceptlab.extractors.hals import sweep
 from conceptlab.extractors.streaming import frobenius_error
-from conceptlab.parameters import checked_number
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
 _INITS = ("kmeans", "furthest", "random")
+_RULES = Rules(max_iter=Whole(1), n_sweeps=Whole(1), tol=Real(least=0))
 _NEW_ROWS = 20
 _START_ROWS = 50
 _CHECK_EVERY = 10
@@ -127,13 +128,11 @@ class ConvexNMF(ConceptExtractor):
         InputError
             Non-finite entries, fewer than two rows, all zeros, or too many concepts.
         """
-        for name in ("max_iter", "n_sweeps"):
-            checked_number(name, getattr(self, name), least=1, whole=True)
-        checked_number("tol", self.tol, least=0)
+        _RULES.check(self)
         A = self._check_data(X)
         k = self._check_n_concepts(self.n_concepts, *A.shape)
         seed = draw_seed(self.random_state)
-        C = _start(A, k, check_option("init", self.init, _INITS), seed)
+        C = _start(A, k, OneOf(*_INITS).check("init", self.init), seed)
         C, U, history, converged = _solve(A, C, self.max_iter, self.tol, self.n_sweeps)
         W = C @ A
         order = (U.square().sum(1) * W.square().sum(1)).argsort(descending=True)

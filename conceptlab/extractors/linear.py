@@ -14,9 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError
-from conceptlab.extractors.base import AffineCoder, ConceptExtractor, check_option
-from conceptlab.parameters import checked_number
+from conceptlab.extractors.base import AffineCoder, ConceptExtractor
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
+
+_ICA_RULES = Rules(max_iter=Whole(1), tol=Real(least=0))
+_KMEANS_RULES = Rules(
+    assignment=OneOf("hard", "soft"), temperature=Real(above=0) | None, n_init=Whole(1)
+)
 
 
 class PCAConcepts(ConceptExtractor):
@@ -151,8 +156,7 @@ class ICAConcepts(ConceptExtractor):
         -------
         ICAConcepts
         """
-        checked_number("max_iter", self.max_iter, least=1, whole=True)
-        checked_number("tol", self.tol, least=0)
+        _ICA_RULES.check(self)
         A = as_numpy(self._check_data(X))
         k = self._check_n_concepts(self.n_concepts, *A.shape)
         if not np.ptp(A, axis=0).any():
@@ -254,10 +258,7 @@ class KMeansConcepts(ConceptExtractor):
         -------
         KMeansConcepts
         """
-        check_option("assignment", self.assignment, ("hard", "soft"))
-        if self.temperature is not None:
-            checked_number("temperature", self.temperature, above=0)
-        checked_number("n_init", self.n_init, least=1, whole=True)
+        _KMEANS_RULES.check(self)
         A = as_numpy(self._check_data(X))
         k = self._check_n_concepts(self.n_concepts, *A.shape)
         self.seed_ = draw_seed(self.random_state)

@@ -16,16 +16,25 @@ from sklearn.utils.validation import check_is_fitted
 from conceptlab.arrays import as_numpy, as_tensor, check_features, check_finite, resolve_device
 from conceptlab.errors import InputError
 from conceptlab.extractors import streaming
-from conceptlab.extractors.base import ConceptExtractor, check_option
+from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.coding import CodingModule, nnls
 from conceptlab.extractors.hals import HALSOptions, HALSResult, factorise
 from conceptlab.extractors.starts import nndsvd, random_start
 from conceptlab.extractors.statistics import NMFStatistics
-from conceptlab.parameters import checked_number
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed
 
 _INITS = ("nndsvda", "nndsvd", "random")
+_RULES = Rules(
+    n_init=Whole(1),
+    max_iter=Whole(1),
+    n_sweeps=Whole(1),
+    batch_size=Whole(1),
+    tol=Real(least=0),
+    l2=Real(least=0),
+    decay=OneOf("auto") | Real(least=0, most=1),
+)
 
 
 class NMFConcepts(ConceptExtractor):
@@ -341,17 +350,7 @@ class NMFConcepts(ConceptExtractor):
 
     def _options(self) -> HALSOptions:
         """Validate all parameters but n_concepts and init."""
-        for name in ("n_init", "max_iter", "n_sweeps", "batch_size"):
-            checked_number(name, getattr(self, name), least=1, whole=True)
-        for name in ("tol", "l2"):
-            checked_number(name, getattr(self, name), least=0)
-        if self.decay != "auto" and not (
-            isinstance(self.decay, int | float) and 0 <= self.decay <= 1
-        ):
-            raise InputError(
-                f"decay must be 'auto' or lie in [0, 1], got {self.decay!r}.",
-                code="CL-INPUT-RANGE",
-            )
+        _RULES.check(self)
         rule: Literal["unit", "nonneg"] = "unit" if self.l2 else "nonneg"
         return HALSOptions(
             self.max_iter, self.tol, self.n_sweeps, self.extrapolate, float(self.l2), rule
@@ -366,7 +365,7 @@ class NMFConcepts(ConceptExtractor):
         if not isinstance(self.init, str):
             W = self._given(A, k)
             first = nnls(A, W, l2=self.l2), W
-        elif check_option("init", self.init, _INITS) == "random":
+        elif OneOf(*_INITS).check("init", self.init) == "random":
             first = random_start(A, k, seed, mean)
         else:
             first = nndsvd(A, k, seed, fill=mean if self.init == "nndsvda" else None)

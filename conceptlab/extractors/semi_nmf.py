@@ -14,15 +14,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from conceptlab.arrays import as_numpy, as_tensor, check_finite
 from conceptlab.errors import InputError
-from conceptlab.extractors.base import ConceptExtractor, check_option
+from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.coding import CodingModule, nnls
 from conceptlab.extractors.hals import HALSOptions, factorise
 from conceptlab.extractors.starts import random_start, randomized_svd
 from conceptlab.extractors.streaming import frobenius_error
-from conceptlab.parameters import checked_number
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.seeds import RandomState, draw_seed
 
 _INITS = ("kmeans", "svd", "random")
+_RULES = Rules(max_iter=Whole(1), n_sweeps=Whole(1), tol=Real(least=0))
 
 
 class SemiNMF(ConceptExtractor):
@@ -128,9 +129,7 @@ class SemiNMF(ConceptExtractor):
         InputError
             Non-finite entries, fewer than two rows, all zeros, or too many concepts.
         """
-        for name in ("max_iter", "n_sweeps"):
-            checked_number(name, getattr(self, name), least=1, whole=True)
-        checked_number("tol", self.tol, least=0)
+        _RULES.check(self)
         A = self._check_data(X)
         k = self._check_n_concepts(self.n_concepts, *A.shape)
         seed = draw_seed(self.random_state)
@@ -177,7 +176,7 @@ class SemiNMF(ConceptExtractor):
                 )
             check_finite(W, "init")
             return nnls(A, W), W
-        init = check_option("init", self.init, _INITS)
+        init = OneOf(*_INITS).check("init", self.init)
         if init == "random":
             U, _ = random_start(A, k, seed, A.abs().mean())
         elif init == "svd":

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from conceptlab.errors import InputError, unknown_name
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Whole
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
 SAMPLERS = ("sobol", "halton", "latin", "random")
@@ -157,8 +157,8 @@ def check_design(n_design: int, k: int, sampler: str) -> None:
     """Raise an InputError where :func:`sample_design` could not draw."""
     if sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
-    for name, value, least in (("n_design", n_design, 2), ("k", k, 1)):
-        check_count(name, value, least)
+    Whole(2).check("n_design", n_design)
+    Whole(1).check("k", k)
     if sampler == "sobol" and 2 * k > qmc.Sobol.MAXDIM:
         raise InputError(
             f"A Sobol sequence has at most {qmc.Sobol.MAXDIM} dimensions, {k} concepts need "

@@ -15,7 +15,7 @@ from conceptlab.arrays import as_numpy, as_tensor, check_finite
 from conceptlab.batching import AutoInt, iter_batches
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.importance.evaluate import resolve_target
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Whole
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
 
@@ -169,7 +169,7 @@ def directional_derivatives(
     """
     if null not in _NULLS:
         raise unknown_name("null", null, _NULLS)
-    check_count("n_random", n_random)
+    Whole(1).check("n_random", n_random)
     A = as_tensor(activations).detach()
     check_finite(A, "activations")
     V = as_tensor(getattr(vectors, "vectors", vectors)).detach()

@@ -20,12 +20,18 @@ from conceptlab.importance.estimators import ESTIMATORS
 from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
 from conceptlab.importance.probing import affine_in_mean, affine_per_image, depends_on_mean, pool
 from conceptlab.importance.result import Importance
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Flag, OneOf, Real, Rules, Whole
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator, torch_generator
 
 # float64 numbers that outputs and their products may hold while images are worked on.
 _NUMBERS_AT_ONCE = 2**24
+_RULES = Rules(
+    control=OneOf("linear") | None,
+    confidence=Real(above=0, below=1),
+    n_bootstrap=Whole(0),
+    exact=Flag() | OneOf("auto"),
+)
 
 
 class SobolImportance(BaseEstimator):
@@ -195,18 +201,7 @@ class SobolImportance(BaseEstimator):
                 )
         else:
             check_design(self.n_design, k, self.sampler)
-        if self.control not in ("linear", None):
-            raise unknown_name("control", self.control, ["linear"], hint="None does without.")
-        if not isinstance(self.confidence, float) or not 0 < self.confidence < 1:
-            raise InputError(
-                f"confidence must lie between 0 and 1, got {self.confidence!r}.",
-                code="CL-INPUT-RANGE",
-            )
-        check_count("n_bootstrap", self.n_bootstrap, 0)
-        if not (isinstance(self.exact, bool) or self.exact == "auto"):
-            raise InputError(
-                f"exact must be True, False or 'auto', got {self.exact!r}.", code="CL-INPUT-OPTION"
-            )
+        _RULES.check(self)
 
     def _design(self, k: int, seed: int) -> Design:
         if isinstance(self.sampler, Design):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from conceptlab.errors import InputError, unknown_name
-from conceptlab.parameters import check_count
+from conceptlab.errors import InputError
+from conceptlab.parameters import OneOf, Whole
 from conceptlab.seeds import RandomState, draw_seed
 from conceptlab.vocabulary.concepts import ClassConcepts, Texts, encode_unique
 from conceptlab.vocabulary.dpp import DPPSelector
@@ -55,8 +55,8 @@ def distinct_sets(
             f"size must be between 1 and the number of items, {m}, got {size}.",
             code="CL-INPUT-RANGE",
         )
-    if n is not None and n < 1:
-        raise InputError(f"n must be at least 1, got {n}.", code="CL-INPUT-RANGE")
+    if n is not None:
+        Whole(1).check("n", n)
     total = math.comb(m, size)
     if n is None or n >= total:
         return np.array(list(itertools.combinations(range(m), size)), dtype=np.int64)
@@ -109,7 +109,7 @@ def compose(
     ['a tail or wet skin', 'a tail or four legs', 'wet skin or four legs']
     """
     seed = draw_seed(random_state)
-    check_count("size", size)
+    Whole(1).check("size", size)
     texts: Texts = {}
     for label in concepts.classes:
         first: dict[str, str] = {}
@@ -177,10 +177,8 @@ def select_diverse(
     >>> select_diverse(found, 2, load_encoder("embedded")).counts.tolist()
     [2]
     """
-    if kernel not in ("text", "residual"):
-        raise unknown_name("kernel", kernel, ["text", "residual"])
-    if n_select < 1:
-        raise InputError(f"n_select must be at least 1, got {n_select}.", code="CL-INPUT-RANGE")
+    OneOf("text", "residual").check("kernel", kernel)
+    Whole(1).check("n_select", n_select)
     rows = unit_rows(
         concepts.embed(encoder, "concept")
         if kernel == "text"

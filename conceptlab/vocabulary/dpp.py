@@ -17,9 +17,10 @@ from sklearn.base import BaseEstimator
 
 from conceptlab.arrays import as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Real, Rules, Whole
 
 _TIE = 1e-6  # unit rows in float32 have squared lengths that differ by rounding only
+_RULES = Rules(n_select=Whole(1), jitter=Real(least=0))
 _GAIN = 1e-9  # an exchange must raise the log-determinant by more than rounding
 
 
@@ -106,16 +107,13 @@ class DPPSelector(BaseEstimator):
         vectors = _checked_rows(E)
         n = len(vectors)
         weights = _checked_quality(quality, n)
-        check_count("n_select", self.n_select)
+        _RULES.check(self)
         if self.n_select > n:
             raise InputError(
                 f"n_select={self.n_select} items were asked for, but there are n_samples={n}. "
                 "Choose fewer, or compose more candidates.",
                 code="CL-INPUT-MANY",
             )
-        number = isinstance(self.jitter, int | float | np.number)
-        if not number or not np.isfinite(self.jitter) or self.jitter < 0:
-            raise InputError(f"jitter must be >= 0, got {self.jitter!r}.", code="CL-INPUT-RANGE")
         order = canonical_order(vectors, weights)
         # Sorted first and widened after: copies of this size cost as much as the search.
         ordered = np.take(vectors, order, axis=0).astype(np.float64, copy=False)

@@ -11,6 +11,7 @@ import numpy as np
 
 from conceptlab.arrays import as_floats, check_finite
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import Whole
 from conceptlab.vocabulary.concepts import ClassConcepts, encode_unique
 from conceptlab.vocabulary.prompts import PromptPreset
 
@@ -170,10 +171,7 @@ def filter_margins(
     >>> filter_margins(found, load_encoder("embedded"), template="{concept}")["blue heart"]
     ['blue']
     """
-    if min_concepts < 1:
-        raise InputError(
-            f"min_concepts must be at least 1, got {min_concepts}.", code="CL-INPUT-RANGE"
-        )
+    Whole(1).check("min_concepts", min_concepts)
     margins = concept_margins(concepts, encoder, template=template, prototypes=prototypes).values
     kept, short = {}, []
     for k, label in enumerate(concepts.classes):

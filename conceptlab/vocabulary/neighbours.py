@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conceptlab.errors import InputError
+from conceptlab.parameters import Whole
 from conceptlab.vocabulary.concepts import encode_unique
 from conceptlab.vocabulary.prompts import PromptPreset, plain_prompt
 
@@ -60,8 +61,7 @@ def hard_negatives(
     {'red star': ['red heart'], 'red heart': ['red star'], 'blue circle': ['red heart']}
     """
     labels = check_classes(classes)
-    if n_neighbours < 0:
-        raise InputError(f"n_neighbours must be >= 0, got {n_neighbours}.", code="CL-INPUT-RANGE")
+    Whole(0).check("n_neighbours", n_neighbours)
     count = min(n_neighbours, len(labels) - 1)
     if count == 0:
         return {label: [] for label in labels}

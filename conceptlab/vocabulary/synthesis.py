@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conceptlab.errors import GeneratorError, InputError
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Whole
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed
@@ -170,14 +170,11 @@ def synthesize(
     ['a long tail', 'four legs, seen from above']
     """
     labels = check_classes(classes)
-    for name, value, least in (
-        ("n_concepts", n_concepts, 1),
-        ("n_neighbours", n_neighbours, 0),
-        ("per_request", per_request, 1),
-        ("max_rounds", max_rounds, 1),
-        ("patience", patience, 1),
-    ):
-        check_count(name, value, least)
+    Whole(1).check("n_concepts", n_concepts)
+    Whole(0).check("n_neighbours", n_neighbours)
+    Whole(1).check("per_request", per_request)
+    Whole(1).check("max_rounds", max_rounds)
+    Whole(1).check("patience", patience)
     if not isinstance(generate, str):
         generate = load_generator(generate, **options)
     screen = ConceptFilter(

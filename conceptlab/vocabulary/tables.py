@@ -11,6 +11,7 @@ import numpy as np
 
 from conceptlab.arrays import as_numpy, check_finite
 from conceptlab.errors import InputError
+from conceptlab.parameters import Real
 from conceptlab.vocabulary.concepts import ClassConcepts, Texts
 from conceptlab.vocabulary.neighbours import check_classes
 
@@ -102,8 +103,7 @@ def from_attributes(
             f"got {values.shape}.",
             code="CL-INPUT-SHAPE",
         )
-    if not isinstance(threshold, int | float | np.number):
-        raise InputError(f"threshold must be a number, got {threshold!r}.", code="CL-INPUT-RANGE")
+    Real().check("threshold", threshold)
     scores = values.astype(np.float64)
     check_finite(scores, "the attribute table")
     worded = [_worded(name, phrases or {}) for name in names]

@@ -14,7 +14,7 @@ import numpy as np
 
 from conceptlab.arrays import as_numpy, check_finite
 from conceptlab.errors import InputError, unknown_name
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Whole
 from conceptlab.seeds import RandomState, draw_seed
 from conceptlab.vocabulary.concepts import ClassConcepts, Texts, encode_unique
 from conceptlab.vocabulary.filters import ClassNames
@@ -123,7 +123,7 @@ def from_vocabulary(
     ['red']
     """
     labels = check_classes(classes)
-    check_count("n_concepts", n_concepts)
+    Whole(1).check("n_concepts", n_concepts)
     if terms is None:
         terms = [t for values in load_vocabulary(groups, phrased=phrased).values() for t in values]
     words = list(dict.fromkeys(check_terms(terms)))
@@ -211,9 +211,9 @@ def from_random_words(
         counts = [30 if n_concepts is None else n_concepts] * len(labels)
     if kind not in ("words", "characters", "both"):
         raise unknown_name("kind", kind, ["words", "characters", "both"])
-    check_count("n_words", n_words)
+    Whole(1).check("n_words", n_words)
     if n_concepts is not None:
-        check_count("n_concepts", n_concepts)
+        Whole(1).check("n_concepts", n_concepts)
     pool = sorted(set(check_terms(words))) if words is not None else _data()["words"]
     if kind != "characters" and max(counts, default=0) > len(pool) ** n_words:
         raise InputError(

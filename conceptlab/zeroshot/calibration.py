@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 
 from conceptlab.arrays import as_numpy, check_finite
 from conceptlab.errors import InputError
+from conceptlab.parameters import Whole
 
 TEMPERATURE_RANGE = (1e-2, 1e2)
 
@@ -97,8 +98,7 @@ def calibration_error(y: Any, proba: Any, *, n_bins: int = 15) -> float:
             "model.classes_.searchsorted(y).",
             code="CL-INPUT-LABELS",
         )
-    if n_bins < 1:
-        raise InputError(f"n_bins must be at least 1, got {n_bins!r}.", code="CL-INPUT-RANGE")
+    Whole(1).check("n_bins", n_bins)
     confidence = p.max(axis=1)
     hit = p.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)

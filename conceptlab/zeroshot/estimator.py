@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["BayesianZeroShot"]
 
 import os
-from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from conceptlab.arrays import as_numpy, check_features, like_input, resolve_device
 from conceptlab.errors import InputError, SpaceMismatchError
+from conceptlab.parameters import OneOf, Real
 from conceptlab.progress import Progress
 from conceptlab.zeroshot import files
 from conceptlab.zeroshot.calibration import fit_temperature
@@ -510,12 +510,7 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
         if self.scale == "model":
             own = getattr(self.encoder_, "logit_scale", None)
             return _SCALE if own is None else float(own)
-        value = self.scale
-        if not isinstance(value, Real) or not np.isfinite(float(value)) or not value > 0:
-            raise InputError(
-                f"scale must be 'model' or a number above 0, got {value!r}.", code="CL-INPUT-RANGE"
-            )
-        return float(value)
+        return float((OneOf("model") | Real(above=0)).check("scale", self.scale))
 
     def _check_space(self) -> None:
         if self.space_ is not None and self.encoder_.fingerprint != self.space_:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import Real
 
 Options = dict[str, Any]
 _TIE = 1e-6  # masses that sum to one half but for rounding count as one half
@@ -243,21 +244,17 @@ def check_options(options: Options) -> Options:
         if name == "kappa":
             checked[name] = _checked_range(value)
             continue
-        allowed, words = _ALLOWED[name]
-        number = isinstance(value, int | float) or hasattr(value, "__float__")
-        if not number or not math.isfinite(float(value)) or not allowed(float(value)):
-            raise InputError(f"{name} must be {words}, got {value!r}.", code="CL-INPUT-RANGE")
-        checked[name] = float(value)
+        checked[name] = _ALLOWED[name].check(name, value)
     return checked
 
 
-_ALLOWED: dict[str, tuple[Callable[[float], bool], str]] = {
-    "lam": (lambda v: v >= 1, "a number of at least 1"),
-    "eps": (lambda v: v > 0, "a number above 0"),
-    "slope": (lambda v: v > 0, "a number above 0"),
-    "share": (lambda v: 0 <= v < 0.5, "in [0, 0.5): the share that is cut at either end"),
-    "cutoff": (lambda v: v > 1, "a number above 1"),
-    "temperature": (lambda v: v > 0, "a number above 0"),
+_ALLOWED = {
+    "lam": Real(least=1),
+    "eps": Real(above=0),
+    "slope": Real(above=0),
+    "share": Real(least=0, below=0.5, hint="the share that is cut at either end"),
+    "cutoff": Real(above=1),
+    "temperature": Real(above=0),
 }
 
 

@@ -270,8 +270,8 @@ def test_bad_input_to_fit(extractor, X, message):
 def test_bad_number_of_concepts(extractor):
     A = data()
     for value, message in (
-        (0, "n_concepts must be at least 1, got 0"),
-        (2.5, "n_concepts must be an integer, got 2.5"),
+        (0, "n_concepts must be a whole number of at least 1, got 0"),
+        (2.5, "n_concepts must be a whole number of at least 1, got 2.5"),
         (61, r"cannot find 61 concepts in 60 sample\(s\) with 12 feature\(s\).*at most"),
     ):
         with pytest.raises(InputError, match=message):
@@ -340,13 +340,13 @@ def test_negative_data_and_options():
         ),
         (NMFConcepts(2, init=-np.ones((2, 12))), "init must be non-negative"),
         (SemiNMF(2, init=np.ones((3, 12))), "init must have shape"),
-        (NMFConcepts(2, n_sweeps=0), "n_sweeps must be a whole number at least 1"),
-        (SemiNMF(2, max_iter=1.5), "max_iter must be a whole number at least 1, got 1.5"),
-        (ConvexNMF(2, tol=None), "tol must be a number at least 0, got None"),
-        (ICAConcepts(2, tol="tight"), "tol must be a number at least 0, got 'tight'"),
-        (KMeansConcepts(2, n_init=0), "n_init must be a whole number at least 1"),
-        (NMFConcepts(2, l2=-1), "l2 must be a number at least 0"),
-        (NMFConcepts(2, decay=2.0), "decay must be 'auto' or lie in"),
+        (NMFConcepts(2, n_sweeps=0), "n_sweeps must be a whole number of at least 1"),
+        (SemiNMF(2, max_iter=1.5), "max_iter must be a whole number of at least 1, got 1.5"),
+        (ConvexNMF(2, tol=None), "tol must be a number of at least 0, got None"),
+        (ICAConcepts(2, tol="tight"), "tol must be a number of at least 0, got 'tight'"),
+        (KMeansConcepts(2, n_init=0), "n_init must be a whole number of at least 1"),
+        (NMFConcepts(2, l2=-1), "l2 must be a number of at least 0"),
+        (NMFConcepts(2, decay=2.0), "decay must be a number of at least 0 and at most 1, got 2.0"),
         (NMFConcepts(2, random_state="a"), "random_state must be"),
         (NMFConcepts(2, device="cuda:99"), "device"),
     ):

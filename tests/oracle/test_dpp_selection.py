@@ -144,7 +144,7 @@ def test_tensors_and_narrow_dtypes():
         (np.eye(3), {"n_select": 4}, None, "4 items were asked for, but there are n_samples=3"),
         (np.ones((4, 2)), {"n_select": 2, "jitter": 0.0}, None, "only 1 of the 4 point in indep"),
         (np.eye(3), {"n_select": 0}, None, "n_select must be a whole number of at least 1"),
-        (np.eye(3), {"n_select": 2, "jitter": -1.0}, None, "jitter must be >= 0"),
+        (np.eye(3), {"n_select": 2, "jitter": -1.0}, None, "jitter must be a number of at least 0"),
         (np.ones(3), {"n_select": 1}, None, r"axes \(items, features\), got shape \(3,\)"),
         (np.empty((0, 3)), {"n_select": 1}, None, "at least one item"),
         (np.array([["a"]]), {"n_select": 1}, None, "must hold numbers"),

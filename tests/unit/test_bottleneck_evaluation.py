@@ -147,7 +147,7 @@ def test_report_as_table_picture_page_and_file(judged, tmp_path):
         (lambda a: {**a, "train": (a["X"][:9], a["y"][:9])}, "9 of 450|also in part 0"),
         (lambda a: {**a, "y": np.full(450, "ant")}, "All rows are of one class"),
         (lambda a: {**a, "y": a["y"][:5]}, "inconsistent"),
-        (lambda a: {**a, "n_random": 0}, "n_random must be a whole number at least 1"),
+        (lambda a: {**a, "n_random": 0}, "n_random must be a whole number of at least 1"),
         (lambda a: {**a, "n_permutations": "many"}, "n_permutations must be a whole number"),
         (lambda a: {**a, "nec": 6}, "nec must be a number above 0 and at most 5, got 6"),
         (lambda a: {**a, "train": a["X"]}, r"train must be \(X, y\), .* got ndarray"),

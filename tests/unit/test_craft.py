@@ -227,7 +227,7 @@ class TestBadInput:
         [
             ({"patches": "girds"}, "Did you mean 'grid'"),
             ({"storage": "dik"}, "Did you mean 'disk'"),
-            ({"n_concepts": 0}, "positive int or 'auto'"),
+            ({"n_concepts": 0}, "a whole number of at least 1, got 0"),
             ({"n_concepts": 50}, "50"),
             ({"patch_size": 64}, "larger than image 0"),
         ],

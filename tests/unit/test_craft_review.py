@@ -27,14 +27,14 @@ def craft_of(split, **settings):
 
 
 WRONG = [
-    ("n_concepts", True, "RANGE"),
+    ("n_concepts", True, "TYPE"),
     ("patch_size", 2.5, "RANGE"),
     ("patch_size", "a", "RANGE"),
-    ("n_crops", 1.5, "RANGE"),
+    ("n_crops", 1.5, "TYPE"),
     ("depth", -1, "RANGE"),
-    ("depth", 1.5, "RANGE"),
+    ("depth", 1.5, "TYPE"),
     ("alpha", 2, "RANGE"),
-    ("alpha", "x", "RANGE"),
+    ("alpha", "x", "TYPE"),
     ("n_children", 1, "RANGE"),
     ("max_patches", 0, "RANGE"),
     ("layers", "early", "TYPE"),

@@ -217,7 +217,7 @@ def test_curve_starts_at_the_accuracy_and_ends_at_the_truth():
         (np.zeros((3, 3)), {}, r"array of shape \(600, 12\)"),
         ({}, {}, "No concept is given a value"),
         ({"concept3": 1.0}, {"policy": "uncertain"}, "Unknown policy 'uncertain'. Did you mean"),
-        ({"concept3": 1.0}, {"budget": -1}, "budget must be a number of concepts"),
+        ({"concept3": 1.0}, {"budget": -1}, "budget must be a whole number of at least 0, got -1"),
         ({"concept3": 1.0}, {"policy": lambda s: np.zeros(3)}, "priorities of shape"),
     ],
 )

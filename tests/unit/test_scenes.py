@@ -84,7 +84,7 @@ def test_occlusion_knob():
         ({"n": 2.5}, "n must be a whole number"),
         ({"size": 8}, "size must be a whole number of at least 16"),
         ({"start": -1}, "start must be"),
-        ({"noise": 2}, r"noise must lie in \[0, 1\]"),
+        ({"noise": 2}, "noise must be a number of at least 0 and at most 1"),
         ({"n_objects": 4}, "within 1 to 3"),
         ({"n_objects": (3, 1)}, "within 1 to 3"),
         ({"background": "gras"}, "Did you mean 'grass'"),

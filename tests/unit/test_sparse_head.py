@@ -29,20 +29,23 @@ def fitted():
 
 
 BAD = {
-    "lam below 0": ({"lam": -0.1}, r"lam must be a number at least 0.*got -0\.1.*\[CL-INPUT-RANGE"),
+    "lam below 0": (
+        {"lam": -0.1},
+        r"lam must be a number of at least 0.*got -0\.1.*\[CL-INPUT-RANGE",
+    ),
     "lam no number": ({"lam": "small"}, r"lam must be a number.*got 'small'"),
     "lam NaN": ({"lam": float("nan")}, r"lam must be a number.*got nan"),
     "nec above M": ({"nec": 9}, r"nec=9 is above the number of concepts, 8.*\[CL-INPUT-MANY"),
-    "nec below 0": ({"nec": -1}, r"nec must be a number at least 0"),
+    "nec below 0": ({"nec": -1}, r"nec must be a number of at least 0"),
     "both": ({"lam": 0.1, "nec": 2}, r"Give lam or nec, not both: got lam=0\.1 and nec=2"),
     "alpha 0": ({"alpha": 0}, r"alpha must be a number above 0 and at most 1.*got 0"),
     "alpha 2": ({"alpha": 2}, r"alpha must be a number above 0 and at most 1"),
     "tol 0": ({"tol": 0}, r"tol must be a number above 0"),
-    "max_iter 0": ({"max_iter": 0}, r"max_iter must be a whole number at least 1"),
-    "one strength": ({"n_lambdas": 1}, r"n_lambdas must be a whole number at least 2"),
-    "refit_l2": ({"refit_l2": -1}, r"refit_l2 must be a number at least 0"),
-    "constant": ({"constant": "drop"}, r"constant must be 'error' or 'ignore', got 'drop'"),
-    "chunk_rows 0": ({"chunk_rows": 0}, r"chunk_rows must be a whole number at least 1, got 0"),
+    "max_iter 0": ({"max_iter": 0}, r"max_iter must be a whole number of at least 1"),
+    "one strength": ({"n_lambdas": 1}, r"n_lambdas must be a whole number of at least 2"),
+    "refit_l2": ({"refit_l2": -1}, r"refit_l2 must be a number of at least 0"),
+    "constant": ({"constant": "drop"}, r"Unknown constant 'drop'.*Known: error, ignore"),
+    "chunk_rows 0": ({"chunk_rows": 0}, r"chunk_rows must be a whole number of at least 1, got 0"),
     "dtype": ({"dtype": "float31"}, r"Unknown dtype 'float31'.*Did you mean 'float32'"),
     "device": ({"device": "gpu0"}, r"device must be 'auto'.*\[CL-INPUT-DEVICE"),
 }
@@ -118,7 +121,7 @@ def test_bad_path():
     X, y = draw()
     with pytest.raises(InputError, match=r"ratio must be a number above 0 and at most 1"):
         sparse_softmax_path(X, y, ratio=0)
-    with pytest.raises(InputError, match=r"lams must be a number at least 0"):
+    with pytest.raises(InputError, match=r"lams must be a number of at least 0"):
         sparse_softmax_path(X, y, lams=[0.1, -0.1])
 
 

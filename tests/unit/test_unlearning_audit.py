@@ -414,7 +414,7 @@ def test_options_that_do_not_fit(masked):
         ({"bits": (3,)}, "bits may hold 8 and 4"),
         ({"alpha": 1.5}, "alpha must be in"),
         ({"max_samples": 3}, "max_samples must be at least 10"),
-        ({"batch_size": 0}, "batch_size must be an integer >= 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
         ({"concepts": (shown[:5], CONCEPTS)}, "a row for each of the 240 test samples"),
         ({"concepts": (shown + 0.5, CONCEPTS)}, "must be booleans"),
         ({"concepts": 7}, "concepts must be a mapping"),

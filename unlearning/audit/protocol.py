@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from conceptlab.errors import InputError
+from conceptlab.parameters import Whole
 from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint, provenance
 from conceptlab.seeds import RandomState, draw_seed
@@ -37,7 +38,6 @@ from unlearning.audit.report import Report
 from unlearning.audit.subjects import Concepts, Sets, as_model, check_sets, read_concepts
 from unlearning.audit.thresholds import Thresholds
 from unlearning.audit.verdict import judge
-from unlearning.classes.base import check_number
 from unlearning.classes.methods.logit_mask import LogitMask
 from unlearning.heads import frozen
 
@@ -176,7 +176,7 @@ def audit(
     >>> report.verdict.word, report.value("fa_test", "after")
     ('suppressed', 0.0)
     """
-    check_number("batch_size", batch_size, low=1, whole=True)
+    Whole(1).check("batch_size", batch_size)
     seed = draw_seed(random_state)
     start = time.process_time()
     n_test, sets = (

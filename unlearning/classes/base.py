@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["Unlearner", "check_number", "check_option"]
+__all__ = ["Unlearner"]
 
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
 from conceptlab.arrays import resolve_device
-from conceptlab.errors import InputError, unknown_name
+from conceptlab.errors import InputError
 from conceptlab.models.session import model_copy
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import draw_seed
@@ -35,6 +35,16 @@ from unlearning.heads import frozen, run_model
 from unlearning.result import UnlearnResult
 
 _NOT_IN_KEY = {"max_steps", "max_seconds", "random_state", "device"}
+_SHARED = Rules(
+    epochs=Whole(1),
+    batch_size=Whole(1) | None,
+    max_steps=Whole(1) | None,
+    lr=Real(above=0),
+    max_seconds=Real(above=0) | None,
+    momentum=Real(least=0),
+    weight_decay=Real(least=0),
+    norm=OneOf("frozen", "update") | None,
+)
 
 
 class Unlearner(BaseEstimator):
@@ -241,19 +251,11 @@ class Unlearner(BaseEstimator):
         return gone, kept, held
 
     def _check_parameters(self) -> None:
-        """Check the parameters that methods share, where a method has them."""
-        for name, low, whole, open_ in (
-            ("epochs", 1, True, False),
-            ("batch_size", 1, True, False),
-            ("max_steps", 1, True, False),
-            ("lr", 0, False, True),
-            ("max_seconds", 0, False, True),
-            ("momentum", 0, False, False),
-            ("weight_decay", 0, False, False),
-        ):
-            value = getattr(self, name, None)
-            if value is not None:
-                check_number(name, value, low=low, whole=whole, strict=open_)
+        """Check the parameters that methods share, where it has them, and its own."""
+        _SHARED.check(self, absent=True)
+        for cls in type(self).__mro__:
+            if isinstance(rules := vars(cls).get("_rules"), Rules):
+                rules.check(self)
         augment = getattr(self, "augment", None)
         if augment is not None and not callable(augment):
             raise InputError(
@@ -261,51 +263,6 @@ class Unlearner(BaseEstimator):
                 f"{type(augment).__name__}.",
                 code="CL-INPUT-TYPE",
             )
-        norm = getattr(self, "norm", None)
-        if norm is not None:
-            check_option("norm", norm, ("frozen", "update"))
-
-
-def check_number(
-    name: str,
-    value: Any,
-    *,
-    low: float = 0,
-    high: float | None = None,
-    whole: bool = False,
-    strict: bool = False,
-) -> None:
-    """Raise where a parameter is no number in its range.
-
-    Parameters
-    ----------
-    name : str
-        Of the parameter.
-    value : object
-        What the user gave.
-    low, high : float
-        The range; `high` belongs to it.
-    whole : bool
-        Whether it must be an integer.
-    strict : bool
-        Whether it must be above `low`.
-    """
-    kinds: Any = int | np.integer if whole else int | float | np.integer | np.floating
-    bad = not isinstance(value, kinds) or isinstance(value, bool) or not np.isfinite(value)
-    outside = bad or value < low or (strict and value == low) or (high is not None and value > high)
-    if outside:
-        kind = "an integer" if whole else "a number"
-        limits = f"{'>' if strict else '>='} {low:g}" + (f" and <= {high:g}" if high else "")
-        raise InputError(
-            f"{name} must be {kind} {limits}, got {value!r}.",
-            code="CL-INPUT-TYPE" if bad else "CL-INPUT-RANGE",
-        )
-
-
-def check_option(name: str, value: Any, options: tuple[str, ...]) -> None:
-    """Raise where a parameter is none of its options."""
-    if value not in options:
-        raise unknown_name(name, value, options)
 
 
 def _check_weights(model: nn.Module) -> None:

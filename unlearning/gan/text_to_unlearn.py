@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Rules, Whole
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
@@ -32,16 +32,16 @@ from unlearning.gan.training import GanResult, Loop, sensitive_layers
 from unlearning.gan.views import shown, told
 
 _LATENTS = 32  # at once, where no gradient is kept
-_LEAST = {
-    "n_survey": 16,
-    "n_held_out": 1,
-    "batch_size": 4,
-    "steps": 0,
-    "mapper_steps": 0,
-    "fold_steps": 0,
-    "groups": 1,
-    "guide_every": 1,
-}
+_RULES = Rules(
+    n_survey=Whole(16),
+    n_held_out=Whole(1),
+    batch_size=Whole(4),
+    steps=Whole(0),
+    mapper_steps=Whole(0),
+    fold_steps=Whole(0),
+    groups=Whole(1),
+    guide_every=Whole(1),
+)
 
 
 class TextToUnlearn(BaseEstimator):
@@ -285,8 +285,7 @@ class TextToUnlearn(BaseEstimator):
             layer (``CL-SPLIT-LAYER``).
         """
         start = time.process_time()
-        for name, least in _LEAST.items():
-            check_count(name, getattr(self, name), least)
+        _RULES.check(self)
         check_families(self.retain)
         self._targets()
         seed = draw_seed(self.random_state)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from conceptlab.errors import InputError, RemoverError
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Whole
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import provenance
 from conceptlab.seeds import RandomState, draw_seed
@@ -120,13 +120,10 @@ class RemovalBenchmark:
         batch_size: int = 64,
         random_state: RandomState = 0,
     ) -> None:
-        for name, value, least in (
-            ("n_min", n_min, 2),
-            ("n_max", n_max, n_min),
-            ("batch_size", batch_size, 1),
-            ("n_bootstrap", n_bootstrap, 0),
-        ):
-            check_count(name, value, least)
+        Whole(2).check("n_min", n_min)
+        Whole(n_min).check("n_max", n_max)
+        Whole(1).check("batch_size", batch_size)
+        Whole(0).check("n_bootstrap", n_bootstrap)
         if not isinstance(policy, MaskPolicy):
             raise InputError(
                 f"policy must be a MaskPolicy, got {type(policy).__name__}.", code="CL-INPUT-TYPE"

@@ -12,39 +12,33 @@ import numpy as np
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.models import SplitModel
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 
 if TYPE_CHECKING:
     from conceptlab.extractors.craft.estimator import CRAFT
+
+_RULES = Rules(
+    patches=OneOf("grid", "random", "none"),
+    storage=OneOf("memory", "disk"),
+    n_concepts=OneOf("auto") | Whole(1),
+    n_crops=Whole(1),
+    depth=Whole(0),
+    n_children=Whole(2),
+    max_patches=Whole(1),
+    alpha=Real(least=0, most=1),
+)
 
 
 def check_settings(craft: CRAFT) -> None:
     """Raise an InputError for the first parameter of `craft` that cannot work."""
     if not isinstance(craft.split, SplitModel):
         raise not_split(craft.split)
-    if craft.patches not in ("grid", "random", "none"):
-        raise unknown_name("patches", craft.patches, ["grid", "random", "none"])
-    if craft.storage not in ("memory", "disk"):
-        raise unknown_name("storage", craft.storage, ["memory", "disk"])
-    if craft.n_concepts != "auto" and not (_whole(craft.n_concepts) and craft.n_concepts >= 1):
-        raise InputError(
-            f"n_concepts must be a positive int or 'auto', got {craft.n_concepts!r}.",
-            code="CL-INPUT-RANGE",
-        )
+    _RULES.check(craft)
     sides = craft.patch_size if isinstance(craft.patch_size, tuple | list) else [craft.patch_size]
-    if len(sides) not in (1, 2) or not all(_whole(side) and side >= 1 for side in sides):
+    if len(sides) not in (1, 2) or not all(Whole().takes(side) and side >= 1 for side in sides):
         raise InputError(
             f"patch_size must be at least 1 pixel and an int, got {craft.patch_size!r}.",
             code="CL-INPUT-RANGE",
-        )
-    for name, least in (("n_crops", 1), ("depth", 0), ("n_children", 2), ("max_patches", 1)):
-        value = getattr(craft, name)
-        if not _whole(value) or value < least:
-            raise InputError(
-                f"{name} must be an int of at least {least}, got {value!r}.", code="CL-INPUT-RANGE"
-            )
-    if not _real(craft.alpha) or not 0 <= craft.alpha <= 1:
-        raise InputError(
-            f"alpha must be a level between 0 and 1, got {craft.alpha!r}.", code="CL-INPUT-RANGE"
         )
     if isinstance(craft.layers, str) or not isinstance(craft.layers, Sequence | None):
         raise InputError(
@@ -102,7 +96,7 @@ def _check_split_when(craft: CRAFT) -> None:
         raise unknown_name("split_when", rule, ["auto"], hint="Or a function, or concept numbers.")
     numbers: list[Any] = list(rule) if isinstance(rule, Sequence | np.ndarray) else [None]
     limit = None if craft.n_concepts == "auto" else int(craft.n_concepts)
-    if not all(_whole(i) and i >= 0 and (limit is None or i < limit) for i in numbers):
+    if not all(Whole().takes(i) and i >= 0 and (limit is None or i < limit) for i in numbers):
         raise InputError(
             "split_when must be 'auto', a function of (node, test), or numbers of concepts"
             f"{'' if limit is None else f' from 0 to {limit - 1}'}, got {rule!r}.",
@@ -124,11 +118,3 @@ def _check_parts(craft: CRAFT) -> None:
             f"importance must be a SobolImportance, got {craft.importance!r}.",
             code="CL-INPUT-TYPE",
         )
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _real(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

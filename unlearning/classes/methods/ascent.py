@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from conceptlab.parameters import Real, Rules
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_number
+from unlearning.classes.base import Unlearner
 from unlearning.classes.job import Job
 
 
@@ -64,6 +65,8 @@ class GradientAscent(Unlearner):
     2
     """
 
+    _rules = Rules(until=Real(least=0, most=1) | None)
+
     def __init__(
         self,
         epochs: int = 5,
@@ -92,11 +95,6 @@ class GradientAscent(Unlearner):
         self.max_seconds = max_seconds
         self.device = device
         self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if self.until is not None:
-            check_number("until", self.until, high=1)
 
     def _unlearn(self, job: Job) -> None:
         def loss(batch: Any) -> torch.Tensor:
@@ -165,6 +163,8 @@ class NegGradPlus(Unlearner):
     ['epoch', 'forget_loss', 'loss']
     """
 
+    _rules = Rules(weight=Real(above=0, most=1))
+
     def __init__(
         self,
         epochs: int = 10,
@@ -193,10 +193,6 @@ class NegGradPlus(Unlearner):
         self.max_seconds = max_seconds
         self.device = device
         self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_number("weight", self.weight, high=1, strict=True)
 
     def _unlearn(self, job: Job) -> None:
         def batches(_epoch: int) -> Iterator[Any]:

@@ -12,8 +12,9 @@ from torch import nn
 
 from conceptlab.errors import InputError
 from conceptlab.models.session import model_copy
+from conceptlab.parameters import Real, Rules
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_number
+from unlearning.classes.base import Unlearner
 from unlearning.classes.distillation import kl_to_teacher, random_teacher
 from unlearning.classes.job import Job
 from unlearning.data import Samples, concat
@@ -87,6 +88,8 @@ class BadTeacher(Unlearner):
     True
     """
 
+    _rules = Rules(temperature=Real(above=0), retain_share=Real(above=0, most=1))
+
     def __init__(
         self,
         epochs: int = 1,
@@ -120,8 +123,6 @@ class BadTeacher(Unlearner):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_number("temperature", self.temperature, strict=True)
-        check_number("retain_share", self.retain_share, high=1, strict=True)
         if self.teacher is not None and not isinstance(self.teacher, nn.Module):
             raise InputError(
                 f"teacher must be a torch.nn.Module or None, got {type(self.teacher).__name__}.",

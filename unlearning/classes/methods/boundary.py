@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import OneOf, Real, Rules
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_number, check_option
+from unlearning.classes.base import Unlearner
 from unlearning.classes.job import Job
 from unlearning.heads import run_model
 
@@ -175,6 +176,8 @@ class BoundaryShrink(Unlearner):
     0
     """
 
+    _rules = Rules(bound=Real(above=0), stay=OneOf(*STAY))
+
     def __init__(
         self,
         epochs: int = 10,
@@ -207,11 +210,6 @@ class BoundaryShrink(Unlearner):
         self.max_seconds = max_seconds
         self.device = device
         self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_number("bound", self.bound, strict=True)
-        check_option("stay", self.stay, STAY)
 
     def _unlearn(self, job: Job) -> dict[str, Any]:
         inputs = only_images(job, "BoundaryShrink")

@@ -11,8 +11,9 @@ import torch
 
 from conceptlab import ConceptBank
 from conceptlab.errors import InputError
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_number, check_option
+from unlearning.classes.base import Unlearner
 from unlearning.classes.concepts import labels as label_rules
 from unlearning.classes.concepts.class_concepts import (
     HEADS,
@@ -171,6 +172,29 @@ class ConceptPoisoning(Unlearner):
     (False, 'retained_head')
     """
 
+    _rules = Rules(
+        concept_head=OneOf(*HEADS),
+        select=OneOf("ig", "weights"),
+        poison=OneOf("auto", *POISONS),
+        place=OneOf(*PLACES),
+        fill=OneOf(*FILLS),
+        labels=OneOf(*label_rules.LABELS),
+        donor_rule=OneOf(*label_rules.DONOR_RULES),
+        optimizer=OneOf("adam", "sgd"),
+        schedule=OneOf("cosine", "constant"),
+        n_concepts=OneOf("auto") | Whole(1),
+        scope=OneOf("late", "all", "head") | Whole(1),
+        forget_weight=OneOf("joint") | Real(above=0),
+        patch_size=Whole(1) | Real(above=0, most=1),
+        min_fidelity=Real(least=0, most=1),
+        poison_share=Real(least=0, most=1),
+        holdout=Real(least=0, most=0.5),
+        temperature=Real(above=0),
+        top_words=Whole(1),
+        beta=Real(least=0),
+        distil=Real(least=0),
+    )
+
     def __init__(
         self,
         bank: ConceptBank | None = None,
@@ -305,45 +329,16 @@ class ConceptPoisoning(Unlearner):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_option("concept_head", self.concept_head, HEADS)
-        check_option("select", self.select, ("ig", "weights"))
-        check_option("poison", self.poison, ("auto", *POISONS))
-        check_option("place", self.place, PLACES)
-        check_option("fill", self.fill, FILLS)
-        check_option("labels", self.labels, label_rules.LABELS)
-        check_option("donor_rule", self.donor_rule, label_rules.DONOR_RULES)
-        check_option("optimizer", self.optimizer, ("adam", "sgd"))
-        check_option("schedule", self.schedule, ("cosine", "constant"))
         if self.bank is not None and not isinstance(self.bank, ConceptBank):
             raise InputError(
                 f"bank must be a ConceptBank or None, got {type(self.bank).__name__}.",
                 code="CL-INPUT-TYPE",
             )
-        if self.n_concepts != "auto":
-            check_number("n_concepts", self.n_concepts, low=1, whole=True)
-        if isinstance(self.scope, str):
-            check_option("scope", self.scope, ("late", "all", "head"))
-        else:
-            check_number("scope", self.scope, low=1, whole=True)
-        if isinstance(self.forget_weight, str):
-            check_option("forget_weight", self.forget_weight, ("joint",))
-        else:
-            check_number("forget_weight", self.forget_weight, strict=True)
-        if isinstance(self.patch_size, float):
-            check_number("patch_size", self.patch_size, high=1, strict=True)
-        else:
-            check_number("patch_size", self.patch_size, low=1, whole=True)
-        for name, high in (("min_fidelity", 1.0), ("poison_share", 1.0), ("holdout", 0.5)):
-            check_number(name, getattr(self, name), high=high)
-        check_number("temperature", self.temperature, strict=True)
-        check_number("top_words", self.top_words, low=1, whole=True)
         if isinstance(self.stop_words, str):
             raise InputError(
                 f"stop_words must be a list of words, got {self.stop_words!r}.",
                 code="CL-INPUT-TYPE",
             )
-        for name in ("beta", "distil"):
-            check_number(name, getattr(self, name))
 
     # -- the method --------------------------------------------------------------------
     def _unlearn(self, job: Job) -> dict[str, Any]:

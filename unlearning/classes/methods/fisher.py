@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.progress import track
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_number, check_option
+from unlearning.classes.base import Unlearner
 from unlearning.classes.curvature import fisher_diagonal, trained
 from unlearning.classes.job import Job
 
@@ -107,6 +108,8 @@ class FisherForgetting(Unlearner):
     [0.0, 5.0, 5.0]
     """
 
+    _rules = Rules(alpha=Real(least=0), labels=OneOf("exact", "sampled"), n_samples=Whole(1) | None)
+
     def __init__(
         self,
         alpha: float = 1e-8,
@@ -127,13 +130,6 @@ class FisherForgetting(Unlearner):
         self.batch_size = batch_size
         self.device = device
         self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_number("alpha", self.alpha)
-        check_option("labels", self.labels, ("exact", "sampled"))
-        if self.n_samples is not None:
-            check_number("n_samples", self.n_samples, low=1, whole=True)
 
     def _unlearn(self, job: Job) -> dict[str, Any]:
         model, head = job.model.eval(), job.head

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from unlearning.classes.base import Unlearner, check_number
+from conceptlab.parameters import Real, Rules
+from unlearning.classes.base import Unlearner
 from unlearning.classes.job import Job
 
 
@@ -50,6 +51,8 @@ class LogitMask(Unlearner):
     False
     """
 
+    _rules = Rules(margin=Real(above=0))
+
     def __init__(
         self,
         margin: float = 20.0,
@@ -64,10 +67,6 @@ class LogitMask(Unlearner):
         self.batch_size = batch_size
         self.device = device
         self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_number("margin", self.margin, strict=True)
 
     def _unlearn(self, job: Job) -> dict[str, Any]:
         head = job.head

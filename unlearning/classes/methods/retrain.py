@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from conceptlab.errors import InputError
+from conceptlab.parameters import OneOf, Rules
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_option
+from unlearning.classes.base import Unlearner
 from unlearning.classes.job import Job
 
 
@@ -66,6 +67,8 @@ class Retrain(Unlearner):
     'Retrain'
     """
 
+    _rules = Rules(schedule=OneOf("cosine", "constant"))
+
     def __init__(
         self,
         build: Callable[[], nn.Module] | None = None,
@@ -99,7 +102,6 @@ class Retrain(Unlearner):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_option("schedule", self.schedule, ("cosine", "constant"))
         if self.build is not None and not callable(self.build):
             raise InputError(
                 f"build must be a callable that makes a model, got {type(self.build).__name__}.",

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from conceptlab.parameters import OneOf, Real, Rules
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_number, check_option
+from unlearning.classes.base import Unlearner
 from unlearning.classes.curvature import trained
 from unlearning.classes.job import Job
 from unlearning.data import Inputs, concat
@@ -52,7 +53,7 @@ def saliency_mask(
     tensor([[ True, False],
             [ True, False]])
     """
-    check_number("share", share, high=1, strict=True)
+    Real(above=0, most=1).check("share", share)
     parameters = trained(model)
     slope = {name: torch.zeros_like(p) for name, p in parameters.items()}
     for inputs, y in batches:
@@ -139,6 +140,8 @@ class SalUn(Unlearner):
     0.5
     """
 
+    _rules = Rules(share=Real(above=0, most=1), order=OneOf(*ORDERS))
+
     def __init__(
         self,
         epochs: int = 10,
@@ -169,11 +172,6 @@ class SalUn(Unlearner):
         self.max_seconds = max_seconds
         self.device = device
         self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_number("share", self.share, high=1, strict=True)
-        check_option("order", self.order, ORDERS)
 
     def _unlearn(self, job: Job) -> dict[str, Any]:
         mask = saliency_mask(

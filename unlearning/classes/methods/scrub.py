@@ -11,8 +11,9 @@ import torch
 from torch.nn import functional
 
 from conceptlab.errors import InputError
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_number, check_option
+from unlearning.classes.base import Unlearner
 from unlearning.classes.distillation import kl_to_teacher
 from unlearning.classes.job import Job
 from unlearning.data import Samples
@@ -90,6 +91,15 @@ class SCRUB(Unlearner):
     0
     """
 
+    _rules = Rules(
+        optimizer=OneOf("adam", "sgd"),
+        max_epochs=Whole(0),
+        temperature=Real(above=0),
+        alpha=Real(least=0),
+        gamma=Real(least=0),
+        forget_batch_size=Whole(1) | None,
+    )
+
     def __init__(
         self,
         epochs: int = 10,
@@ -132,16 +142,6 @@ class SCRUB(Unlearner):
         self.max_seconds = max_seconds
         self.device = device
         self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_option("optimizer", self.optimizer, ("adam", "sgd"))
-        check_number("max_epochs", self.max_epochs, whole=True)
-        check_number("temperature", self.temperature, strict=True)
-        for name in ("alpha", "gamma"):
-            check_number(name, getattr(self, name))
-        if self.forget_batch_size is not None:
-            check_number("forget_batch_size", self.forget_batch_size, low=1, whole=True)
 
     def _unlearn(self, job: Job) -> dict[str, Any]:
         held = self._held_out(job)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from conceptlab.parameters import OneOf, Real, Rules
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_number, check_option
+from unlearning.classes.base import Unlearner
 from unlearning.classes.job import Job
 from unlearning.data import Samples, concat
 
@@ -70,6 +71,8 @@ class SoftRelabel(Unlearner):
     0.0
     """
 
+    _rules = Rules(retain_targets=OneOf("labels", "original"), temperature=Real(above=0))
+
     def __init__(
         self,
         epochs: int = 10,
@@ -100,11 +103,6 @@ class SoftRelabel(Unlearner):
         self.max_seconds = max_seconds
         self.device = device
         self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_option("retain_targets", self.retain_targets, ("labels", "original"))
-        check_number("temperature", self.temperature, strict=True)
 
     def _unlearn(self, job: Job) -> dict[str, Any]:
         both = concat(job.forget, job.retain)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from conceptlab.parameters import Real, Rules
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_number
+from unlearning.classes.base import Unlearner
 from unlearning.classes.job import Job
 from unlearning.heads import run_model
 
@@ -67,6 +68,8 @@ class L1Sparse(Unlearner):
     True
     """
 
+    _rules = Rules(alpha=Real(least=0))
+
     def __init__(
         self,
         epochs: int = 10,
@@ -95,10 +98,6 @@ class L1Sparse(Unlearner):
         self.max_seconds = max_seconds
         self.device = device
         self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_number("alpha", self.alpha)
 
     def _unlearn(self, job: Job) -> dict[str, Any]:
         weights = job.trainable()

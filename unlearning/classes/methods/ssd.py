@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from conceptlab.parameters import Real, Rules
 from conceptlab.progress import track
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_number
+from unlearning.classes.base import Unlearner
 from unlearning.classes.curvature import squared_gradients, trained
 from unlearning.classes.job import Job
 from unlearning.data import Samples, concat
@@ -96,6 +97,8 @@ class SSD(Unlearner):
     True
     """
 
+    _rules = Rules(alpha=Real(above=0), lam=Real(above=0))
+
     def __init__(
         self,
         alpha: float = 10.0,
@@ -110,11 +113,6 @@ class SSD(Unlearner):
         self.batch_size = batch_size
         self.device = device
         self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_number("alpha", self.alpha, strict=True)
-        check_number("lam", self.lam, strict=True)
 
     def _unlearn(self, job: Job) -> dict[str, Any]:
         model = job.model.eval()

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from conceptlab.parameters import Real, Rules, Whole
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner, check_number
+from unlearning.classes.base import Unlearner
 from unlearning.classes.job import Job
 from unlearning.classes.methods.boundary import only_images
 from unlearning.heads import run_model
@@ -84,6 +85,16 @@ class UNSIR(Unlearner):
     True
     """
 
+    _rules = Rules(
+        repair_lr=Real(above=0),
+        noise_lr=Real(above=0),
+        noise_l2=Real(least=0),
+        n_noise=Whole(1),
+        noise_steps=Whole(1),
+        repeats=Whole(1),
+        n_per_class=Whole(1) | None,
+    )
+
     def __init__(
         self,
         epochs: int = 1,
@@ -120,16 +131,6 @@ class UNSIR(Unlearner):
         self.max_seconds = max_seconds
         self.device = device
         self.random_state = random_state
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        for name in ("repair_lr", "noise_lr"):
-            check_number(name, getattr(self, name), strict=True)
-        check_number("noise_l2", self.noise_l2)
-        for name in ("n_noise", "noise_steps", "repeats"):
-            check_number(name, getattr(self, name), low=1, whole=True)
-        if self.n_per_class is not None:
-            check_number("n_per_class", self.n_per_class, low=1, whole=True)
 
     def _unlearn(self, job: Job) -> dict[str, Any]:
         noise, y = self._learn_noise(job)

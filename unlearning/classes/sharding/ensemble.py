@@ -22,11 +22,11 @@ from conceptlab.arrays import like_input, resolve_device
 from conceptlab.errors import InputError
 from conceptlab.io.html import escape, table
 from conceptlab.io.trees import clone_state
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed, quiet_randomness
 from conceptlab.training.checkpoint import peek_seed
-from unlearning.classes.base import check_number, check_option
 from unlearning.classes.run import set_mode
 from unlearning.classes.sharding.files import SlicesOnDisk, load_ensemble, save_ensemble
 from unlearning.classes.sharding.shards import (
@@ -42,6 +42,17 @@ from unlearning.heads import frozen, run_model
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_RULES = Rules(
+    n_shards=Whole(1),
+    n_slices=Whole(1),
+    epochs=Whole(1),
+    batch_size=Whole(1),
+    lr=Real(above=0),
+    momentum=Real(least=0),
+    weight_decay=Real(least=0),
+    norm=OneOf("update", "frozen"),
+)
 
 
 class ShardedEnsemble(ClassifierMixin, BaseEstimator):
@@ -562,12 +573,7 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
                 f"build must be a callable that makes a model, got {type(self.build).__name__}.",
                 code="CL-INPUT-TYPE",
             )
-        for name in ("n_shards", "n_slices", "epochs", "batch_size"):
-            check_number(name, getattr(self, name), low=1, whole=True)
-        check_number("lr", self.lr, strict=True)
-        check_number("momentum", self.momentum)
-        check_number("weight_decay", self.weight_decay)
-        check_option("norm", self.norm, ("update", "frozen"))
+        _RULES.check(self)
         if len(self.late_classes) and self.n_slices < 2:
             raise InputError(
                 "late_classes needs n_slices >= 2: a last slice for them and others before it.",

@@ -12,7 +12,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Whole
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
 from unlearning.gan.gate import Gate, check_groups
@@ -51,7 +51,7 @@ class Baseline(BaseEstimator):
         start = time.process_time()
         target_texts(self.target)
         check_families(self.retain)
-        check_count("n_survey", self.n_survey, 16)
+        Whole(16).check("n_survey", self.n_survey)
         seed = draw_seed(self.random_state)
         draws = torch_generator(seed)
         given = as_generator(generator)
