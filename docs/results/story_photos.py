@@ -1,8 +1,8 @@
 """One concept bank from CRAFT to the audit, on CIFAR-10 photos and a published ResNet-20.
 
 ``CONCEPTLAB_DATA=folder python docs/results/story_photos.py`` writes ``story-photos.md`` beside
-this file; see ``unlearning_cifar10.py`` for the folder. ``tests/unit/test_one_story.py`` walks the
-same way with fewer photos.
+this file; see ``unlearning_cifar10.py`` for the folder.
+``tests/unit/test_packages_together.py`` walks the same way with fewer photos.
 """
 
 import os

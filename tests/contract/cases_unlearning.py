@@ -1,9 +1,7 @@
 """Quick calls of what ``unlearning`` offers: classes, audit, removal, generators."""
 
 import copy
-import sys
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +10,8 @@ from cases import Breakable, case, marked
 from cases_conceptlab import fitted_craft
 from instances import features, images
 from torch import nn
-from unlearning_world import data, net, request, small
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "unit"))
 from toy_gan import ToyJudge, toy_gan, toy_guide
+from unlearning_world import data, net, request, small
 
 import unlearning
 from conceptlab.errors import DependencyError

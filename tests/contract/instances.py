@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from discovery import estimators
 from exceptions import ABSTRACT
+from sklearn.base import clone, is_classifier
 from torch import nn
 
 FEATURE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
@@ -161,3 +162,16 @@ def small_encoder() -> Any:
 def name_of(estimator: Any) -> str:
     """Name an instance in test reports."""
     return type(estimator).__name__
+
+
+def fitted(estimator: Any, X: np.ndarray | None = None) -> Any:
+    """Fit a copy of an estimator on `features`; a classifier on three classes."""
+    X = features() if X is None else X
+    return clone(estimator).fit(X, np.arange(len(X)) % 3 if is_classifier(estimator) else None)
+
+
+def answer(model: Any, X: np.ndarray) -> Any:
+    """Give what a fitted estimator says of `X`."""
+    if is_classifier(model):  # a search without weights has scores and no probabilities
+        return getattr(model, "predict_proba", model.decision_function)(X)
+    return model.transform(X)

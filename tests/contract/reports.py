@@ -9,8 +9,7 @@ import cases_conceptlab as made
 import cases_unlearning as forgot
 import numpy as np
 import torch
-from instances import feature_estimators, features, images
-from test_estimators import fitted
+from instances import feature_estimators, features, fitted, images
 from unlearning_world import request
 
 from attribution.faithfulness_report import FaithfulnessReport

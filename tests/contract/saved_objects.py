@@ -7,6 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "worlds"))
+
 from answers import bits
 from cases import Breakable, model
 from instances import features, images

@@ -8,9 +8,11 @@ import torch
 from exceptions import SKLEARN_CHECKS
 from instances import (
     all_estimators,
+    answer,
     extractors,
     feature_estimators,
     features,
+    fitted,
     images,
     name_of,
     small_model,
@@ -39,17 +41,6 @@ each_extractor = pytest.mark.parametrize("estimator", EXTRACTORS, ids=name_of)
 each = pytest.mark.parametrize("estimator", ALL, ids=name_of)
 
 
-def fitted(estimator, X=None):
-    X = features() if X is None else X
-    return clone(estimator).fit(X, np.arange(len(X)) % 3 if is_classifier(estimator) else None)
-
-
-def answer(model, X):
-    if is_classifier(model):  # a search without weights has scores and no probabilities
-        return getattr(model, "predict_proba", model.decision_function)(X)
-    return model.transform(X)
-
-
 def cast(X, kind):
     dtype = KINDS[kind][0]
     return X.astype(dtype) if kind.startswith("numpy") else torch.tensor(X, dtype=dtype)
@@ -74,13 +65,6 @@ def test_every_public_estimator_is_under_contract():
     assert without_instance() == [], "add them to tests/contract/instances.py"
     assert FEATURE
     assert len(ALL) > len(FEATURE)
-
-
-def test_extractors_take_scikit_learn_s_checks_in_their_own_suite():
-    """With more settings than here, so they are not run twice."""
-    from test_extractor_contract import extractors as checked
-
-    assert {type(e) for e in EXTRACTORS} <= {type(e) for e in checked()}
 
 
 @parametrize_with_checks(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from instances import extractors as under_contract
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -52,6 +53,11 @@ every = pytest.mark.parametrize("extractor", extractors(3), ids=repr)
 def data(n=60, p=12, dtype=np.float64, seed=0):
     rng = np.random.default_rng(seed)
     return (rng.gamma(0.5, size=(n, 4)) @ rng.gamma(0.5, size=(4, p)) + 0.01).astype(dtype)
+
+
+def test_every_extractor_takes_scikit_learn_s_checks():
+    """With more settings than the other estimators, so they are not run there again."""
+    assert {type(e) for e in under_contract()} <= {type(e) for e in extractors()}
 
 
 @parametrize_with_checks(extractors())

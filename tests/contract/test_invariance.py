@@ -18,9 +18,8 @@ from answers import far, same
 from cases import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instances import feature_estimators, features, images, name_of
+from instances import answer, feature_estimators, features, fitted, images, name_of
 from sklearn.base import is_classifier
-from test_estimators import answer, fitted
 
 from attribution import ConceptGradients
 from conceptlab import EncodeImages, SobolImportance

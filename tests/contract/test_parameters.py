@@ -2,9 +2,8 @@
 
 import pytest
 from exceptions import PARAMETERS
-from instances import feature_estimators, features, name_of
+from instances import feature_estimators, features, fitted, name_of
 from sklearn.base import clone
-from test_estimators import fitted
 
 from conceptlab.errors import ConceptlabError
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from answers import bits, differences, facts
-from instances import feature_estimators, features, images, name_of
-from test_estimators import answer, fitted
+from instances import answer, feature_estimators, features, fitted, images, name_of
 
 from attribution import ConceptGradients
 from conceptlab import ActivationStore, SplitModel

@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "contract"))
-sys.path.append(str(Path(__file__).resolve().parents[1] / "unit"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "worlds"))
 
 import numpy as np
 import torch

@@ -5,17 +5,12 @@ have tests of their own beside the code; here it is seen that none is without an
 """
 
 import inspect
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import nn
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "contract"))
-sys.path.append(str(Path(__file__).resolve().parents[1] / "unit"))
 from toy_gan import FAMILIES, toy_gan, toy_guide
 from unlearning_world import net, request, small, trained
 from word_encoder import WordEncoder

@@ -1,12 +1,9 @@
 """Every saved object, damaged in every way: an error with a code, or the same object."""
 
-import sys
 from pathlib import Path
 
 import pytest
 from damage import MARK, copied, in_place_of, of_bytes, of_data, of_manifest, of_tensors, verdict
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "contract"))
 from reports import SAVED
 from saved_objects import answers_of, load, plain
 

@@ -4,16 +4,15 @@ import json
 import pickle
 import shutil
 import struct
-import sys
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from damage import MARK, Bomb, bomb
 from PIL import Image
+from tiny_gpt import build
 
 from conceptlab.assets import ENCODER
 from conceptlab.datasets.folder import load_image_folder
@@ -24,9 +23,6 @@ from conceptlab.models.load import load_model, load_state_dict, load_torchscript
 from conceptlab.vocabulary import load_generator, read_concepts
 from unlearning.removal import CocoRemovals
 from unlearning.removal.removers import TorchScriptRemover
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "unit"))
-from test_transformers_generator import build
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

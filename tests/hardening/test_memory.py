@@ -1,15 +1,10 @@
 """When the device's memory runs out, ``batch_size="auto"`` halves the batch and goes on."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "contract"))
 from answers import arrays
+from torch import nn
 
 from attribution.faithfulness import faithfulness
 from conceptlab import CRAFT, NMFConcepts, SplitModel

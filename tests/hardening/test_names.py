@@ -4,19 +4,15 @@ import io
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from loose_files import FILES
 from PIL import Image
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "contract"))
-sys.path.append(str(Path(__file__).resolve().parents[1] / "unit"))
 from reports import SAVED
 from saved_objects import answers_of, load, plain
-from test_disk import WRITERS, made
-from test_loose_files import FILES
 from word_encoder import WordEncoder
+from writers import WRITERS, made
 
 from conceptlab import ConceptBank
 from conceptlab.assets import load_embedded_classifier

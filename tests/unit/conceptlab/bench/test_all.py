@@ -9,7 +9,7 @@ import pytest
 
 from conceptlab.bench.__main__ import benchmarks, main
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+RESULTS = Path(__file__).resolve().parents[4] / "docs" / "results"
 WRITES = """
 import sys
 from pathlib import Path

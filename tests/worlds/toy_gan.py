@@ -10,6 +10,18 @@ from conceptlab.encoders import CallableEncoder
 SIDE = 8
 FAMILIES = {"colour": ("red", "blue", "green"), "light": ("bright", "dark")}
 COLOURS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9], [0.1, 0.8, 0.1]])
+SMALL = {
+    "n_survey": 300,
+    "mapper_steps": 15,
+    "steps": 80,
+    "n_held_out": 64,
+    "augment": False,
+    "fold_steps": 600,
+    "lr": 3e-3,
+    "batch_size": 32,
+    "surrogate_weight": 1.0,
+}
+"""Settings of TextToUnlearn with which the toy forgets in seconds."""
 
 
 def paint(codes):

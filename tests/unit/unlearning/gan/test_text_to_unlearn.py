@@ -13,6 +13,7 @@ from toy_gan import (
     COLOURS,
     FAMILIES,
     SIDE,
+    SMALL,
     StyleGan2Shaped,
     ToyGan,
     ToyJudge,
@@ -43,18 +44,6 @@ from unlearning.gan.places import match_styles
 from unlearning.gan.survey import survey
 from unlearning.gan.training import Loop, sensitive_layers
 from unlearning.gan.views import told
-
-SMALL = {
-    "n_survey": 300,
-    "mapper_steps": 15,
-    "steps": 80,
-    "n_held_out": 64,
-    "augment": False,
-    "fold_steps": 600,
-    "lr": 3e-3,
-    "batch_size": 32,
-    "surrogate_weight": 1.0,
-}
 
 
 @pytest.fixture(scope="module")

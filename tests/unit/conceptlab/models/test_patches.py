@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import gc
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from split_models import SmallCNN, small_bert, small_vit
 from torch.nn import functional
 
 from conceptlab.datasets.sources import ImageSource
-
-sys.path.insert(0, str(Path(__file__).parent))
-from split_models import SmallCNN, small_bert, small_vit
-
 from conceptlab.errors import CheckpointError, InputError
 from conceptlab.models import ActivationStore, Patches, SplitModel, crop, pooled_activations
 

@@ -19,7 +19,7 @@ from conceptlab.vocabulary import ClassConcepts, write_concepts
 from conceptlab.zeroshot import BayesianZeroShot, benchmark
 from conceptlab.zeroshot.scenes import scene_concepts
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parent))
 from split_models import SmallCNN, small_bert, small_vit
+from torch import nn
 
 from conceptlab.errors import InputError
 from conceptlab.extractors.coding import nnls

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parent))
 from split_models import Answers, Skip, SmallCNN, small_bert, small_vit
+from torch import nn
 
 from conceptlab.errors import InputError, SplitError
 from conceptlab.models import SplitModel

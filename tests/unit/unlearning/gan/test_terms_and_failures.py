@@ -6,10 +6,9 @@ import sys
 import pytest
 import torch
 from scipy.stats import wasserstein_distance
-from test_gan_unlearning import SMALL
 from torch import nn
 from torch.nn import functional
-from toy_gan import FAMILIES, SIDE, StyleGan3Shaped, ToyJudge, read, toy_gan, toy_guide
+from toy_gan import FAMILIES, SIDE, SMALL, StyleGan3Shaped, ToyJudge, read, toy_gan, toy_guide
 
 from conceptlab.encoders import CallableEncoder
 from conceptlab.errors import InputError
