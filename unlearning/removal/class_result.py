@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ClassResult", "plain"]
+__all__ = ["ClassResult"]
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +65,7 @@ class ClassResult:
             at = f"shifts/{self.labels.index(label)}"
             arrays[f"{at}/contributions"] = shift.contributions
             arrays[f"{at}/shift"] = shift.shift
-            scores = plain({name: getattr(shift, name) for name in _SHIFT})
+            scores = _written({name: getattr(shift, name) for name in _SHIFT})
             shifts[label] = {"names": list(shift.names), "target": shift.target, **scores}
         for label, shown in self.pictures.items():
             arrays[f"pictures/{self.labels.index(label)}"] = shown["images"]
@@ -75,9 +75,9 @@ class ClassResult:
             "n": self.n,
             "n_comparison": self.n_comparison,
             "labels": self.labels,
-            "rows": {label: plain(row) for label, row in self.rows.items()},
-            "floors": plain(self.floors),
-            "ceilings": plain(self.ceilings),
+            "rows": {label: _written(row) for label, row in self.rows.items()},
+            "floors": _written(self.floors),
+            "ceilings": _written(self.ceilings),
             "truth_is_floor": self.truth_is_floor,
             "context_check": self.context_check,
             "shifts": shifts,
@@ -115,7 +115,7 @@ class ClassResult:
         return cls(**{**values, **found})
 
 
-def plain(values: dict[str, Any]) -> dict[str, Any]:
+def _written(values: dict[str, Any]) -> dict[str, Any]:
     """Turn NumPy numbers to Python's, and what is not finite to text."""
     out: dict[str, Any] = {}
     for name, value in values.items():

@@ -18,7 +18,7 @@ from unlearning.removal.class_presence import region_crops
 from unlearning.removal.context import ContextCheck, context_descriptor
 from unlearning.removal.features import FeatureExtractor
 from unlearning.removal.masks import grow
-from unlearning.removal.paired import _averaged, psnr, ssim_map
+from unlearning.removal.paired import averaged, psnr, ssim_map
 from unlearning.removal.removers.base import RemoverSetup
 from unlearning.removal.surroundings import remove_score
 
@@ -154,8 +154,8 @@ class Collector:
             found["psnr_mask"] = psnr(removed, truth, region)
             if min(images.shape[-2:]) >= 11:
                 local = ssim_map(removed, truth)
-                found["ssim_truth"] = _averaged(local, None)
-                found["ssim_mask"] = _averaged(local, region)
+                found["ssim_truth"] = averaged(local, None)
+                found["ssim_mask"] = averaged(local, region)
             if self.lpips is not None:
                 found["lpips"] = as_numpy(self.lpips(removed, truth)).astype(np.float64)
                 if hasattr(self.lpips, "inside"):

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 __all__ = ["removal_page", "removal_summary"]
 
-import json
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from conceptlab.io.html import escape, page, picture, section, table
+from conceptlab.io.html import picture, table
+from conceptlab.io.pages import Page, Section
+from conceptlab.io.values import digits
+from unlearning.removal.findings import RemovalFindings
 from unlearning.removal.scores import SCORES
-
-if TYPE_CHECKING:
-    from unlearning.removal.report import RemovalReport
+from unlearning.removal.views import draw
 
 _SHOWN = (
     "fid_debiased",
@@ -40,40 +36,39 @@ _MISLEADING = (
 )
 
 
-def removal_page(report: RemovalReport, title: str) -> str:
-    """Lay a report out as a self-contained page.
+def removal_page(report: RemovalFindings, title: str) -> Page:
+    """Lay findings out as a page.
 
     Parameters
     ----------
-    report : RemovalReport
+    report : RemovalFindings
         What to show.
     title : str
         Heading, plain text.
 
     Returns
     -------
-    str
-        HTML with all pictures inside.
+    Page
     """
     parts = [
-        section(
+        Section(
             "Ranking",
-            picture(report.plot("ranking"), "FID* of each remover with intervals")
+            picture(draw(report, "ranking"), "FID* of each remover with intervals")
             + _ranking(report),
             text="FID*: Fréchet distance of the removed images to real images that never held the "
             "class. Lower is better. A rank is one more than the number of removers that are "
             "surely better; equal ranks are ties. Intervals are of the debiased distance. The "
             "floor is what a perfect removal scores, the ceiling what the originals score.",
         ),
-        section("All scores", _scores(report, _SHOWN), text=_legend(report, _SHOWN)),
+        Section("All scores", _scores(report, _SHOWN), text=_legend(report, _SHOWN)),
     ]
     if any(name in report.scores() for name in _TRUTH):
         parts.append(
-            section(
+            Section(
                 "Against the truth",
                 _scores(report, _TRUTH)
                 + (
-                    picture(report.plot("agreement"), "FID* against FID to the truth")
+                    picture(draw(report, "agreement"), "FID* against FID to the truth")
                     if "fid_truth" in report.scores()
                     else ""
                 ),
@@ -81,7 +76,7 @@ def removal_page(report: RemovalReport, title: str) -> str:
             )
         )
     parts.append(
-        section(
+        Section(
             "What the usual scores would have said",
             _scores(report, _MISLEADING),
             text="References are the originals, in which the object still is: doing nothing wins. "
@@ -89,27 +84,25 @@ def removal_page(report: RemovalReport, title: str) -> str:
         )
     )
     if len(report.classes) > 1:
-        parts.append(section("By class", picture(report.plot("classes"), "FID* of each class")))
+        parts.append(Section("By class", picture(draw(report, "classes"), "FID* of each class")))
     if any(r.shifts for r in report.results):
         parts.append(_concepts(report))
     parts.append(_pictures(report))
-    notes = report.notes()
-    if notes:
-        parts.append(
-            section("Notes", "<ul>" + "".join(f"<li>{escape(n)}</li>" for n in notes) + "</ul>")
-        )
-    facts = {"settings": report.settings, "provenance": report.provenance}
-    footer = f"<p>How it came about</p><code>{escape(json.dumps(facts, default=str))}</code>"
-    return page(title, _lead(report), parts, footer=footer)
+    return Page(
+        title,
+        _lead(report),
+        parts,
+        notes=report.notes(),
+        facts={"settings": report.settings, "provenance": report.provenance},
+    )
 
 
-def removal_summary(report: RemovalReport) -> str:
-    """Make the notebook view: a line and the ranking."""
-    lead = f"<b>RemovalReport</b> &middot; {escape(_lead(report))}"
-    return f"<div><p>{lead}</p>{_ranking(report)}</div>"
+def removal_summary(report: RemovalFindings) -> tuple[str, str]:
+    """Give the notebook view: a line and the ranking."""
+    return _lead(report), _ranking(report)
 
 
-def _lead(report: RemovalReport) -> str:
+def _lead(report: RemovalFindings) -> str:
     sizes = ", ".join(f"{r.name} ({r.n} with, {r.n_comparison} without)" for r in report.results)
     return (
         f"{len(report.removers)} removers judged on {sizes}; features of "
@@ -117,14 +110,14 @@ def _lead(report: RemovalReport) -> str:
     )
 
 
-def _ranking(report: RemovalReport) -> str:
+def _ranking(report: RemovalFindings) -> str:
     frame = report.ranking("fid")
     rows = [
         [
             int(r["rank"]),
             r.remover,
-            _digits(r.value),
-            f"{_digits(r.low)} to {_digits(r.high)}",
+            digits(r.value),
+            f"{digits(r.low)} to {digits(r.high)}",
             r.tied_with or "nobody",
         ]
         for _, r in frame.iterrows()
@@ -132,24 +125,15 @@ def _ranking(report: RemovalReport) -> str:
     return table(["rank", "remover", "FID*", "debiased, interval", "tied with"], rows)
 
 
-def _scores(report: RemovalReport, names: tuple[str, ...]) -> str:
+def _scores(report: RemovalFindings, names: tuple[str, ...]) -> str:
     shown = [name for name in names if name in report.scores()]
     order = list(report.ranking("fid").remover)
     columns = {name: dict(zip(report.removers, report.values(name), strict=True)) for name in shown}
-    rows = [[k, *(_digits(columns[name][k]) for name in shown)] for k in order]
+    rows = [[k, *(digits(columns[name][k]) for name in shown)] for k in order]
     return table(["remover", *(SCORES[name].title for name in shown)], rows)
 
 
-def _digits(value: Any) -> str:
-    number = float(value)
-    if not np.isfinite(number):
-        return "–"
-    if number == 0:
-        return "0"
-    return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
-
-
-def _legend(report: RemovalReport, names: tuple[str, ...]) -> str:
+def _legend(report: RemovalFindings, names: tuple[str, ...]) -> str:
     parts = []
     for name in names:
         if name in report.scores():
@@ -163,13 +147,13 @@ def _legend(report: RemovalReport, names: tuple[str, ...]) -> str:
     return " ".join(parts)
 
 
-def _concepts(report: RemovalReport) -> str:
-    best = report._favourite()
+def _concepts(report: RemovalFindings) -> Section:
+    best = report.favourite()
     labels = [best] + (["nothing"] if "nothing" in report.removers and best != "nothing" else [])
     shown = "".join(
-        picture(report.plot("concepts", remover=label), f"concepts of {label}") for label in labels
+        picture(draw(report, "concepts", remover=label), f"concepts of {label}") for label in labels
     )
-    return section(
+    return Section(
         "What is left, what was made up",
         shown,
         text="Concept FID splits exactly by concept. Bars show how much more (right) or less "
@@ -178,15 +162,15 @@ def _concepts(report: RemovalReport) -> str:
     )
 
 
-def _pictures(report: RemovalReport) -> str:
+def _pictures(report: RemovalFindings) -> Section:
     order = [k for k in report.ranking("fid").remover if k != "oracle"]
     chosen = list(dict.fromkeys([*order[:2], *order[-2:]]))
     shown = [
-        picture(report.plot("pictures", remover=label), f"worst and best of {label}", dpi=90)
+        picture(draw(report, "pictures", remover=label), f"worst and best of {label}", dpi=90)
         for label in chosen
         if label in report.results[0].pictures
     ]
-    return section(
+    return Section(
         "Pictures",
         "".join(shown),
         text="The three worst and the three best of some removers: original, removed, and the true "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Lpips", "psnr", "ssim"]
+__all__ = ["Lpips", "averaged", "psnr", "ssim"]
 
 import os
 from collections.abc import Iterator
@@ -95,7 +95,7 @@ def ssim(images: Any, truth: Any, masks: Any = None) -> np.ndarray:
     array([1., 1.])
     """
     first, second, where = _pair(images, truth, masks)
-    return _averaged(ssim_map(first, second), where)
+    return averaged(ssim_map(first, second), where)
 
 
 def ssim_map(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -112,7 +112,8 @@ def ssim_map(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
 
 
-def _averaged(local: torch.Tensor, where: torch.Tensor | None) -> np.ndarray:
+def averaged(local: torch.Tensor, where: torch.Tensor | None) -> np.ndarray:
+    """Average a local score (n, 3, H, W) over masks (n, 1, H, W), or everywhere: (n,)."""
     if where is None:
         return as_numpy(local.mean(dim=(1, 2, 3)))
     weight = where.double()

@@ -196,7 +196,7 @@ class RemovalBenchmark:
         skipped: dict[str, str] = {}
         failed: dict[str, str] = {}
         for number, name in enumerate(names):
-            dataset._check_class(name)
+            dataset.check_class(name)
             reason, ids, pool = self._choose(dataset, name, number)
             if reason:
                 skipped[name] = reason

@@ -1,32 +1,25 @@
-"""What an evaluation found: scores, ranks with ties, intervals, pictures."""
+"""What an evaluation found, with its plots, its page and its files."""
 
 from __future__ import annotations
 
 __all__ = ["RemovalReport"]
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from conceptlab.errors import InputError, unknown_name
-from conceptlab.io.files import Bundle, atomic_write, read_bundle, write_bundle
+from conceptlab.io.files import Bundle, read_bundle, write_bundle
+from conceptlab.io.pages import HtmlReport, Page
 from conceptlab.io.reading import rebuilding
-from unlearning.distances.statistics import compare, tied_ranks
-from unlearning.removal.class_result import ClassResult, plain
-from unlearning.removal.scores import SCORES
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-MEAN = "mean"
-_DRAWN_BY = {"fid_debiased": "fid"}  # reflection takes the bias away
+from unlearning.removal.class_result import ClassResult
+from unlearning.removal.findings import MEAN, RemovalFindings
+from unlearning.removal.page import removal_page, removal_summary
+from unlearning.removal.views import draw
 
 
-class RemovalReport:
+class RemovalReport(RemovalFindings, HtmlReport):
     """Results of :meth:`RemovalBenchmark.run`.
 
     Parameters
@@ -59,268 +52,6 @@ class RemovalReport:
     ['class', 'remover']
     """
 
-    def __init__(
-        self,
-        results: Sequence[ClassResult],
-        *,
-        skipped: dict[str, str] | None = None,
-        failed: dict[str, str] | None = None,
-        settings: dict[str, Any] | None = None,
-        provenance: dict[str, Any] | None = None,
-    ) -> None:
-        self.results = list(results)
-        self.skipped, self.failed = dict(skipped or {}), dict(failed or {})
-        self.settings, self.provenance = dict(settings or {}), dict(provenance or {})
-        self.classes = [r.name for r in self.results]
-        every = [set(r.labels) for r in self.results]
-        self.removers = [k for k in self.results[0].labels if all(k in s for s in every)]
-
-    def scores(self) -> list[str]:
-        """Name the scores that all removers have."""
-        return [
-            name
-            for name in SCORES
-            if all(name in r.rows[k] for r in self.results for k in self.removers)
-        ]
-
-    def notes(self) -> list[str]:
-        """Say what a reader has to know: what was left out, and where nothing can be told."""
-        found = [f"{k} was passed over: {v}." for k, v in self.skipped.items()]
-        found += [f"{k} failed and was left out: {v}" for k, v in self.failed.items()]
-        for r in self.results:
-            if not r.floors["fid"] < r.ceilings["fid"]:
-                found.append(
-                    f"{r.name}: a perfect removal would score {r.floors['fid']:.3g} and the "
-                    f"originals score {r.ceilings['fid']:.3g}, so these images and features cannot "
-                    "tell removers apart. Use more images, or features that see the class."
-                )
-            if r.context_check:
-                check = r.context_check
-                found.append(
-                    f"Matching of contexts for {r.name}: distance {check['distance']:.3f} where "
-                    f"{check['null']:.3f} is expected."
-                )
-        return found
-
-    def values(self, score: str, of: str = MEAN) -> np.ndarray:
-        """Give a score of each remover, in the order of :attr:`removers`.
-
-        Parameters
-        ----------
-        score : str
-            One of :meth:`scores`.
-        of : str
-            A class, or ``"mean"`` over all classes.
-
-        Returns
-        -------
-        ndarray of shape (r,)
-        """
-        self._check(score)
-        table = [[r.rows[k][score] for k in self.removers] for r in self._of(of)]
-        return np.asarray(np.mean(table, axis=0))
-
-    def replicates(self, score: str, of: str = MEAN) -> np.ndarray | None:
-        """Give the bootstrap replicates of a score, (r, b), or None where there are none."""
-        parts = []
-        score = _DRAWN_BY.get(score, score)
-        for result in self._of(of):
-            if score not in result.replicates:
-                return None
-            rows = [result.labels.index(k) for k in self.removers]
-            parts.append(result.replicates[score][rows])
-        return np.asarray(np.mean(parts, axis=0))
-
-    def interval(self, score: str, of: str = MEAN) -> np.ndarray:
-        """Give bootstrap intervals of a score, (r, 2); NaN where there are no replicates.
-
-        Those of FID* are of the debiased distance: the bootstrap shows the bias of the
-        sample, and reflection takes it away.
-        """
-        draws = self.replicates(score, of)
-        values = self.values(_DRAWN_BY.get(score, score), of)
-        if draws is None:
-            return np.full((len(values), 2), np.nan)
-        tail = (1 - float(self.settings.get("confidence", 0.95))) / 2
-        low, high = np.quantile(draws, [tail, 1 - tail], axis=1)
-        if score in ("presence", "u_ids"):  # shares, without bias to speak of
-            return np.stack([low, high], axis=1)
-        return np.stack([2 * values - high, 2 * values - low], axis=1)
-
-    def ranking(self, score: str = "fid", of: str = MEAN) -> pd.DataFrame:
-        """Rank the removers by a score, as far as the images can prove it.
-
-        Parameters
-        ----------
-        score : str
-            Such as ``"fid"``, ``"kid"``, ``"u_ids"``, ``"psnr_mask"``.
-        of : str
-            A class, or ``"mean"``.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``rank``, ``remover``, ``value``, ``low``, ``high``, ``tied_with``, best
-            first. A rank is one more than the number of removers that are surely better;
-            without replicates there are no ties.
-        """
-        import pandas as pd
-
-        values = self.values(score, of)
-        lower = SCORES[score].better == "lower"
-        draws = self.replicates(score, of)
-        if draws is None:
-            order = np.argsort(values if lower else -values, kind="stable")
-            ranks = np.empty(len(values), dtype=np.int64)
-            ranks[order] = np.arange(1, len(values) + 1)
-            ties: list[str] = [""] * len(values)
-        else:
-            drawn = self.values(_DRAWN_BY.get(score, score), of)
-            table = compare(drawn, draws, confidence=self._confidence)
-            ranks = tied_ranks(table, lower_is_better=lower)
-            ties = [
-                ", ".join(self.removers[j] for j, c in enumerate(row) if c.tied and j != i)
-                for i, row in enumerate(table)
-            ]
-        interval = self.interval(score, of)
-        frame = pd.DataFrame(
-            {
-                "rank": ranks,
-                "remover": self.removers,
-                "value": values,
-                "low": interval[:, 0],
-                "high": interval[:, 1],
-                "tied_with": ties,
-            }
-        )
-        frame["_order"] = values if lower else -values
-        return frame.sort_values(["_order"], ignore_index=True, kind="stable").drop(
-            columns="_order"
-        )
-
-    def pairs(self, score: str = "fid", of: str = MEAN) -> pd.DataFrame:
-        """Compare every pair of removers by the paired bootstrap.
-
-        Parameters
-        ----------
-        score : str
-            One with replicates.
-        of : str
-            A class, or ``"mean"``.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``first``, ``second``, ``difference``, ``low``, ``high``, ``tied``.
-
-        Raises
-        ------
-        InputError
-            If the score has no replicates.
-        """
-        import pandas as pd
-
-        draws = self.replicates(score, of)
-        if draws is None:
-            raise InputError(
-                f"{score!r} has no bootstrap replicates. Run with n_bootstrap > 0; replicates "
-                f"are kept of {', '.join(self.results[0].replicates) or 'no score'}.",
-                code="CL-INPUT-OPTION",
-            )
-        drawn = self.values(_DRAWN_BY.get(score, score), of)
-        table = compare(drawn, draws, confidence=self._confidence)
-        rows = [
-            {"first": a, "second": b, **asdict(table[i][j])}
-            for i, a in enumerate(self.removers)
-            for j, b in enumerate(self.removers)
-            if i < j
-        ]
-        return pd.DataFrame(rows)
-
-    def agreement(self, first: str, second: str, of: str = MEAN) -> float:
-        """Compute Kendall's tau-b of two scores over the removers, both turned to "more is better".
-
-        Parameters
-        ----------
-        first, second : str
-            Scores.
-        of : str
-            A class, or ``"mean"``.
-
-        Returns
-        -------
-        float
-            In [-1, 1].
-        """
-        from scipy.stats import kendalltau
-
-        sides = []
-        for name in (first, second):
-            sign = -1 if SCORES[self._check(name)].better == "lower" else 1
-            sides.append(sign * self.values(name, of))
-        return float(kendalltau(*sides).statistic)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Tabulate all scores: a row for each class and remover.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``class``, ``remover``, ``n``, ``n_comparison``, then the scores.
-        """
-        import pandas as pd
-
-        rows = [
-            {
-                "class": r.name,
-                "remover": k,
-                "n": r.n,
-                "n_comparison": r.n_comparison,
-                **{name: r.rows[k].get(name, np.nan) for name in self.scores()},
-            }
-            for r in self.results
-            for k in r.labels
-        ]
-        return pd.DataFrame(rows)
-
-    def summary(self) -> pd.DataFrame:
-        """Tabulate means over classes, best FID* first, with ranks.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``rank``, ``remover``, then the scores.
-        """
-        import pandas as pd
-
-        ranking = self.ranking("fid")
-        columns = {name: self.values(name) for name in self.scores()}
-        frame = pd.DataFrame({"remover": self.removers, **columns})
-        joined = ranking[["rank", "remover", "low", "high"]].merge(frame, on="remover")
-        return joined.rename(columns={"low": "fid_low", "high": "fid_high"})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give everything but pictures and replicates as JSON values."""
-        return {
-            "settings": self.settings,
-            "classes": {
-                r.name: {
-                    "n": r.n,
-                    "n_comparison": r.n_comparison,
-                    "floors": plain(r.floors),
-                    "ceilings": plain(r.ceilings),
-                    "truth_is_floor": r.truth_is_floor,
-                    "context_check": r.context_check,
-                    "removers": {k: plain(r.rows[k]) for k in r.labels},
-                }
-                for r in self.results
-            },
-            "ranking": [plain(dict(row)) for _, row in self.ranking("fid").iterrows()],
-            "skipped": self.skipped,
-            "failed": self.failed,
-            "provenance": self.provenance,
-        }
-
     def plot(
         self,
         kind: str = "ranking",
@@ -350,62 +81,7 @@ class RemovalReport:
         -------
         matplotlib.axes.Axes or matplotlib.figure.Figure
         """
-        from conceptlab.plot import removal
-
-        kinds = ("ranking", "classes", "concepts", "pictures", "agreement")
-        if kind not in kinds:
-            raise unknown_name("plot", kind, kinds)
-        if kind == "ranking":
-            score = "fid_debiased" if score == "fid" else score
-            frame = self.ranking(score, of)
-            chosen = self._of(of)
-            ends = [
-                float(np.mean([getattr(r, side)[score] for r in chosen]))
-                if all(score in getattr(r, side) for r in chosen)
-                else None
-                for side in ("floors", "ceilings")
-            ]
-            return removal.ranking_plot(
-                list(frame.remover),
-                frame[["value", "low", "high"]].to_numpy(),
-                list(frame["rank"]),
-                title=SCORES[score].title,
-                floor=ends[0],
-                ceiling=ends[1],
-                ax=ax,
-            )
-        if kind == "classes":
-            values = np.stack([self.values(score, c) for c in self.classes])
-            return removal.class_bars(
-                self.removers, self.classes, values, title=SCORES[score].title, ax=ax
-            )
-        if kind == "agreement":
-            other = "fid_truth" if "fid_truth" in self.scores() else "fid_original"
-            return removal.agreement_plot(
-                self.removers,
-                self.values(other, of),
-                self.values(score, of),
-                titles=(SCORES[other].title, SCORES[score].title),
-                tau=self.agreement(score, other, of),
-                ax=ax,
-            )
-        result = self._of(of)[0]
-        label = remover or self._favourite()
-        if label not in result.labels:
-            raise unknown_name("remover", label, result.labels)
-        if kind == "concepts":
-            if label not in result.shifts:
-                raise InputError(
-                    "Concepts need an image–text encoder: RemovalBenchmark(..., encoder=...).",
-                    code="CL-INPUT-OPTION",
-                )
-            return removal.concept_bars(
-                result.shifts[label].to_frame(), title=f"{label}, {result.name} removed", ax=ax
-            )
-        shown = result.pictures[label]
-        return removal.picture_grid(
-            shown["images"], shown["labels"], title=f"{label}: worst and best by {shown['by']}"
-        )
+        return draw(self, kind, score=score, of=of, ax=ax, remover=remover)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write to the folder `path`; read again with :meth:`load`."""
@@ -447,29 +123,6 @@ class RemovalReport:
                 provenance=data["provenance"],
             )
 
-    def to_html(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        title: str = "Which remover is better?",
-    ) -> Path:
-        """Write a self-contained page with tables, intervals and pictures.
-
-        Parameters
-        ----------
-        path : path-like
-            The file.
-        title : str
-            Its heading.
-
-        Returns
-        -------
-        pathlib.Path
-        """
-        from unlearning.removal.page import removal_page
-
-        return atomic_write(path, removal_page(self, title))
-
     def __repr__(self) -> str:
         frame = self.ranking("fid")
         best = ", ".join(frame.remover[frame["rank"] == 1])
@@ -478,27 +131,8 @@ class RemovalReport:
             f"best FID*: {best})"
         )
 
-    def _repr_html_(self) -> str:
-        from unlearning.removal.page import removal_summary
+    def _page(self, title: str | None) -> Page:
+        return removal_page(self, title or "Which remover is better?")
 
+    def _summary(self) -> tuple[str, str]:
         return removal_summary(self)
-
-    @property
-    def _confidence(self) -> float:
-        return float(self.settings.get("confidence", 0.95))
-
-    def _favourite(self) -> str:
-        order = [k for k in self.ranking("fid").remover if k not in ("oracle", "nothing")]
-        return order[0] if order else self.removers[0]
-
-    def _check(self, score: str) -> str:
-        if score not in self.scores():
-            raise unknown_name("score", score, self.scores())
-        return score
-
-    def _of(self, of: str) -> list[ClassResult]:
-        if of == MEAN:
-            return self.results
-        if of not in self.classes:
-            raise unknown_name("class", of, [*self.classes, MEAN])
-        return [self.results[self.classes.index(of)]]

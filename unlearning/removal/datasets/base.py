@@ -129,7 +129,8 @@ class RemovalDataset:
         """Give what messages and reports call an image."""
         return str(index)
 
-    def _check_class(self, name: str) -> None:
+    def check_class(self, name: str) -> None:
+        """Raise where a class is none of ``class_names``."""
         if name not in self.class_names:
             raise unknown_name("class", name, self.class_names)
 

@@ -87,7 +87,7 @@ class CocoRemovals(RemovalDataset):
         self.size = (size, size)
         self.class_names = tuple(names)
         for name in classes or ():
-            self._check_class(name)
+            self.check_class(name)
         self.concepts = tuple(names)
         self._categories = names
         self.class_names = tuple(classes) if classes else tuple(names)
@@ -95,7 +95,7 @@ class CocoRemovals(RemovalDataset):
 
     def with_class(self, name: str, *, min_area: float = 0.0, max_area: float = 1.0) -> np.ndarray:
         """Give the images that hold the class within these shares of the area, (n,) int64."""
-        self._check_class(name)
+        self.check_class(name)
         found = []
         for index in sorted(self._coco.getImgIds(catIds=[self._categories[name]])):
             kinds = self._annotations(name, index)
@@ -108,7 +108,7 @@ class CocoRemovals(RemovalDataset):
 
     def without_class(self, name: str) -> np.ndarray:
         """Give the images without any instance or crowd of the class, (n,) int64."""
-        self._check_class(name)
+        self.check_class(name)
         holds = set(self._coco.getImgIds(catIds=[self._categories[name]]))
         return np.array(sorted(set(self._coco.getImgIds()) - holds), dtype=np.int64)
 
@@ -124,7 +124,7 @@ class CocoRemovals(RemovalDataset):
 
     def masks(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Give the union of the masks of all instances of the class, (n, 1, H, W) bool."""
-        self._check_class(name)
+        self.check_class(name)
         return np.stack([self._mask(name, int(i)) for i in ids])[:, None]
 
     def label(self, index: int) -> str:

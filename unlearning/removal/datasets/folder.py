@@ -105,7 +105,7 @@ class MaskFolder(RemovalDataset):
 
     def with_class(self, name: str, *, min_area: float = 0.0, max_area: float = 1.0) -> np.ndarray:
         """Give the images that hold the class within these shares of the area, (n,) int64."""
-        self._check_class(name)
+        self.check_class(name)
         shares = {i: self._mask(name, i).mean() for i in self._masked(name)}
         return np.array(
             [i for i, s in shares.items() if s > 0 and min_area <= s <= max_area], dtype=np.int64
@@ -113,7 +113,7 @@ class MaskFolder(RemovalDataset):
 
     def without_class(self, name: str) -> np.ndarray:
         """Give the images without a mask, or with a black one, (n,) int64."""
-        self._check_class(name)
+        self.check_class(name)
         shown = {i for i in self._masked(name) if self._mask(name, i).any()}
         return np.array([i for i in range(len(self._stems)) if i not in shown], dtype=np.int64)
 
@@ -123,7 +123,7 @@ class MaskFolder(RemovalDataset):
 
     def masks(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Give the masks, (n, 1, H, W) bool."""
-        self._check_class(name)
+        self.check_class(name)
         return np.stack([self._mask(name, int(i)) for i in ids])[:, None]
 
     def truth(self, name: str, ids: Sequence[int] | np.ndarray) -> torch.Tensor:

@@ -104,7 +104,7 @@ class SceneRemovals(RemovalDataset):
 
     def without_class(self, name: str) -> np.ndarray:
         """Give the images without any instance of the class, (n,) int64."""
-        self._check_class(name)
+        self.check_class(name)
         return np.arange(self.n_comparison) + self._offset(name) + _COMPARISON
 
     def images(self, ids: Sequence[int] | np.ndarray) -> torch.Tensor:
@@ -137,7 +137,7 @@ class SceneRemovals(RemovalDataset):
 
     def prompts(self, name: str) -> list[str]:
         """Give the words of the scenes' captions for the class."""
-        self._check_class(name)
+        self.check_class(name)
         return [f"a {name}"] if name in FAMILIES["shape"] else [name]
 
     def label(self, index: int) -> str:
@@ -146,7 +146,7 @@ class SceneRemovals(RemovalDataset):
         return f"{'without' if comparison else 'with'} {name} {row}"
 
     def _offset(self, name: str) -> int:
-        self._check_class(name)
+        self.check_class(name)
         return self.class_names.index(name) * 10_000_000
 
     def _one(self, index: int) -> tuple[tuple[str, bool], int]:
@@ -155,7 +155,7 @@ class SceneRemovals(RemovalDataset):
         return (self.class_names[number], bool(comparison)), row
 
     def _part(self, name: str, comparison: bool) -> Scenes:
-        self._check_class(name)
+        self.check_class(name)
         key = (name, comparison)
         if key not in self._parts:
             self._parts[key] = self._draw(name, comparison)
