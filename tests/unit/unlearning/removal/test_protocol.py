@@ -340,7 +340,7 @@ def halves(Y, n, seed):
         published=False,
         seed=seed,
     )
-    return scorer._anchors(data)[0]
+    return scorer.score(data).floors
 
 
 def test_features_that_see_nothing_are_said_so(tmp_path):
