@@ -103,6 +103,11 @@ class ConceptTree:
         """Number of levels below the roots; 0 when nothing was split."""
         return max((root.depth for root in self.roots), default=0)
 
+    def rank(self, values: np.ndarray, intervals: np.ndarray) -> None:
+        """Give the roots their importances (k,) and confidence intervals (k, 2)."""
+        for root, value, (low, high) in zip(self.roots, values, intervals, strict=True):
+            root.importance, root.interval = float(value), (float(low), float(high))
+
     def to_frame(self) -> pd.DataFrame:
         """Give one row a node: name, parent, layer, importance, and the mixing test."""
         import pandas as pd

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["NMFConcepts"]
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -176,14 +176,9 @@ class NMFConcepts(ConceptExtractor):
         if hasattr(X, "batches"):
             return self.fit_batches(X, progress=progress)
         options = self._options()
-        A = self._check_data(X)
-        k = self._check_n_concepts(self.n_concepts, *A.shape)
+        A, k = self._problem(X)
         seed = draw_seed(self.random_state)
-        starts = self._starts(A, k, seed)
-        U, W = (torch.stack(part) for part in zip(*starts, strict=True))
-        result = factorise(A.expand(len(starts), *A.shape), U, W, options)
-        best = int(np.argmin([trace[-1] for trace in result.history]))
-        return self._finish(A, result, best, seed)
+        return self._finish(A, *self._best(A, k, seed, options), seed)
 
     def fit_many(self, problems: Sequence[Any] | Any) -> list[Self]:
         """Fit a copy of this estimator to each of many small problems at once.
@@ -202,17 +197,16 @@ class NMFConcepts(ConceptExtractor):
 
         options = self._options()
         fitted: list[Self] = [clone(self) for _ in problems]
-        data = [one._check_data(A) for one, A in zip(fitted, problems, strict=True)]
-        if len({(A.shape[1], A.dtype, A.device) for A in data}) > 1:
+        data = [one._problem(A) for one, A in zip(fitted, problems, strict=True)]
+        if len({(A.shape[1], A.dtype, A.device) for A, _ in data}) > 1:
             raise InputError(
                 "All problems must have the same number of features, dtype and device.",
                 code="CL-INPUT-SHAPE",
             )
         seeds = [draw_seed(one.random_state) for one in fitted]
-        longest = max((len(A) for A in data), default=0)
+        longest = max((len(A) for A, _ in data), default=0)
         rows, codes, bases, owner = [], [], [], []
-        for i, (one, A) in enumerate(zip(fitted, data, strict=True)):
-            k = one._check_n_concepts(one.n_concepts, *A.shape)
+        for i, (one, (A, k)) in enumerate(zip(fitted, data, strict=True)):
             for U, W in one._starts(A, k, seeds[i]):
                 padding = (0, 0, 0, longest - len(A))
                 rows.append(torch.nn.functional.pad(A, padding))
@@ -222,7 +216,7 @@ class NMFConcepts(ConceptExtractor):
         if not data:
             return []
         result = factorise(torch.stack(rows), torch.stack(codes), torch.stack(bases), options)
-        for i, (one, A) in enumerate(zip(fitted, data, strict=True)):
+        for i, (one, (A, _)) in enumerate(zip(fitted, data, strict=True)):
             mine = [j for j, problem in enumerate(owner) if problem == i]
             one._finish(A, result, min(mine, key=lambda j: result.history[j][-1]), seeds[i])
         return fitted
@@ -249,8 +243,33 @@ class NMFConcepts(ConceptExtractor):
         -------
         NMFConcepts
         """
-        self._options()
-        streaming.fit_batches(self, batches, max_passes=max_passes, progress=progress)
+        options = self._options()
+        if isinstance(batches, Iterator):
+            raise InputError(
+                "A generator can be read once, but the fit needs several passes. Give a list, an "
+                "ActivationStore or a DataLoader, or call partial_fit on each batch.",
+                code="CL-INPUT-TYPE",
+            )
+        seed = draw_seed(self.random_state)
+        sample, n = streaming.sample_rows(
+            self._rows(batches, reset=True), 20 * int(self.n_concepts), seed
+        )
+        k = self._check_n_concepts(self.n_concepts, n, sample.shape[1])
+        k = self._check_n_concepts(k, *sample.shape)
+        result, best = self._best(sample, k, seed, options)
+        result.converged[best] = True  # the passes over all rows decide, not the sample
+        self._finish(sample, result, best, seed)
+        found = streaming.fit_stream(
+            lambda: self._rows(batches),
+            streaming.StreamStart(self.components_, (1 / len(sample)) * self.statistics_, n),
+            streaming.StreamOptions(self.l2, self.tol, max_passes),
+            progress=progress,
+        )
+        self._accept(found.W, found.statistics)
+        self.history_ = found.history
+        self.n_iter_ = len(found.history)
+        self.n_rows_seen_ = n
+        self._warn(found.converged, stacklevel=3)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -356,6 +375,27 @@ class NMFConcepts(ConceptExtractor):
             self.max_iter, self.tol, self.n_sweeps, self.extrapolate, float(self.l2), rule
         )
 
+    def _problem(self, X: Any) -> tuple[torch.Tensor, int]:
+        """Validate the matrix of a fit and the number of concepts to find in it."""
+        A = self._check_data(X)
+        return A, self._check_n_concepts(self.n_concepts, *A.shape)
+
+    def _rows(self, batches: Any, *, reset: bool = False) -> Iterator[torch.Tensor]:
+        """Validate and move one batch of a stream after the other."""
+        source = batches.batches(self.batch_size) if hasattr(batches, "batches") else batches
+        for i, batch in enumerate(source):
+            matrix = check_features(self, batch, reset=reset and i == 0, non_negative=True)
+            yield as_tensor(matrix, device=resolve_device(self.device, like=matrix))
+
+    def _best(
+        self, A: torch.Tensor, k: int, seed: int, options: HALSOptions
+    ) -> tuple[HALSResult, int]:
+        """Factorise A (n, p) from all starts; tell which ended best."""
+        starts = self._starts(A, k, seed)
+        U, W = (torch.stack(part) for part in zip(*starts, strict=True))
+        result = factorise(A.expand(len(starts), *A.shape), U, W, options)
+        return result, int(np.argmin([trace[-1] for trace in result.history]))
+
     def _starts(
         self, A: torch.Tensor, k: int, seed: int
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -425,21 +465,21 @@ class NMFConcepts(ConceptExtractor):
             return float(self.decay)
         return float((1 - n_new / (self.n_rows_seen_ + n_new)) ** 3)
 
-    def _warn(self, converged: bool) -> None:
+    def _warn(self, converged: bool, stacklevel: int = 4) -> None:
         unused = int((np.diag(self.statistics_.UU) <= 0).sum())
         if unused:
             warnings.warn(
                 f"{unused} of {self.n_concepts_} concepts are unused: fewer explain the data. "
                 "Lower n_concepts.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
         if not converged and self.tol > 0:
             warnings.warn(
                 f"NMFConcepts stopped after {self.n_iter_} steps before it reached tol={self.tol}. "
                 "Raise max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
 
     def _fitted(self) -> dict[str, Any]:

@@ -8,24 +8,31 @@ learning for matrix factorization and sparse coding", JMLR 11, 2010.
 
 from __future__ import annotations
 
-__all__ = ["basis_residual", "collect", "fit_batches", "frobenius_error", "solve_basis"]
+__all__ = [
+    "StreamOptions",
+    "StreamResult",
+    "StreamStart",
+    "basis_residual",
+    "collect",
+    "fit_stream",
+    "frobenius_error",
+    "sample_rows",
+    "solve_basis",
+]
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy, as_tensor, check_features, resolve_device
+from conceptlab.arrays import as_numpy, as_tensor
 from conceptlab.errors import InputError
 from conceptlab.extractors.coding import nnls, nnls_gram
-from conceptlab.extractors.hals import factorise, unit_sweep
+from conceptlab.extractors.hals import unit_sweep
 from conceptlab.extractors.statistics import NMFStatistics
 from conceptlab.progress import Progress, track
-from conceptlab.seeds import draw_seed, numpy_generator
-
-if TYPE_CHECKING:
-    from conceptlab.extractors.nmf import NMFConcepts
+from conceptlab.seeds import numpy_generator
 
 _SAMPLE_ROWS = 4096
 _MAX_BLOCKS = 64
@@ -86,58 +93,112 @@ def basis_residual(statistics: NMFStatistics, W: np.ndarray, l2: float) -> float
     return float(np.abs(violation).max() / np.sqrt(max(statistics.energy, 1e-300)))
 
 
-def fit_batches(
-    model: NMFConcepts, batches: Any, *, max_passes: int, progress: Progress = None
-) -> None:
-    """Fit `model` to a stream; see :meth:`NMFConcepts.fit_batches`."""
-    if isinstance(batches, Iterator):
-        raise InputError(
-            "A generator can be read once, but the fit needs several passes. Give a list, an "
-            "ActivationStore or a DataLoader, or call partial_fit on each batch.",
-            code="CL-INPUT-TYPE",
-        )
-    seed = draw_seed(model.random_state)
-    sample, n = _sample(model, batches, seed)
-    k = model._check_n_concepts(model.n_concepts, n, sample.shape[1])
-    k = model._check_n_concepts(k, *sample.shape)
-    _fit_sample(model, sample, k, seed)
+@dataclass(frozen=True)
+class StreamOptions:
+    """Weight of |U|^2, least share by which a pass must lower the error, most passes."""
+
+    l2: float
+    tol: float
+    max_passes: int
+
+
+@dataclass(frozen=True, eq=False)
+class StreamStart:
+    """Where a stream is picked up.
+
+    Attributes
+    ----------
+    W : numpy.ndarray of shape (k, p)
+        Fitted to a sample of the rows.
+    per_row : NMFStatistics
+        Of the sample, divided by its rows: they stand in for rows not seen yet.
+    n : int
+        Rows in the stream.
+    """
+
+    W: np.ndarray
+    per_row: NMFStatistics
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class StreamResult:
+    """The basis W (k, p), statistics of all rows, squared error by pass, and whether `tol` held."""
+
+    W: np.ndarray
+    statistics: NMFStatistics
+    history: np.ndarray
+    converged: bool
+
+
+def fit_stream(
+    batches: Callable[[], Iterable[torch.Tensor]],
+    start: StreamStart,
+    options: StreamOptions,
+    *,
+    progress: Progress = None,
+) -> StreamResult:
+    """Improve a basis by passes over rows that are never in memory together.
+
+    Parameters
+    ----------
+    batches : callable
+        Gives the same batches (m, p) in the same order each time it is called.
+    start : StreamStart
+        The basis and what is known of the rows.
+    options : StreamOptions
+        How.
+    progress : bool, callable or None
+        Bar over the passes.
+
+    Returns
+    -------
+    StreamResult
+
+    Raises
+    ------
+    InputError
+        If a later pass gives other batches.
+    """
+    blocks = _Blocks(start, options.l2)
     history: list[float] = []
-    blocks = _Blocks(model.components_, (1 / len(sample)) * model.statistics_, n, model.l2)
     converged = False
-    for _ in track(range(max_passes), description="factorise", progress=progress, unit="pass"):
-        for rows in _rows(model, batches):
+    passes = range(options.max_passes)
+    for _ in track(passes, description="factorise", progress=progress, unit="pass"):
+        for rows in batches():
             W = as_tensor(blocks.W, device=rows.device)
-            blocks.add(collect(rows, nnls(rows, W, l2=model.l2)))
+            blocks.add(collect(rows, nnls(rows, W, l2=options.l2)))
         history.append(blocks.end_pass())
-        if len(history) > 1 and history[-2] - history[-1] <= model.tol * history[-1]:
+        if len(history) > 1 and history[-2] - history[-1] <= options.tol * history[-1]:
             converged = True
             break
-    model._accept(blocks.W, blocks.total)
-    model.history_ = np.asarray(history)
-    model.n_iter_ = len(history)
-    model.n_rows_seen_ = n
-    model.seed_ = seed
-    model._warn(converged)
+    return StreamResult(blocks.W, blocks.total, np.asarray(history), converged)
 
 
-def _rows(model: NMFConcepts, batches: Any, *, reset: bool = False) -> Iterator[torch.Tensor]:
-    """Validate and move one batch after the other."""
-    source: Iterable[Any] = (
-        batches.batches(model.batch_size) if hasattr(batches, "batches") else batches
-    )
-    for i, batch in enumerate(source):
-        matrix = check_features(model, batch, reset=reset and i == 0, non_negative=True)
-        yield as_tensor(matrix, device=resolve_device(model.device, like=matrix))
+def sample_rows(batches: Iterable[torch.Tensor], least: int, seed: int) -> tuple[torch.Tensor, int]:
+    """Draw rows uniformly in one pass: keep those with the smallest random keys.
 
+    Parameters
+    ----------
+    batches : iterable of tensors (m, p)
+        The stream.
+    least : int
+        Rows wanted, where there are as many; 4096 if it is fewer.
+    seed : int
+        Of the keys.
 
-def _sample(model: NMFConcepts, batches: Any, seed: int) -> tuple[torch.Tensor, int]:
-    """Draw rows uniformly in one pass: keep those with the smallest random keys."""
+    Returns
+    -------
+    sample : torch.Tensor of shape (m, p)
+    n : int
+        Rows in the stream.
+    """
     rng = numpy_generator(seed)
-    most = max(_SAMPLE_ROWS, 20 * int(model.n_concepts))
+    most = max(_SAMPLE_ROWS, least)
     kept: torch.Tensor | None = None
     keys = np.empty(0)
     n = 0
-    for rows in _rows(model, batches, reset=True):
+    for rows in batches:
         n += len(rows)
         keys = np.concatenate([keys, rng.random(len(rows))])
         kept = rows if kept is None else torch.cat([kept, rows])
@@ -148,18 +209,9 @@ def _sample(model: NMFConcepts, batches: Any, seed: int) -> tuple[torch.Tensor, 
         raise InputError(
             f"The stream has {n} sample(s), at least 2 are needed.", code="CL-INPUT-FEW"
         )
-    return kept, n
-
-
-def _fit_sample(model: NMFConcepts, sample: torch.Tensor, k: int, seed: int) -> None:
-    if not bool(sample.any()):
+    if not bool(kept.any()):
         raise InputError("All entries of the stream are zero.", code="CL-INPUT-ZERO")
-    starts = model._starts(sample, k, seed)
-    U, W = (torch.stack(part) for part in zip(*starts, strict=True))
-    result = factorise(sample.expand(len(starts), *sample.shape), U, W, model._options())
-    best = int(np.argmin([trace[-1] for trace in result.history]))
-    result.converged[best] = True  # the passes over all rows decide, not the sample
-    model._finish(sample, result, best, seed)
+    return kept, n
 
 
 class _Blocks:
@@ -169,10 +221,10 @@ class _Blocks:
     the rows that have not come by yet. Beyond 64 blocks, neighbours are joined.
     """
 
-    def __init__(self, W: np.ndarray, per_row: NMFStatistics, n: int, l2: float) -> None:
-        self.W = np.asarray(W, dtype=np.float64)
-        self.total = 0.0 * per_row
-        self._per_row, self._n, self._l2 = per_row, n, l2
+    def __init__(self, start: StreamStart, l2: float) -> None:
+        self.W = np.asarray(start.W, dtype=np.float64)
+        self.total = 0.0 * start.per_row
+        self._per_row, self._n, self._l2 = start.per_row, start.n, l2
         self._blocks: list[NMFStatistics] = []
         self._waiting: list[NMFStatistics] = []
         self._n_waiting = 0  # batches

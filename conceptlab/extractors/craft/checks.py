@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["check_labels", "check_names", "check_settings", "not_split"]
+__all__ = ["check_settings", "not_split"]
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from conceptlab.errors import InputError, unknown_name
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.models import SplitModel
 from conceptlab.parameters import OneOf, Real, Rules, Whole
-
-if TYPE_CHECKING:
-    from conceptlab.extractors.craft.estimator import CRAFT
 
 _RULES = Rules(
     patches=OneOf("grid", "random", "none"),
@@ -29,7 +26,7 @@ _RULES = Rules(
 )
 
 
-def check_settings(craft: CRAFT) -> None:
+def check_settings(craft: Any) -> None:
     """Raise an InputError for the first parameter of `craft` that cannot work."""
     if not isinstance(craft.split, SplitModel):
         raise not_split(craft.split)
@@ -59,36 +56,7 @@ def not_split(given: Any) -> InputError:
     )
 
 
-def check_names(names: Any, n_concepts: int) -> list[str]:
-    """Give names of concepts as a list of strings: one each, different, not empty."""
-    found = [] if isinstance(names, str) else [str(name) for name in names]
-    if len(found) != n_concepts or len(set(found)) != len(found) or not all(map(str.strip, found)):
-        shown = repr(names) if isinstance(names, str) else found[:5]
-        raise InputError(
-            f"rename needs {n_concepts} different names that are not empty, got {shown}.",
-            code="CL-INPUT-NAMES",
-        )
-    return found
-
-
-def check_labels(y: Any, n: int) -> np.ndarray:
-    """Give the class of each image as integers."""
-    labels = np.asarray(y)
-    if labels.shape != (n,):
-        raise InputError(
-            f"y must hold one class for each of the {n} images, got shape {labels.shape}.",
-            code="CL-INPUT-LABELS",
-        )
-    if labels.dtype.kind not in "iu":
-        raise InputError(
-            f"y must hold the numbers of the model's outputs as ints, got {labels.dtype}: "
-            f"{labels[:3].tolist()}, ... Turn names into numbers by their place in class_names.",
-            code="CL-INPUT-LABELS",
-        )
-    return labels
-
-
-def _check_split_when(craft: CRAFT) -> None:
+def _check_split_when(craft: Any) -> None:
     rule = craft.split_when
     if callable(rule) or (isinstance(rule, str) and rule == "auto"):
         return
@@ -104,7 +72,7 @@ def _check_split_when(craft: CRAFT) -> None:
         )
 
 
-def _check_parts(craft: CRAFT) -> None:
+def _check_parts(craft: Any) -> None:
     from conceptlab.importance import SobolImportance
 
     if craft.extractor is not None and not isinstance(craft.extractor, ConceptExtractor):

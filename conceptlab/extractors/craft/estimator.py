@@ -22,10 +22,12 @@ from conceptlab.errors import InputError
 from conceptlab.explanation.mixing import MixingTest
 from conceptlab.explanation.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
-from conceptlab.extractors.craft.checks import check_labels, check_names, check_settings
-from conceptlab.extractors.craft.growing import grow_tree
-from conceptlab.extractors.craft.views import ImageViews
+from conceptlab.extractors.craft.checks import check_settings, not_split
+from conceptlab.extractors.craft.fitted import Fitted
+from conceptlab.extractors.craft.growing import divide, plant, rank
+from conceptlab.extractors.craft.views import ImageViews, check_labels, check_names
 from conceptlab.models import SplitModel
+from conceptlab.parameters import check_count
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed
 
@@ -218,7 +220,7 @@ class CRAFT(BaseEstimator):
             views.check_target(target)
         rows = views.rows(self.split, storage=self.storage, progress=progress)
         self._fit_rows(rows, views, seed)
-        grow_tree(self, views, target, progress, rows=rows)
+        self._grow(rows, views, target, progress)
         return self
 
     def fit_classes(
@@ -269,7 +271,7 @@ class CRAFT(BaseEstimator):
             member = np.isin(views.index[:, 0], part.chosen)
             craft = clone(self).set_params(random_state=seed)
             craft._fit_rows(rows[member], part, seed, whole=views, index=views.index[member])
-            grow_tree(craft, part, t, progress, rows=rows[member])
+            craft._grow(rows[member], part, t, progress)
             fitted[t] = craft
         return fitted
 
@@ -314,7 +316,7 @@ class CRAFT(BaseEstimator):
         """
         check_is_fitted(self, "extractor_")
         views = ImageViews.of(images, self.split, self.batch_size)
-        return self._importance(views, self.split, self.extractor_, target, progress)
+        return self._fitted().importance_of(views, target, progress=progress)
 
     def maps(self, images: Any, *, method: str = "implicit", **options: Any) -> Any:
         """Show where each concept is; see :func:`conceptlab.maps.concept_maps`.
@@ -365,18 +367,31 @@ class CRAFT(BaseEstimator):
         Explanation
             With ``plot()``, ``to_frame()``, an HTML view and ``save()``.
         """
-        from conceptlab.extractors.craft.explaining import explain_craft
+        from conceptlab.extractors.craft.explaining import explain_fitted
+        from conceptlab.maps.concept import check_method
 
         check_is_fitted(self, "extractor_")
-        return explain_craft(
-            self,
-            images,
+        check_count("n_maps", n_maps, 0)
+        check_count("n_patches", n_patches, 0)
+        if maps is not None:
+            check_method(maps)
+        views = self._views(images, self.seed_)
+        source = views if patch_images is None else self._views(patch_images, self.seed_)
+        same = source.fingerprint() == self.images_fingerprint_
+        return explain_fitted(
+            self._fitted(),
+            views,
+            source,
+            names=self.concept_names_,
+            tree=self.tree_,
+            places=[self.patches_[root.patches] for root in self.tree_.roots] if same else None,
             target=target,
             maps=maps,
             n_maps=n_maps,
             n_patches=n_patches,
-            patch_images=patch_images,
             progress=progress,
+            patches=self.patches if views.has_pictures else "none",
+            patch_size=self.patch_size,
         )
 
     def rename(self, names: Sequence[str]) -> CRAFT:
@@ -401,10 +416,23 @@ class CRAFT(BaseEstimator):
 
         A function given as `split_when` is not written either; what it split is.
         """
-        from conceptlab.extractors.craft.files import save_craft
+        from conceptlab.extractors.craft.files import CraftParts, write_parts
 
         check_is_fitted(self, "extractor_")
-        return save_craft(self, path)
+        parts = CraftParts(
+            settings=self.get_params(deep=False),
+            space=self.split.fingerprint,
+            layer=self.split.layer,
+            extractor=self.extractor_,
+            importance=getattr(self, "importance_", None),
+            tree=self.tree_,
+            names=self.concept_names_,
+            patches=self.patches_,
+            patch_coefficients=self.patch_coefficients_,
+            images=self.images_fingerprint_,
+            seed=self.seed_,
+        )
+        return write_parts(path, parts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], split: SplitModel) -> CRAFT:
@@ -424,9 +452,21 @@ class CRAFT(BaseEstimator):
         CheckpointError
             If the folder is damaged, newer, or something else.
         """
-        from conceptlab.extractors.craft.files import load_craft
+        from conceptlab.extractors.craft.files import read_parts
 
-        return load_craft(cls, path, split)
+        if not isinstance(split, SplitModel):
+            raise not_split(split)
+        parts = read_parts(path, space=split.fingerprint, layer=split.layer)
+        craft = cls(split, **parts.settings)
+        craft._take_extractor(parts.extractor, parts.seed)
+        craft.images_fingerprint_ = parts.images
+        craft.patches_ = parts.patches
+        craft.patch_coefficients_ = parts.patch_coefficients
+        craft.concept_names_ = list(parts.names)
+        craft.tree_ = parts.tree
+        if parts.importance is not None:
+            craft._take_importance(parts.importance)
+        return craft
 
     # ---------------------------------------------------------------- inside
     def _views(self, images: Any, seed: int) -> ImageViews:
@@ -467,36 +507,65 @@ class CRAFT(BaseEstimator):
             n_concepts = self.rank_selection_.n_concepts
         extractor.set_params(n_concepts=int(n_concepts))
         if isinstance(rows, np.ndarray):
-            self.extractor_ = extractor.fit(rows)
+            extractor.fit(rows)
         elif hasattr(extractor, "fit_batches"):
-            self.extractor_ = extractor.fit_batches(rows, progress=False)
+            extractor.fit_batches(rows, progress=False)
         else:
             raise InputError(
                 f"storage='disk' needs an extractor that can stream (fit_batches), and "
                 f"{type(extractor).__name__} cannot. Use NMFConcepts, or storage='memory'.",
                 code="CL-INPUT-OPTION",
             )
-        self.components_ = np.asarray(extractor.components_)
+        self._take_extractor(extractor, seed)
         self.patches_ = views.index if index is None else index
         self.images_fingerprint_ = (whole or views).fingerprint()
         self.patch_coefficients_ = views.code(rows, self.extractor_)
         self.concept_names_ = [f"concept {i}" for i in range(len(self.components_))]
+
+    def _take_extractor(self, extractor: ConceptExtractor, seed: int) -> None:
+        self.extractor_ = extractor
+        self.components_ = np.asarray(extractor.components_)
         self.n_features_in_ = int(self.components_.shape[1])
         self.seed_ = seed
 
-    def _importance(
-        self,
-        views: ImageViews,
-        split: SplitModel,
-        extractor: ConceptExtractor,
-        target: Target,
-        progress: Progress,
-        known: tuple[np.ndarray, np.ndarray] | None = None,
-    ) -> Importance:
-        from conceptlab.importance import HeadOnCoefficients, SobolImportance
+    def _take_importance(self, importance: Importance) -> None:
+        self.importance_ = importance
+        self.importances_ = np.asarray(importance.mean)
 
-        U, logits = known or views.coefficients(extractor, split=split, progress=progress)
-        estimator = SobolImportance() if self.importance is None else clone(self.importance)
-        estimator.set_params(random_state=getattr(self, "seed_", 0))
-        head = HeadOnCoefficients.from_extractor(split, extractor)
-        return estimator(head, U, target=views.check_target(target, logits), progress=progress)
+    def _fitted(self) -> Fitted:
+        return Fitted(self.split, self.extractor_, self.importance, self.seed_)
+
+    def _grow(self, rows: Any, views: ImageViews, target: Target, progress: Progress) -> None:
+        """Plant the tree of a factorisation that was just made; rank it and divide what mixes."""
+        fitted, codes = self._fitted(), self.patch_coefficients_
+        self.tree_ = plant(
+            self.split.layer, self.concept_names_, self.components_, codes, self.max_patches
+        )
+        if target is None:
+            return
+        found = rank(fitted, views, target, rows=rows, coefficients=codes, progress=progress)
+        self._take_importance(found)
+        self.tree_.rank(found.mean, found.interval)
+        if self.depth > 0:
+            divide(
+                fitted,
+                self.tree_,
+                views,
+                found.target,
+                patches=self.patches_,
+                layers=self.layers,
+                depth=self.depth,
+                factoriser=self._factoriser(self.seed_),
+                n_children=self.n_children,
+                decide=self._decide(),
+                limit=self.max_patches,
+            )
+
+    def _decide(self) -> Callable[[ConceptNode, MixingTest], bool]:
+        if callable(self.split_when):
+            return self.split_when
+        if isinstance(self.split_when, str):
+            alpha = self.alpha / max(len(self.tree_.roots), 1)
+            return lambda node, test: test.mixes(alpha)
+        named = {f"concept {int(i)}" for i in self.split_when}
+        return lambda node, test: node.name in named

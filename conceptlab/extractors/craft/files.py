@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-__all__ = ["load_craft", "save_craft"]
+__all__ = ["CraftParts", "read_parts", "write_parts"]
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
 from conceptlab.errors import SpaceMismatchError
 from conceptlab.explanation.tree import ConceptTree
-from conceptlab.extractors.craft.checks import not_split
-from conceptlab.importance.design import Design
+from conceptlab.extractors.base import ConceptExtractor
+from conceptlab.importance import Design, Importance, SobolImportance
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.reading import rebuilding
-from conceptlab.models import SplitModel
-
-if TYPE_CHECKING:
-    from conceptlab.extractors.craft.estimator import CRAFT
 
 _PLAIN = (
     "n_concepts",
@@ -37,80 +34,129 @@ _PLAIN = (
 )
 
 
-def save_craft(craft: CRAFT, path: str | os.PathLike[str]) -> Path:
-    """Write the fitted parts of `craft`.
+@dataclass(frozen=True, eq=False)
+class CraftParts:
+    """What a folder holds.
+
+    Attributes
+    ----------
+    settings : dict
+        Parameters of the estimator but its model.
+    space, layer : str
+        Fingerprint and name of the cut.
+    extractor : ConceptExtractor
+        Fitted.
+    importance : Importance or None
+        What was found.
+    tree : ConceptTree
+        The concepts and what they were split into.
+    names : list of str
+        One a concept.
+    patches : numpy.ndarray of shape (n_rows, 4)
+        Image, y, x and side of each row.
+    patch_coefficients : numpy.ndarray of shape (n_rows, k)
+        U of the rows.
+    images : str
+        Fingerprint of the fitted images.
+    seed : int
+        The seed of the fit.
+    """
+
+    settings: dict[str, Any]
+    space: str
+    layer: str
+    extractor: ConceptExtractor
+    importance: Importance | None
+    tree: ConceptTree
+    names: list[str]
+    patches: np.ndarray
+    patch_coefficients: np.ndarray
+    images: str
+    seed: int
+
+
+def write_parts(path: str | os.PathLike[str], parts: CraftParts) -> Path:
+    """Write the parts of a fitted CRAFT.
 
     The extractor and the importance go to folders of their own inside, each
     with its own manifest; all come into place together.
     """
+    settings = parts.settings
+    split_when, importance = settings["split_when"], settings["importance"]
     data: dict[str, Any] = {
-        "settings": {name: _plain(getattr(craft, name)) for name in _PLAIN},
-        "split_when": None if callable(craft.split_when) else _plain(craft.split_when),
-        "extractor_given": craft.extractor is not None,
-        "images": craft.images_fingerprint_,
-        "space": craft.split.fingerprint,
-        "layer": craft.split.layer,
-        "names": craft.concept_names_,
-        "tree": craft.tree_.to_dict(),
-        "seed": craft.seed_,
-        "extractor": type(craft.extractor_).__name__,
-        "has_importance": hasattr(craft, "importance_"),
+        "settings": {name: _plain(settings[name]) for name in _PLAIN},
+        "split_when": None if callable(split_when) else _plain(split_when),
+        "extractor_given": settings["extractor"] is not None,
+        "images": parts.images,
+        "space": parts.space,
+        "layer": parts.layer,
+        "names": parts.names,
+        "tree": parts.tree.to_dict(),
+        "seed": parts.seed,
+        "extractor": type(parts.extractor).__name__,
+        "has_importance": parts.importance is not None,
     }
-    tensors = {"patches": craft.patches_, "patch_coefficients": craft.patch_coefficients_}
-    if craft.importance is not None:
-        settings = {**craft.importance.get_params(), "random_state": None}
-        if isinstance(settings["sampler"], Design):
-            design = settings.pop("sampler")
+    tensors = {"patches": parts.patches, "patch_coefficients": parts.patch_coefficients}
+    if importance is not None:
+        how = {**importance.get_params(), "random_state": None}
+        if isinstance(how["sampler"], Design):
+            design = how.pop("sampler")
             tensors |= {"design_A": design.A, "design_B": design.B}
             data["design"] = [design.sampler, _plain(design.seed)]
-        data["importance"] = {name: _plain(value) for name, value in settings.items()}
-    parts = {"extractor": craft.extractor_.save}
-    if data["has_importance"]:
-        parts["importance"] = craft.importance_.save
-    return write_bundle(path, Bundle("CRAFT", data, tensors), parts=parts)
+        data["importance"] = {name: _plain(value) for name, value in how.items()}
+    inside = {"extractor": parts.extractor.save}
+    if parts.importance is not None:
+        inside["importance"] = parts.importance.save
+    return write_bundle(path, Bundle("CRAFT", data, tensors), parts=inside)
 
 
-def load_craft(kind: type[CRAFT], path: str | os.PathLike[str], split: SplitModel) -> CRAFT:
-    """Read what :func:`save_craft` wrote, for the same model at the same layer."""
+def read_parts(path: str | os.PathLike[str], *, space: str, layer: str) -> CraftParts:
+    """Read what :func:`write_parts` wrote, for the same model at the same layer.
+
+    Raises
+    ------
+    SpaceMismatchError
+        If the folder is of another `space`.
+    CheckpointError
+        If the folder is damaged, newer, or something else.
+    """
     import conceptlab.extractors as extractors
-    from conceptlab.importance import Importance, SobolImportance
 
-    if not isinstance(split, SplitModel):
-        raise not_split(split)
     folder = Path(path)
     bundle = read_bundle(folder, "CRAFT")
     data = bundle.data
     with rebuilding(folder, "CRAFT"):
-        if data["space"] != split.fingerprint:
+        if data["space"] != space:
             raise SpaceMismatchError(
                 f"{folder} was fitted at layer {data['layer']!r} of a model with fingerprint "
-                f"{data['space'][:16]}..., but split is layer {split.layer!r} with fingerprint "
-                f"{split.fingerprint[:16]}... Cut the same model at the same layer."
+                f"{data['space'][:16]}..., but split is layer {layer!r} with fingerprint "
+                f"{space[:16]}... Cut the same model at the same layer."
             )
-        craft = kind(split, **data["settings"], random_state=data["seed"])
-        craft.extractor_ = getattr(extractors, data["extractor"]).load(folder / "extractor")
+        extractor = getattr(extractors, data["extractor"]).load(folder / "extractor")
+        settings = {**data["settings"], "random_state": data["seed"]}
         if data.get("extractor_given"):
-            craft.extractor = clone(craft.extractor_)
+            settings["extractor"] = clone(extractor)
         if data.get("split_when") is not None:
-            craft.split_when = data["split_when"]
+            settings["split_when"] = data["split_when"]
         if "importance" in data:
-            craft.importance = SobolImportance(**data["importance"])
+            settings["importance"] = SobolImportance(**data["importance"])
             if "design" in data:
                 sampler, seed = data["design"]
                 A, B = bundle.tensors["design_A"], bundle.tensors["design_B"]
-                craft.importance.sampler = Design(A, B, sampler, seed)
-        craft.images_fingerprint_ = data.get("images", "")
-        craft.components_ = np.asarray(craft.extractor_.components_)
-        craft.n_features_in_ = int(craft.components_.shape[1])
-        craft.patches_ = bundle.tensors["patches"]
-        craft.patch_coefficients_ = bundle.tensors["patch_coefficients"]
-        craft.concept_names_ = list(data["names"])
-        craft.tree_ = ConceptTree.from_dict(data["tree"])
-        craft.seed_ = data["seed"]
-        if data["has_importance"]:
-            craft.importance_ = Importance.load(folder / "importance")
-            craft.importances_ = np.asarray(craft.importance_.mean)
-        return craft
+                settings["importance"].sampler = Design(A, B, sampler, seed)
+        return CraftParts(
+            settings=settings,
+            space=space,
+            layer=layer,
+            extractor=extractor,
+            importance=Importance.load(folder / "importance") if data["has_importance"] else None,
+            tree=ConceptTree.from_dict(data["tree"]),
+            names=list(data["names"]),
+            patches=bundle.tensors["patches"],
+            patch_coefficients=bundle.tensors["patch_coefficients"],
+            images=data.get("images", ""),
+            seed=data["seed"],
+        )
 
 
 def _plain(value: Any) -> Any:

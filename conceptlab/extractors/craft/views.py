@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ImageViews"]
+__all__ = ["ImageViews", "check_labels", "check_names"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -368,6 +368,35 @@ class ImageViews:
     def _n_outputs(self) -> int:
         with torch.no_grad():
             return int(self.split.f(self._part(0, 1)).shape[1])
+
+
+def check_names(names: Any, n_concepts: int) -> list[str]:
+    """Give names of concepts as a list of strings: one each, different, not empty."""
+    found = [] if isinstance(names, str) else [str(name) for name in names]
+    if len(found) != n_concepts or len(set(found)) != len(found) or not all(map(str.strip, found)):
+        shown = repr(names) if isinstance(names, str) else found[:5]
+        raise InputError(
+            f"rename needs {n_concepts} different names that are not empty, got {shown}.",
+            code="CL-INPUT-NAMES",
+        )
+    return found
+
+
+def check_labels(y: Any, n: int) -> np.ndarray:
+    """Give the class of each image as integers."""
+    labels = np.asarray(y)
+    if labels.shape != (n,):
+        raise InputError(
+            f"y must hold one class for each of the {n} images, got shape {labels.shape}.",
+            code="CL-INPUT-LABELS",
+        )
+    if labels.dtype.kind not in "iu":
+        raise InputError(
+            f"y must hold the numbers of the model's outputs as ints, got {labels.dtype}: "
+            f"{labels[:3].tolist()}, ... Turn names into numbers by their place in class_names.",
+            code="CL-INPUT-LABELS",
+        )
+    return labels
 
 
 def _samples(inputs: Mapping[str, Any]) -> int:
