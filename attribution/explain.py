@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["explain"]
+__all__ = ["explain", "measure", "recommended_layer"]
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -103,9 +104,10 @@ def explain(
     >>> found.importance.mean.shape
     (4,)
     """
+    known = list(inspect.signature(CRAFT).parameters)
     for name in settings:
-        if name not in CRAFT._get_param_names():
-            raise unknown_name("setting", name, CRAFT._get_param_names())
+        if name not in known:
+            raise unknown_name("setting", name, known)
     if maps is not None:  # a wrong name must not cost the whole fit
         check_method(maps)
     if isinstance(model, SplitModel):

@@ -342,7 +342,8 @@ class FaithfulnessReport:
             f"{self.metric} of the target)"
         )
 
-    def _repr_html_(self) -> str:
+    def to_table(self) -> str:
+        """Give :meth:`to_frame` as an HTML table under a line that says of how many images."""
         frame = self.to_frame()
         blank = frame.astype(object).where(frame.notna(), "")
         rows = [
@@ -351,6 +352,9 @@ class FaithfulnessReport:
         ]
         shown = table(["measure", *[c.replace("_", " ") for c in frame.columns]], rows)
         return f"<div><p>Faithfulness on {self.n_images} images</p>{shown}</div>"
+
+    def _repr_html_(self) -> str:
+        return self.to_table()
 
 
 def _shown(value: Any) -> str:

@@ -1,123 +1,128 @@
-"""The HTML views of an explanation: a page of its own, and a notebook cell."""
+"""The HTML views of an explanation as data: sections of a page, and a notebook cell."""
 
 from __future__ import annotations
 
-__all__ = ["explanation_page", "explanation_summary"]
+__all__ = ["Pictures", "sections", "summary_body"]
 
-import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from conceptlab.io.html import escape, page, picture, section, table
+from conceptlab.io.html import picture, table
+from conceptlab.io.pages import Section
 
 if TYPE_CHECKING:
-    from conceptlab.explanation import Explanation
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
-def explanation_page(explanation: Explanation, title: str) -> str:
-    """Lay an explanation out as a self-contained page.
+@dataclass(frozen=True)
+class Pictures:
+    """Draws the figures of a page when they are needed; None where there is nothing to draw.
+
+    Attributes
+    ----------
+    importance : callable
+        Gives the bars of importance.
+    patches : callable or None
+        ``patches(top)`` gives the best patches of the first `top` concepts.
+    maps : callable or None
+        ``maps(top)`` gives concept maps.
+    tree : callable or None
+        Gives the recursion.
+    faithfulness : callable or None
+        Gives the curves.
+    """
+
+    importance: Callable[[], Figure]
+    patches: Callable[[int], Figure] | None = None
+    maps: Callable[[int], Figure] | None = None
+    tree: Callable[[], Figure] | None = None
+    faithfulness: Callable[[], Figure] | None = None
+
+
+def sections(
+    frame: pd.DataFrame, colors: Sequence[str], pictures: Pictures, *, method: str, measures: str
+) -> list[Section]:
+    """Lay out the parts of a page.
 
     Parameters
     ----------
-    explanation : Explanation
-        What to show.
-    title : str
-        Heading of the page, plain text.
+    frame : pandas.DataFrame
+        One row a concept, the most important first.
+    colors : sequence of str
+        One for each row.
+    pictures : Pictures
+        What can be drawn.
+    method : str
+        How the maps were made.
+    measures : str
+        HTML table of the faithfulness.
 
     Returns
     -------
-    str
-        HTML with all pictures inside.
+    list of Section
     """
-    top = min(8, len(explanation.names))
+    top = min(8, len(frame))
     parts = [
-        section(
+        Section(
             "Which concepts matter",
-            picture(explanation.plot("importance", top=len(explanation.names)), "importance")
-            + _table(explanation),
+            picture(pictures.importance(), "importance") + _table(frame, colors),
             text="The total Sobol index: the share of the output's variance, under random "
             "strengths of all concepts, that involves this one, alone or together with others. "
             "Lines are confidence intervals. The sign of the column 'signed' says in which "
             "direction the concept moves the target.",
-        ),
+        )
     ]
-    if any(explanation.patches):
+    if pictures.patches is not None:
         parts.append(
-            section(
+            Section(
                 "What the concepts are",
-                picture(explanation.plot("patches", top=top), "best patches of each concept"),
+                picture(pictures.patches(top), "best patches of each concept"),
                 text="The patches of the images in which each concept is strongest, best first.",
             )
         )
-    if explanation.maps is not None:
-        method = explanation.settings.get("maps", "")
+    if pictures.maps is not None:
         parts.append(
-            section(
+            Section(
                 "Where they are",
-                picture(explanation.plot("maps", top=min(5, top)), "concept maps"),
+                picture(pictures.maps(min(5, top)), "concept maps"),
                 text=f"Concept attribution maps ({method}), for each concept over the image that "
                 "holds most of it. The line above an image is what the model says. A concept's "
                 "colour has one scale for all images, so a pale map is a concept that is hardly "
                 "there.",
             )
         )
-    if explanation.tree is not None and explanation.tree.depth > 0:
+    if pictures.tree is not None:
         parts.append(
-            section(
+            Section(
                 "Concepts that held more than one thing",
-                picture(explanation.plot("tree"), "tree of concepts"),
+                picture(pictures.tree(), "tree of concepts"),
                 text="A ringed concept's patches fall into two groups at an earlier layer; it was "
                 "factorised again there. Numbers are importances by the head of each layer.",
             )
         )
-    if explanation.faithfulness is not None:
+    if pictures.faithfulness is not None:
         parts.append(
-            section(
+            Section(
                 "Do these concepts carry the decision?",
-                picture(explanation.plot("faithfulness"), "deletion and insertion curves")
-                + explanation.faithfulness._repr_html_(),
+                picture(pictures.faithfulness(), "deletion and insertion curves") + measures,
                 text="Concepts are taken away (deletion) or put back (insertion) by importance, "
                 "beside random order and the reverse order. A faithful ranking falls early and "
                 "rises early.",
             )
         )
-    return page(title, _lead(explanation), parts, footer=_footer(explanation.settings))
+    return parts
 
 
-def explanation_summary(explanation: Explanation) -> str:
-    """Make the notebook view: a line, the table, the best patches."""
-    top = min(6, len(explanation.names))
-    return (
-        f"<div><p><b>Explanation</b> &middot; {escape(_lead(explanation))}</p>"
-        + _table(explanation, top)
-        + (_small_patches(explanation, top) if any(explanation.patches) else "")
-        + "</div>"
-    )
+def summary_body(frame: pd.DataFrame, colors: Sequence[str], pictures: Pictures) -> str:
+    """Make what a notebook shows: the table and the best patches of the first six."""
+    top = min(6, len(frame))
+    shown = _table(frame.head(top), colors[:top])
+    if pictures.patches is not None:
+        shown += picture(pictures.patches(top), "best patches of each concept", dpi=80)
+    return shown
 
 
-def _small_patches(explanation: Explanation, top: int) -> str:
-    figure = explanation.plot("patches", top=top)
-    return picture(figure, "best patches of each concept", dpi=80)
-
-
-def _lead(explanation: Explanation) -> str:
-    targets = [explanation.class_name(int(t)) for t in np.unique(explanation.target)]
-    shown = ", ".join(targets[:6]) + (", ..." if len(targets) > 6 else "")
-    layer = explanation.settings.get("layer", "the layer")
-    return (
-        f"{len(explanation.names)} concepts of {layer} on {len(explanation.coefficients)} images; "
-        f"explained output: {shown}."
-    )
-
-
-def _table(explanation: Explanation, top: int | None = None) -> str:
-    from conceptlab.plot.style import concept_color
-
-    frame = explanation.to_frame().head(top or len(explanation.names))
-    colors = [concept_color(int(i)) for i in explanation.order[: len(frame)]]
+def _table(frame: pd.DataFrame, colors: Sequence[str]) -> str:
     return table(list(frame.columns), frame.itertuples(index=False, name=None), swatches=colors)
-
-
-def _footer(settings: dict[str, Any]) -> str:
-    return f"<p>How it came about</p><code>{escape(json.dumps(settings, default=str))}</code>"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from conceptlab.explanation.page import Pictures
     from conceptlab.explanation.tree import ConceptTree
     from conceptlab.importance import Importance
 
@@ -215,9 +216,17 @@ class Explanation:
 
     def to_html(self, title: str = "What the model sees") -> str:
         """Make a self-contained HTML report: no script, no link to the network."""
-        from conceptlab.explanation.page import explanation_page
+        from conceptlab.explanation.page import sections
+        from conceptlab.io.pages import Page
 
-        return explanation_page(self, title)
+        parts = sections(
+            self.to_frame(),
+            self._colors(),
+            self._pictures(),
+            method=self.settings.get("maps", ""),
+            measures="" if self.faithfulness is None else self.faithfulness.to_table(),
+        )
+        return Page(title, self._lead(), parts, facts=self.settings).html()
 
     def save(self, path: str | os.PathLike[str], *, title: str = "What the model sees") -> Path:
         """Write the HTML report, headed `title`, to the file `path` and give its path."""
@@ -226,9 +235,38 @@ class Explanation:
         return atomic_write(path, self.to_html(title))
 
     def _repr_html_(self) -> str:
-        from conceptlab.explanation.page import explanation_summary
+        from conceptlab.explanation.page import summary_body
+        from conceptlab.io.pages import summary
 
-        return explanation_summary(self)
+        body = summary_body(self.to_frame(), self._colors(), self._pictures())
+        return summary("Explanation", self._lead(), body)
+
+    def _pictures(self) -> Pictures:
+        from conceptlab.explanation.page import Pictures
+
+        def drawer(kind: str) -> Any:
+            return lambda top=None: self.plot(kind, top=top or len(self.names))
+
+        return Pictures(
+            drawer("importance"),
+            drawer("patches") if any(self.patches) else None,
+            drawer("maps") if self.maps is not None else None,
+            drawer("tree") if self.tree is not None and self.tree.depth > 0 else None,
+            drawer("faithfulness") if self.faithfulness is not None else None,
+        )
+
+    def _colors(self) -> list[str]:
+        from conceptlab.plot.style import concept_color
+
+        return [concept_color(int(i)) for i in self.order]
+
+    def _lead(self) -> str:
+        targets = [self.class_name(int(t)) for t in np.unique(self.target)]
+        shown = ", ".join(targets[:6]) + (", ..." if len(targets) > 6 else "")
+        return (
+            f"{len(self.names)} concepts of {self.settings.get('layer', 'the layer')} on "
+            f"{len(self.coefficients)} images; explained output: {shown}."
+        )
 
     def __repr__(self) -> str:
         """Say how much is in it, and the three strongest concepts."""
