@@ -27,7 +27,7 @@ from conceptlab.extractors.craft.fitted import Fitted
 from conceptlab.extractors.craft.growing import divide, plant, rank
 from conceptlab.extractors.craft.views import ImageViews, check_labels, check_names
 from conceptlab.models import SplitModel
-from conceptlab.parameters import check_count
+from conceptlab.parameters import Rules, Whole
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 Target = int | str | Sequence[int] | np.ndarray | None
 Split = Literal["auto"] | Callable[[ConceptNode, MixingTest], bool] | Sequence[int]
+
+_SHOWN = Rules(n_maps=Whole(0), n_patches=Whole(0))
 
 
 class CRAFT(BaseEstimator):
@@ -371,8 +373,7 @@ class CRAFT(BaseEstimator):
         from conceptlab.maps.concept import check_method
 
         check_is_fitted(self, "extractor_")
-        check_count("n_maps", n_maps, 0)
-        check_count("n_patches", n_patches, 0)
+        _SHOWN.check({"n_maps": n_maps, "n_patches": n_patches})
         if maps is not None:
             check_method(maps)
         views = self._views(images, self.seed_)
