@@ -28,9 +28,9 @@ import unlearning
 from conceptlab.io.files import atomic_write
 from conceptlab.provenance import fingerprint, provenance
 from unlearning.audit import measuring, reading, relearning
-from unlearning.audit.attacker import Training
 from unlearning.audit.concept_level import find_class_concepts
 from unlearning.audit.divergence import probabilities
+from unlearning.audit.options import Sizes, Training
 from unlearning.audit.quantising import quantised_copy
 from unlearning.audit.recovery import spontaneous_recovery
 from unlearning.audit.subjects import check_sets, read_concepts
@@ -249,7 +249,7 @@ def measure(task, compared, forget, retain, options):
         name: reading.read_model(model, data, progress=False) for name, model in compared.items()
     }
     masked = "logit mask" if "logit mask" in readings else "original"
-    sizes = measuring.Sizes()
+    sizes = Sizes()
     values = {
         name: measuring.measure(found, readings["original"], sets, sizes, seed)[0]
         for name, found in readings.items()
@@ -260,7 +260,7 @@ def measure(task, compared, forget, retain, options):
     )
     concepts = of = None
     if task.concepts is not None:
-        concepts = read_concepts(task.concepts, sets, len(task.test), readings["original"], None)
+        concepts = read_concepts(task.concepts, sets, readings["original"])
         of = find_class_concepts(concepts.shown, sets.test.y, sets.classes, names=concepts.names)
     for name, found in readings.items():
         values[name] |= measuring.relative_figures(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from conceptlab._lazy import attach
 
 if TYPE_CHECKING:
-    from unlearning.audit.attacker import Training as Training
     from unlearning.audit.concept_level import concept_surrogate as concept_surrogate
     from unlearning.audit.concept_level import find_class_concepts as find_class_concepts
     from unlearning.audit.concept_trace import ConceptTrace as ConceptTrace
@@ -21,11 +20,12 @@ if TYPE_CHECKING:
     from unlearning.audit.divergence import agreement as agreement
     from unlearning.audit.divergence import js_divergence as js_divergence
     from unlearning.audit.divergence import zero_retrain_forgetting as zero_retrain_forgetting
-    from unlearning.audit.measuring import Sizes as Sizes
     from unlearning.audit.membership import loss_attack as loss_attack
     from unlearning.audit.membership import member_share as member_share
     from unlearning.audit.membership import modified_entropy as modified_entropy
     from unlearning.audit.membership import non_member_share as non_member_share
+    from unlearning.audit.options import Sizes as Sizes
+    from unlearning.audit.options import Training as Training
     from unlearning.audit.probing import class_probe as class_probe
     from unlearning.audit.probing import concept_auc as concept_auc
     from unlearning.audit.protocol import audit as audit
@@ -49,9 +49,9 @@ _HOMES = {
     "Evidence": ".verdict",
     "RelearnCurve": ".relearning",
     "Report": ".report",
-    "Sizes": ".measuring",
+    "Sizes": ".options",
     "Thresholds": ".thresholds",
-    "Training": ".attacker",
+    "Training": ".options",
     "Verdict": ".verdict",
     "activation_distance": ".divergence",
     "adaptive_unlearning_score": ".scores",

@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["Training", "mixed_batches", "train_copy"]
+__all__ = ["mixed_batches", "train_copy"]
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from unlearning.audit.options import Training
 from unlearning.audit.reading import borrowed_copy, device_of, moved
 from unlearning.data import Samples, join_inputs
 from unlearning.heads import run_model
-
-
-@dataclass(frozen=True)
-class Training:
-    """How the attacker trains: SGD with momentum, cross-entropy, norm layers frozen.
-
-    Gradients are clipped: the loss of a class that was pushed far down is so large that plain
-    steps would ruin the model, and a margin alone would make relearning look hard.
-
-    Attributes
-    ----------
-    lr : float
-        Learning rate.
-    momentum : float
-        Momentum of SGD.
-    batch_size : int
-        Samples in a step.
-    forget_share : float
-        Share of each mixed batch that comes from the forget samples.
-    clip : float or None
-        Largest norm of the gradient.
-
-    Examples
-    --------
-    >>> Training(lr=0.05).momentum
-    0.9
-    """
-
-    lr: float = 0.01
-    momentum: float = 0.9
-    batch_size: int = 64
-    forget_share: float = 0.25
-    clip: float | None = 1.0
 
 
 def mixed_batches(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ClassConcepts", "Surrogate", "concept_surrogate", "donors", "find_class_concepts"]
+__all__ = ["OwnConcepts", "Surrogate", "concept_surrogate", "donors", "find_class_concepts"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ OWN, SHARED = 0.5, 0.25
 
 
 @dataclass(frozen=True)
-class ClassConcepts:
+class OwnConcepts:
     """Which concepts belong to the forgotten class.
 
     Attributes
@@ -44,7 +44,7 @@ def find_class_concepts(
     names: Sequence[str] = (),
     concepts: Sequence[str] | None = None,
     exclusive: Sequence[str] | None = None,
-) -> ClassConcepts:
+) -> OwnConcepts:
     """Find the concepts of a class from what samples show.
 
     Parameters
@@ -62,7 +62,7 @@ def find_class_concepts(
 
     Returns
     -------
-    ClassConcepts
+    OwnConcepts
 
     Notes
     -----
@@ -94,7 +94,7 @@ def find_class_concepts(
     rest = np.stack([S[labels == c].mean(axis=0) for c in others])
     found = np.flatnonzero(own - rest.mean(axis=0) >= SHARED)
     alone = np.flatnonzero(own - rest.max(axis=0) >= OWN)
-    return ClassConcepts(
+    return OwnConcepts(
         _picked(concepts, names, found),
         _picked(exclusive, names, alone),
         np.stack([own, rest.max(axis=0)], axis=1),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Sizes", "concept_figures", "measure", "random_twin", "relative_figures"]
+__all__ = ["concept_figures", "measure", "random_twin", "relative_figures"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,14 @@ from torch import nn
 from conceptlab.models.session import model_copy
 from conceptlab.seeds import numpy_generator
 from unlearning.audit import membership
-from unlearning.audit.concept_level import ClassConcepts, concept_surrogate, donors
+from unlearning.audit.concept_level import OwnConcepts, concept_surrogate, donors
 from unlearning.audit.divergence import (
     activation_distance,
     agreement,
     js_divergence,
     zero_retrain_forgetting,
 )
+from unlearning.audit.options import Sizes
 from unlearning.audit.probing import class_probe, concept_auc, features_kept
 from unlearning.audit.reading import Reading
 from unlearning.audit.scores import (
@@ -32,27 +32,6 @@ from unlearning.audit.scores import (
 )
 from unlearning.audit.subjects import Concepts, Sets
 from unlearning.data import quiet_randomness
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many samples costly measures use at most.
-
-    Attributes
-    ----------
-    attack : int
-        Members, and as many non-members, of a membership attack.
-    probe : int
-        Training samples of the class probe.
-
-    Examples
-    --------
-    >>> Sizes(attack=100).probe
-    2000
-    """
-
-    attack: int = membership.ATTACKED
-    probe: int = 2000
 
 
 def measure(
@@ -220,7 +199,7 @@ def concept_figures(
     reading: Reading,
     sets: Sets,
     concepts: Concepts,
-    of: ClassConcepts,
+    of: OwnConcepts,
     seed: int,
     *,
     encoded: np.ndarray | None = None,
@@ -235,7 +214,7 @@ def concept_figures(
         The samples.
     concepts : Concepts
         Of the test samples.
-    of : ClassConcepts
+    of : OwnConcepts
         Those of the forgotten class.
     seed : int
         Of folds.

@@ -5,12 +5,10 @@ from __future__ import annotations
 __all__ = ["audit"]
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from conceptlab.errors import InputError
@@ -18,28 +16,14 @@ from conceptlab.parameters import Whole
 from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint, provenance
 from conceptlab.seeds import RandomState, draw_seed
-from unlearning.audit.attacker import Training
-from unlearning.audit.concept_level import ClassConcepts, donors, find_class_concepts
-from unlearning.audit.divergence import probabilities
+from unlearning.audit.concept_level import OwnConcepts, donors, find_class_concepts
+from unlearning.audit.examining import Examined, examine, read_subjects
 from unlearning.audit.figures import FIGURES
-from unlearning.audit.measuring import (
-    Sizes,
-    concept_figures,
-    measure,
-    random_twin,
-    relative_figures,
-)
-from unlearning.audit.quantising import quantised_copy
-from unlearning.audit.reading import Reading, accuracy_on, borrowed_copy, read_model
-from unlearning.audit.recovery import spontaneous_recovery
-from unlearning.audit.relearning import RelearnCurve, anamnesis_index
-from unlearning.audit.relearning import relearn as relearn_copy
+from unlearning.audit.options import Attacks, Conditions, Sizes, Training
 from unlearning.audit.report import Report
 from unlearning.audit.subjects import Concepts, Sets, as_model, check_sets, read_concepts
 from unlearning.audit.thresholds import Thresholds
-from unlearning.audit.verdict import judge
-from unlearning.classes.methods.logit_mask import LogitMask
-from unlearning.heads import frozen
+from unlearning.audit.verdict import Verdict, judge
 
 
 def audit(
@@ -177,55 +161,82 @@ def audit(
     ('suppressed', 0.0)
     """
     Whole(1).check("batch_size", batch_size)
-    seed = draw_seed(random_state)
     start = time.process_time()
-    n_test, sets = (
-        0,
-        check_sets(
-            forget, retain, test, earlier=earlier, max_samples=max_samples, random_state=seed
-        ),
+    how = Conditions(draw_seed(random_state), head, batch_size, sizes or Sizes(), progress)
+    samples = check_sets(
+        forget, retain, test, earlier=earlier, max_samples=max_samples, random_state=how.seed
     )
-    if not 0 <= alpha < 1:
-        raise InputError(f"alpha must be in [0, 1), got {alpha}.", code="CL-INPUT-RANGE")
-    unknown = [b for b in bits if b not in (8, 4)]
-    if unknown:
-        raise InputError(f"bits may hold 8 and 4, got {unknown}.", code="CL-INPUT-OPTION")
+    attacks = Attacks(
+        relearn,
+        relearn if recovery is None else recovery,
+        tuple(bits),
+        alpha,
+        max_steps,
+        attacker or Training(),
+    )
+    lines = thresholds or Thresholds()
     models, certificates = _models(before, after, retrained)
-    run = _Run(models, sets, seed, head, batch_size, progress, sizes or Sizes())
-    run.read()
+    subjects = read_subjects(models, samples, how)
+    first = subjects.readings["before"]
+    asked: tuple[Concepts, OwnConcepts] | None = None
     if concepts is not None:
-        n_test = _count(test, sets)
-        run.concepts = read_concepts(concepts, sets, n_test, run.readings["before"], encoder)
-        run.of = find_class_concepts(
-            run.concepts.shown,
-            sets.test.y,
-            sets.classes,
-            names=run.concepts.names,
+        known = read_concepts(concepts, samples, first, encoder)
+        own = find_class_concepts(
+            known.shown,
+            samples.test.y,
+            samples.classes,
+            names=known.names,
             concepts=class_concepts,
             exclusive=exclusive,
         )
-    run.measure()
-    run.quantise(bits)
-    how = attacker or Training()
-    if relearn:
-        run.relearn(alpha, max_steps, how)
-    if relearn if recovery is None else recovery:
-        run.recover(how)
-    run.cost(certificates, seconds, retrain_seconds)
-    return run.report(
-        thresholds or Thresholds(),
-        class_names,
-        certificates.get("after"),
-        {
+        asked = known, own
+    names = _names(class_names, first.n_classes)
+    found = examine(subjects, samples, how, attacks, asked)
+    _add_cost(found.values, certificates, seconds, retrain_seconds)
+    counts = _counts(samples, asked)
+    verdicts = {name: _judged(found, name, counts, lines) for name in ("after", "before", "mask")}
+    listed, of = asked or (None, None)
+    return Report(
+        values={
+            name: {key: own[key] for key in FIGURES if key in own}
+            for name, own in found.values.items()
+        },
+        verdict=verdicts["after"],
+        baselines={name: verdicts[name].word for name in ("before", "mask")},
+        forgotten=list(samples.classes),
+        class_names=names,
+        sizes=counts,
+        destinations={
+            name: donors(reading.p("test")[samples.mine], samples.classes)[1]
+            for name, reading in subjects.readings.items()
+        },
+        curves=found.curves,
+        concept_names=list(listed.names) if listed is not None else [],
+        class_concepts=list(of.concepts) if of is not None else [],
+        exclusive=list(of.exclusive) if of is not None else [],
+        attributions=found.attributions,
+        encoded=found.encoded,
+        earlier=found.earlier if samples.earlier else {},
+        notes=[*samples.notes, *found.notes, *_missing(of)],
+        certificate=certificates.get("after"),
+        settings={
             "alpha": alpha,
             "max_steps": max_steps,
             "relearn": relearn,
             "bits": list(bits),
-            "attacker": asdict(how),
+            "attacker": asdict(attacks.how),
             "max_samples": max_samples,
-            "sizes": asdict(run.sizes),
+            "sizes": asdict(how.sizes),
+            "thresholds": asdict(lines),
+            "head": first.head,
+            "concepts": listed.source if listed is not None else None,
+            "cpu_seconds": round(time.process_time() - start, 2),
         },
-        start,
+        provenance=provenance(
+            seed=how.seed,
+            models={name: fingerprint(model) for name, model in subjects.models.items()},
+            samples={s.name: s.digest for s in (samples.forget, samples.retain, samples.test)},
+        ),
     )
 
 
@@ -251,294 +262,73 @@ def _models(
     return models, certificates
 
 
-def _count(test: Any, sets: Sets) -> int:
-    """Count the test samples that were given, of which some may not be used."""
-    if hasattr(test, "y"):
-        return len(test.y)
-    from unlearning.data import as_samples
-
-    return len(as_samples(test, name="test"))
-
-
-@dataclass
-class _Run:
-    """One audit in the making."""
-
-    models: dict[str, nn.Module]
-    sets: Sets
-    seed: int
-    head: str | None
-    batch_size: int
-    progress: Progress
-    sizes: Sizes
-    readings: dict[str, Reading] = field(default_factory=dict)
-    values: dict[str, dict[str, float]] = field(default_factory=dict)
-    earlier: dict[str, dict[int, float]] = field(default_factory=dict)
-    curves: dict[str, RelearnCurve] = field(default_factory=dict)
-    concepts: Concepts | None = None
-    of: ClassConcepts | None = None
-    attributions: dict[str, np.ndarray] = field(default_factory=dict)
-    encoded: dict[str, np.ndarray] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def read(self) -> None:
-        """Run every model once; then make and run the trivial baseline."""
-        sets = {"forget": self.sets.forget, "retain": self.sets.retain, "test": self.sets.test}
-        self.notes += self.sets.notes
-        for name, model in self.models.items():
-            self.readings[name] = self._read(name, model, sets)
-            found, wanted = self.readings[name].n_classes, self.readings["before"].n_classes
-            if found != wanted:
-                raise InputError(
-                    f"The model `{name}` has {found} classes, the original {wanted}. Give models "
-                    "with the same outputs; a retrained model keeps an output for the forgotten "
-                    "class.",
-                    code="CL-INPUT-SHAPE",
-                )
-            high = max(int(s.y.max()) for s in sets.values())
-            if high >= wanted:
-                raise InputError(
-                    f"Labels go up to {high}, but the models have {wanted} outputs.",
-                    code="CL-INPUT-LABELS",
-                )
-        mask = LogitMask(head=self.readings["before"].head, batch_size=self.batch_size).unlearn(
-            self.models["before"], forget=self.sets.forget, retain=self.sets.retain, progress=False
+def _names(given: Sequence[str] | None, n_classes: int) -> list[str]:
+    names = [str(c) for c in range(n_classes)] if given is None else [str(n) for n in given]
+    if len(names) != n_classes:
+        raise InputError(
+            f"class_names has {len(names)} names, the models have {n_classes} outputs.",
+            code="CL-INPUT-NAMES",
         )
-        self.models["mask"] = mask.model
-        self.readings["mask"] = self._read("mask", mask.model, sets)
-
-    def _read(self, name: str, model: nn.Module, sets: dict[str, Any]) -> Reading:
-        head = self.head
-        if head is not None and head not in dict(model.named_modules()):
-            head = None if name.startswith("retrained") else head
-        return read_model(
-            model, sets, head=head, batch_size=self.batch_size, label=name, progress=self.progress
-        )
-
-    def measure(self) -> None:
-        """Compute all figures that need no training."""
-        first = self.readings["before"]
-        for name, reading in self.readings.items():
-            known = self._twin(name)
-            self.values[name], self.earlier[name] = measure(
-                reading,
-                first,
-                self.sets,
-                self.sizes,
-                self.seed,
-                probed=self.values.get(known or ""),
-            )
-        twin = random_twin(self.models["before"], self.seed)
-        with frozen(twin):
-            found = read_model(
-                twin,
-                {"forget": self.sets.forget},
-                head=first.head,
-                batch_size=self.batch_size,
-                progress=False,
-            )
-        random = probabilities(found.logits["forget"])
-        for name, reading in self.readings.items():
-            self.values[name] |= relative_figures(
-                self.values[name],
-                reading,
-                before=self.values["before"],
-                mask=self.readings["mask"],
-                random=random,
-                sets=self.sets,
-                reference=self.values.get("retrained"),
-                reference_reading=self.readings.get("retrained"),
-            )
-            if self.concepts is not None and self.of is not None:
-                values, self.attributions[name], self.encoded[name] = concept_figures(
-                    reading,
-                    self.sets,
-                    self.concepts,
-                    self.of,
-                    self.seed,
-                    encoded=self.encoded.get(self._twin(name) or ""),
-                )
-                self.values[name] |= values
-
-    def _twin(self, name: str) -> str | None:
-        """Find a model that was measured already and has the same features to the bit."""
-        own = self.readings[name].features
-        for other in self.values:
-            theirs = self.readings[other].features
-            if other != name and all(np.array_equal(own[key], theirs[key]) for key in own):
-                return other
-        return None
-
-    def quantise(self, bits: Sequence[int]) -> None:
-        """Try weights at few bits."""
-        kept = self.sets.test.select(torch.from_numpy(self.sets.kept))
-        for name, model in self.models.items():
-            for width in bits:
-                with frozen(quantised_copy(borrowed_copy(model), width)) as small:
-                    self.values[name] |= {
-                        f"fa_int{width}": accuracy_on(small, self.sets.forget, self.batch_size),
-                        f"ta_int{width}": accuracy_on(small, kept, self.batch_size),
-                    }
-
-    def relearn(self, alpha: float, max_steps: int, how: Training) -> None:
-        """Teach copies of the models the class again."""
-        kept = self.sets.test.select(torch.from_numpy(self.sets.kept))
-        target = (1 - alpha) * self.values["before"]["fa_train"]
-        if target <= 0:
-            self.notes.append("The original knows nothing of the class; nothing was relearned.")
-            return
-        for name, model in self.models.items():
-            if name == "before":
-                continue
-            curve = relearn_copy(
-                model,
-                self.sets.forget,
-                self.sets.retain,
-                kept,
-                target=target,
-                max_steps=max_steps,
-                how=how,
-                random_state=self.seed,
-                label=name,
-                head=self.readings[name].head,
-                progress=self.progress,
-            )
-            self.curves[name] = curve
-            own = self.values[name]
-            own["relearn_steps"] = curve.count
-            if curve.broken and curve.reached is None:
-                own["relearn_broken"] = 1.0
-                self.notes.append(
-                    f"The model `{name}` learned the class again only at the price of more than "
-                    "5 points on retained ones, so the steps do not count."
-                )
-            elif curve.reached is None:
-                self.notes.append(
-                    f"The model `{name}` did not learn the class again in {max_steps} steps; "
-                    "the count is a lower bound."
-                )
-        if "retrained" in self.curves:
-            for name, curve in self.curves.items():
-                self.values[name]["ain"] = anamnesis_index(curve, self.curves["retrained"])
-            self.values["before"]["ain"] = 0.0
-        self.values["before"]["relearn_steps"] = 0.0
-
-    def recover(self, how: Training) -> None:
-        """Train copies on retained samples only."""
-        kept = self.sets.test.select(torch.from_numpy(self.sets.kept))
-        for name, model in self.models.items():
-            if name == "before":
-                continue
-            found = spontaneous_recovery(
-                model,
-                self.sets.forget,
-                self.sets.retain,
-                kept,
-                random_state=self.seed,
-                how=Training(2 * how.lr, how.momentum, how.batch_size),
-                label=name,
-                progress=self.progress,
-            )
-            self.values[name]["fa_recovered"] = found.forget
-
-    def cost(
-        self, certificates: dict[str, dict[str, Any]], ours: float | None, theirs: float | None
-    ) -> None:
-        """Compute the run-time efficiency where both times are known."""
-        ours = ours if ours is not None else _seconds(certificates.get("after"))
-        theirs = theirs if theirs is not None else _seconds(certificates.get("retrained"))
-        if theirs is not None and theirs > 0:
-            if ours is not None:
-                self.values["after"]["rte"] = ours / theirs
-            if "retrained" in self.values:
-                self.values["retrained"]["rte"] = 1.0
-            again = _seconds(certificates.get("retrained_b"))
-            if again is not None:
-                self.values["retrained_b"]["rte"] = again / theirs
-
-    def report(
-        self,
-        thresholds: Thresholds,
-        class_names: Sequence[str] | None,
-        certificate: dict[str, Any] | None,
-        settings: dict[str, Any],
-        start: float,
-    ) -> Report:
-        """Judge, and put everything together."""
-        sets, n_classes = self.sets, self.readings["before"].n_classes
-        names = (
-            [str(n) for n in class_names]
-            if class_names is not None
-            else [str(c) for c in range(n_classes)]
-        )
-        if len(names) != n_classes:
-            raise InputError(
-                f"class_names has {len(names)} names, the models have {n_classes} outputs.",
-                code="CL-INPUT-NAMES",
-            )
-        sizes = {
-            "forget": len(sets.forget),
-            "retain": len(sets.retain),
-            "test": int(sets.kept.sum()),
-            "forget_test": int(sets.mine.sum()),
-        }
-        if self.concepts is not None and self.of is not None and self.of.exclusive:
-            shown = self.concepts.shown[:, list(self.of.exclusive)].sum(axis=0)
-            sizes["concept"] = int(shown.min())
-            sizes["no_concept"] = int(len(sets.test) - shown.max())
-        if self.of is not None and not self.of.exclusive:
-            self.notes.append(
-                "No concept is the forgotten class's alone, so whether one is still encoded "
-                "cannot be asked."
-            )
-        given: dict[str, Any] = {
-            "before": self.values["before"],
-            "mask": self.values["mask"],
-            "reference": self.values.get("retrained"),
-            "second": self.values.get("retrained_b"),
-            "sizes": sizes,
-            "thresholds": thresholds,
-        }
-        verdicts = {name: judge(self.values[name], **given) for name in ("after", "before", "mask")}
-        mine = sets.mine
-        return Report(
-            values={
-                name: {key: own[key] for key in FIGURES if key in own}
-                for name, own in self.values.items()
-            },
-            verdict=verdicts["after"],
-            baselines={name: verdicts[name].word for name in ("before", "mask")},
-            forgotten=list(sets.classes),
-            class_names=names,
-            sizes=sizes,
-            destinations={
-                name: donors(reading.p("test")[mine], sets.classes)[1]
-                for name, reading in self.readings.items()
-            },
-            curves=self.curves,
-            concept_names=list(self.concepts.names) if self.concepts is not None else [],
-            class_concepts=list(self.of.concepts) if self.of is not None else [],
-            exclusive=list(self.of.exclusive) if self.of is not None else [],
-            attributions=self.attributions,
-            encoded=self.encoded,
-            earlier=self.earlier if sets.earlier else {},
-            notes=self.notes,
-            certificate=certificate,
-            settings={
-                **settings,
-                "thresholds": asdict(thresholds),
-                "head": self.readings["before"].head,
-                "concepts": self.concepts.source if self.concepts is not None else None,
-                "cpu_seconds": round(time.process_time() - start, 2),
-            },
-            provenance=provenance(
-                seed=self.seed,
-                models={name: fingerprint(model) for name, model in self.models.items()},
-                samples={s.name: s.digest for s in (sets.forget, sets.retain, sets.test)},
-            ),
-        )
+    return names
 
 
-def _seconds(certificate: dict[str, Any] | None) -> float | None:
+def _counts(sets: Sets, asked: tuple[Concepts, OwnConcepts] | None) -> dict[str, int]:
+    """Count samples, for standard errors."""
+    sizes = {
+        "forget": len(sets.forget),
+        "retain": len(sets.retain),
+        "test": int(sets.kept.sum()),
+        "forget_test": int(sets.mine.sum()),
+    }
+    if asked is not None and asked[1].exclusive:
+        shown = asked[0].shown[:, list(asked[1].exclusive)].sum(axis=0)
+        sizes["concept"] = int(shown.min())
+        sizes["no_concept"] = int(len(sets.test) - shown.max())
+    return sizes
+
+
+def _missing(of: OwnConcepts | None) -> list[str]:
+    if of is None or of.exclusive:
+        return []
+    return [
+        "No concept is the forgotten class's alone, so whether one is still encoded cannot be "
+        "asked."
+    ]
+
+
+def _judged(found: Examined, name: str, sizes: dict[str, int], lines: Thresholds) -> Verdict:
+    values = found.values
+    return judge(
+        values[name],
+        before=values["before"],
+        mask=values["mask"],
+        reference=values.get("retrained"),
+        second=values.get("retrained_b"),
+        sizes=sizes,
+        thresholds=lines,
+    )
+
+
+def _add_cost(
+    values: dict[str, dict[str, float]],
+    certificates: Mapping[str, dict[str, Any]],
+    ours: float | None,
+    theirs: float | None,
+) -> None:
+    """Compute the run-time efficiency where both times are known."""
+    ours = ours if ours is not None else _seconds(certificates.get("after"))
+    theirs = theirs if theirs is not None else _seconds(certificates.get("retrained"))
+    if theirs is None or theirs <= 0:
+        return
+    if ours is not None:
+        values["after"]["rte"] = ours / theirs
+    if "retrained" in values:
+        values["retrained"]["rte"] = 1.0
+    again = _seconds(certificates.get("retrained_b"))
+    if again is not None:
+        values["retrained_b"]["rte"] = again / theirs
+
+
+def _seconds(certificate: Mapping[str, Any] | None) -> float | None:
     value = None if certificate is None else certificate.get("cpu_seconds")
     return float(value) if isinstance(value, int | float) else None

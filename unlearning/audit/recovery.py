@@ -11,7 +11,8 @@ from torch import nn
 from conceptlab.errors import InputError
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import RandomState, torch_generator
-from unlearning.audit.attacker import Training, train_copy
+from unlearning.audit.attacker import train_copy
+from unlearning.audit.options import Training
 from unlearning.audit.reading import accuracy_on
 from unlearning.data import Samples
 

@@ -14,7 +14,8 @@ from torch import nn
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
-from unlearning.audit.attacker import Training, mixed_batches, train_copy
+from unlearning.audit.attacker import mixed_batches, train_copy
+from unlearning.audit.options import Training
 from unlearning.audit.reading import accuracy_on, borrowed, borrowed_copy, device_of, moved
 from unlearning.data import Samples
 from unlearning.heads import find_head

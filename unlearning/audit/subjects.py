@@ -41,6 +41,8 @@ class Sets:
         Classes forgotten by earlier requests.
     notes : tuple of str
         What a reader has to know.
+    n_given : int
+        Number of test samples that were given, of which some may not be used.
     """
 
     forget: Samples
@@ -50,6 +52,7 @@ class Sets:
     classes: tuple[int, ...]
     earlier: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    n_given: int = 0
 
     @property
     def mine(self) -> np.ndarray:
@@ -137,7 +140,7 @@ def check_sets(
     notes = [n for n in (_apart(gone, held), _apart(kept, held)) if n]
     generator = torch_generator(random_state)
     whole = torch.arange(len(held))
-    rows = whole
+    rows, n_given = whole, len(held)
     if max_samples is not None:
         if max_samples < 10:
             raise InputError(
@@ -151,7 +154,7 @@ def check_sets(
             rows = torch.cat([few, _rows(whole[~own], max_samples - len(few), generator)])
             rows = rows.sort().values
             held = held.select(rows)
-    return Sets(gone, kept, held, rows, classes, old, tuple(notes))
+    return Sets(gone, kept, held, rows, classes, old, tuple(notes), n_given)
 
 
 def _apart(train: Samples, held: Samples) -> str:
@@ -231,9 +234,7 @@ class Concepts:
     source: str
 
 
-def read_concepts(
-    concepts: Any, sets: Sets, n_test: int, before: Reading, encoder: Any = None
-) -> Concepts:
+def read_concepts(concepts: Any, sets: Sets, before: Reading, encoder: Any = None) -> Concepts:
     """Read what `concepts` of an audit means for the test samples.
 
     Parameters
@@ -246,8 +247,6 @@ def read_concepts(
           above 0 (banks with intercepts) or above the midpoint of the two means into which
           its scores fall.
     sets : Sets
-    n_test : int
-        Number of test samples that were given.
     before : Reading
         Of the original.
     encoder : Encoder, optional
@@ -262,6 +261,7 @@ def read_concepts(
     InputError
         Another number of rows, values that are no labels, a bank of another width.
     """
+    n_test = sets.n_given
     if isinstance(concepts, ConceptBank):
         return _of_bank(concepts, sets, before, encoder)
     if isinstance(concepts, Mapping) or hasattr(concepts, "columns"):

@@ -267,7 +267,7 @@ def test_samples_are_cut_to_what_is_allowed(masked):
     assert [len(s) for s in (sets.forget, sets.retain, sets.test)] == [60, 60, 60]
     assert int(sets.mine.sum()) == 30
     reading = read_model(models()[0], {"test": sets.test})
-    concepts = read_concepts((shown, CONCEPTS), sets, len(test), reading)
+    concepts = read_concepts((shown, CONCEPTS), sets, reading)
     np.testing.assert_array_equal(concepts.shown, shown[sets.rows.numpy()])
     found = quick(models()[0], masked, max_samples=60, concepts=(shown, CONCEPTS))
     assert found.verdict.word == "suppressed"
