@@ -25,7 +25,8 @@ def with_a_view():
         if inspect.isclass(value)
         and hasattr(value, "_repr_html_")
         and not issubclass(value, BaseEstimator)
-        and value.__module__ != "conceptlab.plot.figures"  # a picture
+        # A picture, and what reports derive from.
+        and value.__module__ not in ("conceptlab.plot.figures", "conceptlab.io.pages")
     }
 
 
