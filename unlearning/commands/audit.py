@@ -12,7 +12,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from conceptlab.errors import InputError
+from unlearning.commands.options import (
+    IMAGES,
+    AsJson,
+    Device,
+    ForgottenClass,
+    Model,
+    NImages,
+    NTest,
+    Retrained,
+    Seed,
+    Size,
+    Steps,
+    TestImages,
+    check_references,
+)
 
 
 def audit(
@@ -22,50 +36,27 @@ def audit(
             help="Weights of the unlearned model, or the folder that 'conceptlab unlearn' wrote."
         ),
     ],
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            help="Training images: a folder or zip, a subfolder a class; rendered scenes if left "
-            "out."
-        ),
-    ] = None,
-    target: Annotated[
-        str, typer.Option("--class", help="The forgotten class, by name or number.")
-    ] = "ilko",
-    model: Annotated[
-        str,
-        typer.Option(
-            help="The architecture with the original's weights: embedded, "
-            "torchvision:NAME@WEIGHTS, or FILE.py:FUNCTION."
-        ),
-    ] = "embedded",
+    images: Annotated[Path | None, typer.Option(help=IMAGES)] = None,
+    target: ForgottenClass = "ilko",
+    model: Model = "embedded",
     before: Annotated[
         Path | None, typer.Option(help="Weights of the original; those of --model if left out.")
     ] = None,
-    retrained: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Weights of a model that never saw the class; given twice, the difference of "
-            "the two is the noise floor."
-        ),
-    ] = None,
-    test_images: Annotated[
-        Path | None,
-        typer.Option(help="Images that the model never saw; a third of the images if left out."),
-    ] = None,
-    n_images: Annotated[int, typer.Option("--n-images", help="Use at most so many images.")] = 600,
-    n_test: Annotated[int, typer.Option("--n-test", help="And so many to test.")] = 400,
-    size: Annotated[int | None, typer.Option(help="Side to which images are scaled.")] = None,
+    retrained: Retrained = None,
+    test_images: TestImages = None,
+    n_images: NImages = 600,
+    n_test: NTest = 400,
+    size: Size = None,
     relearn: Annotated[
         bool, typer.Option(help="Teach the class again and count the steps; takes a while.")
     ] = True,
-    steps: Annotated[int, typer.Option(help="At most so many steps of relearning.")] = 60,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    steps: Steps = 60,
+    device: Device = "auto",
+    seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="The HTML report: a file, or a folder for it.")] = Path(
         "conceptlab-report/audit.html"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell a forgotten class from a suppressed one, beside models that never saw it."""
     from conceptlab.io.places import report_file
@@ -75,11 +66,7 @@ def audit(
 
     console = Console(stderr=as_json)
     start = time.perf_counter()
-    if retrained is not None and len(retrained) > 2:
-        raise InputError(
-            f"--retrained may be given once or twice, got {len(retrained)}.",
-            code="CL-INPUT-OPTION",
-        )
+    check_references(retrained)
     out = report_file(out, "audit.html")
     found = load_material(
         images,

@@ -15,6 +15,21 @@ from rich.console import Console
 
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.io.places import check_writable
+from unlearning.commands.options import (
+    IMAGES,
+    AsJson,
+    Device,
+    ForgottenClass,
+    Model,
+    NImages,
+    NTest,
+    Retrained,
+    Seed,
+    Size,
+    Steps,
+    TestImages,
+    check_references,
+)
 
 METHODS = {
     "concept-poisoning": "ConceptPoisoning",
@@ -39,22 +54,9 @@ METHODS = {
 
 
 def unlearn(
-    images: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Training images: a folder or zip, a subfolder a class; rendered scenes if left "
-            "out."
-        ),
-    ] = None,
-    target: Annotated[
-        str, typer.Option("--class", help="The class to forget, by name or number.")
-    ] = "ilko",
-    model: Annotated[
-        str,
-        typer.Option(
-            help="embedded, torchvision:NAME@WEIGHTS, or FILE.py:FUNCTION that returns a module."
-        ),
-    ] = "embedded",
+    images: Annotated[Path | None, typer.Argument(help=IMAGES)] = None,
+    target: ForgottenClass = "ilko",
+    model: Model = "embedded",
     method: Annotated[
         str, typer.Option(help="concept-poisoning, logit-mask, random-label, salun, scrub, ...")
     ] = "concept-poisoning",
@@ -65,31 +67,25 @@ def unlearn(
     max_seconds: Annotated[
         float | None, typer.Option(help="Stop unlearning after so many seconds.")
     ] = None,
-    test_images: Annotated[
-        Path | None,
-        typer.Option(help="Images that the model never saw; a third of the images if left out."),
-    ] = None,
-    n_images: Annotated[int, typer.Option("--n-images", help="Use at most so many images.")] = 600,
-    n_test: Annotated[int, typer.Option("--n-test", help="And so many to test.")] = 400,
-    size: Annotated[int | None, typer.Option(help="Side to which images are scaled.")] = None,
-    retrained: Annotated[
-        list[Path] | None,
-        typer.Option(help="Weights of a model that never saw the class; once or twice."),
-    ] = None,
+    test_images: TestImages = None,
+    n_images: NImages = 600,
+    n_test: NTest = 400,
+    size: Size = None,
+    retrained: Retrained = None,
     relearn: Annotated[
         bool, typer.Option(help="Audit by teaching the class again; takes a while.")
     ] = False,
-    steps: Annotated[int, typer.Option(help="At most so many steps of relearning.")] = 60,
+    steps: Steps = 60,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="Folder from which a run that was interrupted or killed goes on."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    device: Device = "auto",
+    seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder for weights, certificate and report.")] = Path(
         "conceptlab-report/unlearn"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a classifier forget a class; write weights, a certificate and an audit."""
     from unlearning.commands.material import load_material, show_report, with_weights
@@ -97,7 +93,7 @@ def unlearn(
     console = Console(stderr=as_json)
     start = time.perf_counter()
     unlearner = _unlearner(method, seed, {"epochs": epochs, "lr": lr, "max_seconds": max_seconds})
-    _check_references(retrained)
+    check_references(retrained)
     check_writable(out)
     found = load_material(
         images,
@@ -175,13 +171,6 @@ def _unlearner(method: str, seed: int, options: dict[str, Any]) -> Any:
     if "random_state" in known:
         given["random_state"] = seed
     return cls(**given)
-
-
-def _check_references(paths: list[Path] | None) -> None:
-    if paths is not None and len(paths) > 2:
-        raise InputError(
-            f"--retrained may be given once or twice, got {len(paths)}.", code="CL-INPUT-OPTION"
-        )
 
 
 def _write(out: Path, result: Any, report: Any, title: str) -> dict[str, str]:
