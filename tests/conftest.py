@@ -1,8 +1,9 @@
-"""Shared set-up: one torch thread, and guards over global state."""
+"""Shared set-up: as many torch threads as OMP_NUM_THREADS says, and guards over global state."""
 
 import gc
 import os
 import random
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CONCEPTLAB_PROGRESS", "0")
@@ -14,7 +15,9 @@ import rich.style  # noqa: F401 (its first import, by scikit-learn, draws from P
 import torch
 from hypothesis import HealthCheck, settings
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+# A runner in the background may have set it to be ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile(
     # The same examples in every run, so that a change is judged by what it changed.
     "conceptlab",

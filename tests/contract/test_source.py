@@ -13,7 +13,6 @@ FILES = source_files()
 TREES = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
 HEAVY = {"torchvision", "open_clip", "transformers", "captum", "matplotlib", "pandas"}
-TRAINING = {"train_classifier", "train_encoder", "training"}
 
 
 def where(path, node):
