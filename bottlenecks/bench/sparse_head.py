@@ -386,7 +386,7 @@ def _gpu_row(dtype: torch.dtype, sizes: dict[str, int], seed: int, device: str =
     y = torch.cat([(part @ W.mT).argmax(1) for part in X.split(50_000)]).cpu().numpy()
     data = SoftmaxData(X, y, K, standardize=True, device=where, dtype=dtype)
     del X
-    data._raw = None
+    data.release()
     if where.type == "cuda":
         torch.cuda.empty_cache()
     lam = SHARE * lambda_max(data, ALPHA, True)

@@ -97,6 +97,10 @@ class SoftmaxData:
         for start in range(0, self.n, self.chunk_rows):
             yield slice(start, min(start + self.chunk_rows, self.n))
 
+    def release(self) -> None:
+        """Let go of the rows as they were given; the chunks stay."""
+        self._raw = None
+
     def _read(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
         part = self._raw[rows]
         if isinstance(part, torch.Tensor):  # a copy, since the caller works in place

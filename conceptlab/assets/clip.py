@@ -55,9 +55,9 @@ def vocabulary_words() -> list[str]:
     from conceptlab.datasets import captions, world
 
     pools: list[Iterable[str]] = list(world.FAMILIES.values())
-    for table in (captions._WORDS, captions._PLACES, captions._GROUNDS):
+    for table in (captions.WORDS, captions.PLACES, captions.GROUNDS):
         pools.extend(table.values())
-    pools += [captions._FRAMES, captions._NOUNS, _GENERAL.split(), [s.name for s in world.SPECIES]]
+    pools += [captions.FRAMES, captions.NOUNS, _GENERAL.split(), [s.name for s in world.SPECIES]]
     words: list[str] = []
     for pool in pools:
         for phrase in pool:

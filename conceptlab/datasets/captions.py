@@ -17,7 +17,7 @@ from conceptlab.datasets.world import FAMILIES
 CLAIM_FAMILIES = ("colour", "shape", "texture", "size", "position", "hat", "background")
 _COLOUR, _SHAPE, _TEXTURE, _SIZE, _POSITION, _HAT, _BACKGROUND = range(7)
 
-_FRAMES = (
+FRAMES = (
     "a photo of {}",
     "a picture of {}",
     "an image of {}",
@@ -26,8 +26,8 @@ _FRAMES = (
     "this is {}",
     "a rendering of {}",
 )
-_NOUNS = ("object", "thing", "shape")
-_WORDS: dict[str, tuple[str, ...]] = {
+NOUNS = ("object", "thing", "shape")
+WORDS: dict[str, tuple[str, ...]] = {
     "cyan": ("cyan", "cyan", "turquoise"),
     "purple": ("purple", "purple", "violet"),
     "red": ("red", "red", "scarlet"),
@@ -43,12 +43,12 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "small": ("small", "small", "little", "tiny"),
     "large": ("large", "large", "big"),
 }
-_PLACES = {
+PLACES = {
     "left": ("on the left", "on the left", "at the left"),
     "centre": ("in the centre", "in the middle", "in the centre"),
     "right": ("on the right", "on the right", "at the right"),
 }
-_GROUNDS = {
+GROUNDS = {
     "sky": ("in the sky", "against the sky", "in front of clouds"),
     "grass": ("on grass", "on the grass", "on a lawn"),
     "sand": ("on sand", "on the sand", "on a beach"),
@@ -154,14 +154,14 @@ def word(claims: np.ndarray, choice: np.ndarray | None = None) -> list[str]:
     captions = []
     for i, rows in enumerate(claims):
         if choice is None:
-            captions.append(_FRAMES[0].format(_scene(rows, None)))
+            captions.append(FRAMES[0].format(_scene(rows, None)))
             continue
         rng = np.random.default_rng(int(choice[i] * 2**53))
         bare = np.sum(rows >= 0) == 1 and rng.random() < 0.3
         if bare:
             captions.append(_bare(rows))
         else:
-            frame = _FRAMES[min(int(rng.random() ** 2 * len(_FRAMES)), len(_FRAMES) - 1)]
+            frame = FRAMES[min(int(rng.random() ** 2 * len(FRAMES)), len(FRAMES) - 1)]
             captions.append(frame.format(_scene(rows, rng)))
     return captions
 
@@ -185,7 +185,7 @@ def _value(row: np.ndarray, column: int) -> str | None:
 
 def _scene(rows: np.ndarray, rng: np.random.Generator | None) -> str:
     stated = [row for row in rows if np.any(row[:_BACKGROUND] >= 0)]
-    phrases = [_object(row, rng) for row in stated] or ["an " + _pick(_NOUNS[:1], rng)]
+    phrases = [_object(row, rng) for row in stated] or ["an " + _pick(NOUNS[:1], rng)]
     if rng is None and len(phrases) > 2:
         text = ", ".join(phrases[:-1]) + " and " + phrases[-1]
     else:
@@ -195,7 +195,7 @@ def _scene(rows: np.ndarray, rng: np.random.Generator | None) -> str:
         return text
     if rng is not None and rng.random() < 0.15:
         return f"{text} with a {ground} background"
-    return f"{text} {_pick(_GROUNDS[ground], rng)}"
+    return f"{text} {_pick(GROUNDS[ground], rng)}"
 
 
 def _object(row: np.ndarray, rng: np.random.Generator | None) -> str:
@@ -203,15 +203,15 @@ def _object(row: np.ndarray, rng: np.random.Generator | None) -> str:
     for column in (_SIZE, _COLOUR, _TEXTURE):
         value = _value(row, column)
         if value is not None:
-            words.append(_pick(_WORDS.get(value, (value,)), rng))
+            words.append(_pick(WORDS.get(value, (value,)), rng))
     if rng is not None and len(words) > 1 and rng.random() < 0.3:
         words = words[1:] + words[:1]
     shape = _value(row, _SHAPE)
-    words.append(_pick(_WORDS.get(shape, (shape,)) if shape else _NOUNS, rng))
+    words.append(_pick(WORDS.get(shape, (shape,)) if shape else NOUNS, rng))
     text = ("an " if words[0][0] in "aeiou" else "a ") + " ".join(words)
     if row[_HAT] >= 0:
         text += " with a hat" if row[_HAT] else " without a hat"
     place = _value(row, _POSITION)
     if place is not None:
-        text += " " + _pick(_PLACES[place], rng)
+        text += " " + _pick(PLACES[place], rng)
     return text

@@ -56,6 +56,25 @@ ADAPTERS = {
 }
 """Files that may import a heavy package at the top: one adapter for each package."""
 
+PRIVATE_NAMES = {
+    # torch: no public way to a tensor's version, to a module's hooks, to a base of all norms,
+    # to an operator's schema, or to tensors without data that are given on
+    "_version",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_BatchNorm",
+    "_NormBase",
+    "_schema",
+    "_C",
+    "_disabled_torch_function_impl",
+    "_make_wrapper_subclass",
+    "_is_mkldnn_bf16_supported",
+    "_get_param_names",  # scikit-learn: the names of a class's parameters, without an instance
+    "_repr_html_",  # the public way of notebooks
+    "_image_features",  # what subclasses of BaseEncoder give; a benchmark puts a clock around it
+}
+"""Names with an underscore that may be used outside their file."""
+
 UNLEARNERS: dict[str, dict[str, str]] = {
     "images only": {
         "BoundaryShrink": "moves inputs along a gradient",

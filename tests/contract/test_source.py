@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 from discovery import ROOT, source_files
-from exceptions import ADAPTERS, NO_ALL, OPENS, PRINTS
+from exceptions import ADAPTERS, NO_ALL, OPENS, PRINTS, PRIVATE_NAMES
 
 from conceptlab.errors import CODES
 
@@ -184,3 +184,40 @@ def test_no_path_of_a_machine_and_no_unfinished_mark():
         if any(mark in line for mark in marks)
     ]
     assert found == []
+
+
+def names_of_its_own(tree):
+    """What a file defines, binds, or keeps on `self`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "cls"):
+            yield node.attr
+
+
+def private_uses(tree):
+    """Private names that another file's code or object has."""
+    own = set(names_of_its_own(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value)
+            if owner not in ("self", "cls", "super()") and node.attr not in own:
+                yield node, node.attr
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node, alias.name) for alias in node.names)
+
+
+def test_no_private_name_of_another_object_outside_its_file():
+    found = {
+        where(path, node): name
+        for path, tree in TREES.items()
+        for node, name in private_uses(tree)
+        if name.startswith("_") and not name.startswith("__")
+    }
+    to_mend = {"_layout", "_descend", "_scores"}
+    assert {k: v for k, v in found.items() if v not in PRIVATE_NAMES | to_mend} == {}
+    assert sorted(PRIVATE_NAMES - set(found.values())) == [], "an exception that is none"
