@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["UnlearnResult"]
+__all__ = ["Outcome", "UnlearnResult", "UnlearningWarning"]
 
 import os
 from dataclasses import dataclass, field
@@ -25,8 +25,36 @@ if TYPE_CHECKING:
 _KIND = "UnlearnResult"
 
 
+class UnlearningWarning(UserWarning):
+    """Something about a run that its user should know."""
+
+
+class Outcome:
+    """What results of every kind of forgetting share.
+
+    Attributes
+    ----------
+    history : list of dict
+        Rows of the training.
+    details : dict
+        Facts of the method.
+    warnings : list of str
+        What the user of the run was told.
+    """
+
+    history: list[dict[str, Any]]
+    details: dict[str, Any]
+    warnings: list[str]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give the history as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.history)
+
+
 @dataclass(eq=False)
-class UnlearnResult:
+class UnlearnResult(Outcome):
     """The model after a request, with how it came about.
 
     Attributes
@@ -41,6 +69,9 @@ class UnlearnResult:
         it stopped. JSON values.
     details : dict
         Facts of the method, such as its concepts or labels.
+    warnings : list of str
+        What the user of the run was told: a rewinding, a class that is not
+        forgotten, concepts that are not claimed.
 
     Examples
     --------
@@ -57,6 +88,7 @@ class UnlearnResult:
     history: list[dict[str, Any]]
     certificate: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def seed(self) -> int:
@@ -72,12 +104,6 @@ class UnlearnResult:
     def classes(self) -> list[int]:
         """The forgotten labels."""
         return list(self.certificate["classes_forgotten"])
-
-    def to_frame(self) -> pd.DataFrame:
-        """Give the history as a table."""
-        import pandas as pd
-
-        return pd.DataFrame(self.history)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write weights, history, certificate and details as a bundle.
@@ -96,6 +122,7 @@ class UnlearnResult:
                 "state": dict(self.model.state_dict()),
                 "history": self.history,
                 "details": self.details,
+                "warnings": self.warnings,
             }
         )
         return write_bundle(
@@ -126,6 +153,7 @@ class UnlearnResult:
         with rebuilding(path, _KIND):
             values = unpack(bundle.data["values"], bundle.tensors)
             state, history, details = values["state"], values["history"], values["details"]
+            warned = list(values.get("warnings", []))
             certificate = dict(bundle.data["certificate"])
             digest = certificate["sha256_after"]
         loaded = model_copy(model)
@@ -143,7 +171,7 @@ class UnlearnResult:
                 "modules differ in name or settings. Give the model that was unlearned.",
                 code="CL-CHECKPOINT-KIND",
             )
-        return cls(loaded, history, certificate, details)
+        return cls(loaded, history, certificate, details, warned)
 
     def __repr__(self) -> str:
         facts = self.certificate
@@ -169,7 +197,9 @@ class UnlearnResult:
         rows += [
             (k.replace("_", " "), f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in plain
         ]
-        parts = [f"<p><strong>{escape(repr(self))}</strong></p>", table(["", ""], rows)]
+        parts = [f"<p><strong>{escape(repr(self))}</strong></p>"]
+        parts += [f"<p>{escape(message)}</p>" for message in self.warnings]
+        parts.append(table(["", ""], rows))
         if self.history:
             last = self.history[-8:]
             columns = list(dict.fromkeys(key for row in last for key in row))

@@ -24,7 +24,7 @@ from unlearning import (
     split_classes,
     unlearn_sequence,
 )
-from unlearning.classes.job import UnlearningWarning
+from unlearning.result import UnlearningWarning
 
 
 def refused(match, code, method=None, model=None, **options):

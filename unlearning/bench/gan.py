@@ -21,13 +21,13 @@ from conceptlab.arrays import resolve_device
 from conceptlab.bench import BenchResult, Row, cpu_time
 from conceptlab.seeds import torch_generator
 from unlearning.bench._stylegan import StyleShaped
+from unlearning.gan.finetune import finetune
 from unlearning.gan.generators import Generator, learn
 from unlearning.gan.guide import Guide
 from unlearning.gan.mapper import LatentMapper
 from unlearning.gan.objective import Objective
 from unlearning.gan.survey import survey
 from unlearning.gan.text_to_unlearn import TextToUnlearn
-from unlearning.gan.training import Loop
 
 _SAMPLES = 64
 _PERIOD = 8  # steps timed at a time: the guide is asked every eighth
@@ -166,11 +166,17 @@ def _steps(
     )
     body: Any = trained.module.synthesis
     learn(body, True)
-    loop = Loop(trained, list(body.parameters()), steps=10**6, lr=1e-6, draws=draws)
+    parameters = list(body.parameters())
 
     def ours() -> None:
-        for step in range(_PERIOD):
-            loop._descend(torch.stack(list(work.losses(step, draws).values())).sum())
+        finetune(
+            parameters,
+            lambda step: work.losses(step, draws),
+            steps=_PERIOD,
+            lr=1e-6,
+            draws=draws,
+            progress=False,
+        )
 
     def bare() -> None:
         for _ in range(_PERIOD):

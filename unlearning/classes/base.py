@@ -20,10 +20,11 @@ from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import draw_seed
+from conceptlab.training import DeferredInterrupt
 from conceptlab.training.checkpoint import peek_seed
+from conceptlab.training.parts import all_finite
 from unlearning.certificate import describe_parameters, make_certificate
-from unlearning.classes.job import Job, UnlearningWarning
-from unlearning.classes.run import DeferredInterrupt, all_finite
+from unlearning.classes.job import Job
 from unlearning.data import (
     Samples,
     as_samples,
@@ -32,7 +33,7 @@ from unlearning.data import (
     quiet_randomness,
 )
 from unlearning.heads import frozen, run_model
-from unlearning.result import UnlearnResult
+from unlearning.result import UnlearningWarning, UnlearnResult
 
 _NOT_IN_KEY = {"max_steps", "max_seconds", "random_state", "device"}
 _SHARED = Rules(
@@ -205,7 +206,7 @@ class Unlearner(BaseEstimator):
             stopped=job.stopped,
             device=str(device),
         )
-        return UnlearnResult(finished, job.history, certificate, details)
+        return UnlearnResult(finished, job.history, certificate, details, job.warnings)
 
     def _unlearn(self, job: Job) -> dict[str, Any] | None:
         """Change ``job.model``; give facts for ``UnlearnResult.details``."""

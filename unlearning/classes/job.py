@@ -1,37 +1,28 @@
-"""One training loop for all methods: budget, history, rewinding, checkpoints."""
+"""What a method of unlearning works with: a classifier, its samples, and the training engine."""
 
 from __future__ import annotations
 
-__all__ = ["Job", "UnlearningWarning"]
+__all__ = ["Job", "set_mode"]
 
 import functools
-import os
-import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 
 from conceptlab.errors import InputError
-from conceptlab.io.swap import remove_folder
 from conceptlab.io.trees import clone_state
 from conceptlab.models.session import model_copy
-from conceptlab.progress import Progress, track
+from conceptlab.progress import Progress
 from conceptlab.seeds import numpy_generator, torch_generator
-from conceptlab.training import checkpoint as checkpoints
-from unlearning.classes.run import Batch, DeferredInterrupt, Loss, Run, outside_tensors, set_mode
+from conceptlab.training import Engine, GlobalRandomness
+from conceptlab.training.loop import Batch, Loss
 from unlearning.data import Inputs, Samples, n_batches
 from unlearning.heads import Head, features_and_logits, find_head, frozen, run_model
 
 
-class UnlearningWarning(UserWarning):
-    """Something about a run that its user should know."""
-
-
-class Job:
+class Job(Engine):
     """What a method gets to work with; made by :meth:`Unlearner.unlearn`.
 
     Parameters
@@ -70,23 +61,11 @@ class Job:
     generator : torch.Generator
         On the CPU, for all draws of the method.
     numpy : numpy.random.Generator
-    order : torch.Generator
-        For the order of batches; starts anew at each epoch, so that a resumed
-        epoch has the same batches.
-    epoch : int
-        The epoch that runs, from 0.
-    steps : int
-        Optimiser steps so far, over all calls of :meth:`train`.
-    history : list of dict
-        A row for each epoch.
-    memory : dict
-        Nested tensors and JSON values of the method that must outlive an
-        interruption, such as the best state so far.
-    stopped : str
-        ``"done"``, ``"max_steps"``, ``"max_seconds"``, ``"nan: rewound"`` or
-        ``"early: <why>"``.
-    warnings : list of str
-        Told to the user at the end, as :class:`UnlearningWarning`.
+
+    Notes
+    -----
+    Steps, budgets, history, memory and checkpoints are those of
+    :class:`conceptlab.training.Engine`.
     """
 
     def __init__(
@@ -106,39 +85,36 @@ class Job:
         checkpoint: Any = None,
         key: dict[str, Any] | None = None,
     ) -> None:
-        self.model = model
-        self.source = source
-        self.forget, self.retain, self.valid = forget, retain, valid
-        self.n_classes, self.device, self.seed = n_classes, device, seed
-        self.settings = settings
-        self.progress = progress
-        self.classes = forget.classes
-        self.retained = retain.classes
         self.generator = torch_generator(seed)
         self.numpy = numpy_generator(seed)
-        self.order = torch_generator(seed)
-        self.epoch = 0
-        self.steps = 0
-        self.history: list[dict[str, Any]] = []
-        self.memory: dict[str, Any] = {}
-        self.stopped = "done"
-        self.warnings: list[str] = []
-        self.extra_seconds = 0.0
+        shared = {"torch": GlobalRandomness()}
+        if device.type == "cuda":
+            shared["cuda"] = GlobalRandomness(device)
+        super().__init__(
+            {"model": model},
+            generators={"generator": self.generator, "numpy": self.numpy, **shared},
+            seed=seed,
+            max_steps=settings.get("max_steps"),
+            max_seconds=settings.get("max_seconds"),
+            progress=progress,
+            checkpoint=checkpoint,
+            key=key,
+        )
+        self.source = source
+        self.forget, self.retain, self.valid = forget, retain, valid
+        self.n_classes, self.device, self.settings = n_classes, device, settings
+        self.classes = forget.classes
+        self.retained = retain.classes
         self._head_name = head
-        self._halted = False
-        self._stage = -1
-        self._started = time.monotonic()
-        self._cpu_started = time.process_time()
-        self._checkpoint = None if checkpoint is None else Path(checkpoint)
-        self._key = dict(key or {})
-        self._last_written = time.monotonic()
-        self._extras: list[list[torch.Tensor]] = []
-        self._base: dict[str, Any] | None = None
-        self._resume: dict[str, Any] | None = None
-        if self._checkpoint is not None:
-            self._resume = checkpoints.read_checkpoint(self._checkpoint, self._key)
-        if self._resume is not None:
-            self.extra_seconds = float(self._resume["cpu_seconds"])
+
+    @property
+    def model(self) -> nn.Module:
+        """The copy that is trained; another one may be put in its place."""
+        return cast(nn.Module, self.weights["model"])
+
+    @model.setter
+    def model(self, model: nn.Module) -> None:
+        self.weights["model"] = model
 
     @functools.cached_property
     def original(self) -> nn.Module:
@@ -154,11 +130,6 @@ class Job:
             with frozen(self.model), torch.no_grad():
                 self._head_name = find_head(self.model, inputs).name
         return find_head(self.model, head=self._head_name)
-
-    @property
-    def cpu_seconds(self) -> float:
-        """CPU time of the run, with that before an interruption."""
-        return time.process_time() - self._cpu_started + self.extra_seconds
 
     def to_device(self, inputs: Inputs) -> Inputs:
         """Move inputs to the device; floats take the dtype of the weights."""
@@ -266,90 +237,31 @@ class Job:
         loss: Loss,
         optimizer: torch.optim.Optimizer,
         *,
-        epochs: int = 1,
-        steps: int | None = None,
-        per_epoch: int | None = None,
-        description: str = "unlearn",
         norm: str | None = None,
-        after_step: Callable[[], Any] | None = None,
-        after_epoch: Callable[[int], bool | str | None] | None = None,
+        **options: Any,
     ) -> bool:
-        """Train :attr:`model`.
+        """Train :attr:`model` in training mode, and leave it in evaluation mode.
 
         Parameters
         ----------
-        batches : callable
-            From the epoch's number to its batches, mostly made of
-            :meth:`batches`. Draw from :attr:`order` (start of an epoch) or
-            :attr:`generator` only.
-        loss : callable
-            From a batch to the loss, or to the loss and further numbers for
-            the history.
-        optimizer : torch.optim.Optimizer
-            It may also hold tensors that are not the model's.
-        epochs : int
-            Passes over the batches.
-        steps : int, optional
-            Stop after so many steps; epochs go on until then.
-        per_epoch : int, optional
-            Batches in an epoch, for the progress bar; see :meth:`count`.
-        description : str
-            For the progress bar and the history.
+        batches, loss, optimizer, **options
+            As in :meth:`conceptlab.training.Engine.train`; batches are mostly
+            made of :meth:`batches`.
         norm : {"frozen", "update"}, optional
             Whether normalisation layers keep their running statistics, and
             use them, or update them; by default the method's ``norm``, or
             ``"frozen"``. Dropout is active either way.
-        after_step : callable, optional
-            Called after each step, such as to undo changes of masked weights.
-        after_epoch : callable, optional
-            Gets the epoch's number; True or a reason ends the training.
 
         Returns
         -------
         bool
-            Whether it ran to its end; False after a budget or a NaN, and then
-            further calls do nothing.
+            As there.
         """
-        self._stage += 1
-        if self._halted:
-            return False
-        if self._skip_finished(optimizer):
-            return True
         set_mode(self.model, norm or self.settings.get("norm") or "frozen")
-        run = Run(self, batches, loss, optimizer, epochs, steps, description)
-        run.after_step, run.after_epoch = after_step, after_epoch
-        position = self._restore_position(run)
-        total = steps if steps is not None else per_epoch and per_epoch * epochs
         try:
-            with DeferredInterrupt(self._checkpoint is not None) as interrupt:
-                for _ in track(
-                    run.go(position, interrupt),
-                    description=description,
-                    total=total,
-                    progress=self.progress,
-                    unit="step",
-                ):
-                    pass
-        except KeyboardInterrupt:
-            if run.clean:  # else the last checkpoint stands: half a step cannot be gone on with
-                self._write(run)
-            raise
+            return super().train(batches, loss, optimizer, **options)
         finally:
             self.model.eval()
-        if self._halted:
-            self._write(run)
-            return False
-        if self._checkpoint is not None:
-            self._extras.append(outside_tensors(self.model, optimizer))
-            self._base = {"model": self.snapshot(), "generators": self.generators()}
-        return True
-
-    def finish(self) -> None:
-        """Remove the checkpoint of a run that came to its end."""
-        if self._checkpoint is None or self.stopped in {"max_steps", "max_seconds"}:
-            return
-        if os.path.isfile(self._checkpoint / "manifest.json"):
-            remove_folder(self._checkpoint)
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_floating_point():
@@ -363,125 +275,15 @@ class Job:
                 return parameter.dtype
         return torch.float32
 
-    def start_epoch(self, epoch: int) -> None:
-        """Set the epoch and start its order anew."""
-        self.epoch = epoch
-        seed = np.random.SeedSequence([self.seed, self._stage, epoch]).generate_state(1)[0]
-        self.order.manual_seed(int(seed))
 
-    def budget(self) -> str | None:
-        """Name the budget that is spent, if any."""
-        most_steps, most_seconds = (self.settings.get(k) for k in ("max_steps", "max_seconds"))
-        if most_steps is not None and self.steps >= most_steps:
-            return "max_steps"
-        if most_seconds is not None and time.monotonic() - self._started >= most_seconds:
-            return "max_seconds"
-        return None
-
-    def halt(self, reason: str) -> None:
-        """End this and all further training."""
-        self.stopped, self._halted = reason, True
-
-    @property
-    def keeps_checkpoints(self) -> bool:
-        """Whether there is a folder to write to."""
-        return self._checkpoint is not None
-
-    @property
-    def has_budget(self) -> bool:
-        """Whether the run may end before it is done."""
-        return any(self.settings.get(k) is not None for k in ("max_steps", "max_seconds"))
-
-    def generators(self) -> dict[str, Any]:
-        """Note the state of all generators."""
-        state: dict[str, Any] = {
-            "generator": self.generator.get_state(),
-            "order": self.order.get_state(),
-            "numpy": self.numpy.bit_generator.state,
-            "torch": torch.get_rng_state(),
-        }
-        if self.device.type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state(self.device)
-        return state
-
-    def set_generators(self, state: dict[str, Any]) -> None:
-        """Put all generators back."""
-        self.generator.set_state(state["generator"])
-        self.order.set_state(state["order"])
-        self.numpy.bit_generator.state = state["numpy"]
-        torch.set_rng_state(state["torch"])
-        if "cuda" in state:
-            torch.cuda.set_rng_state(state["cuda"], self.device)
-
-    def _skip_finished(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Stand in for a stage that was complete before the interruption."""
-        state = self._resume
-        if state is None or self._stage >= state["stage"]:
-            return False
-        with torch.no_grad():
-            kept = state["extras"][self._stage]
-            for tensor, value in zip(outside_tensors(self.model, optimizer), kept, strict=True):
-                tensor.copy_(value)
-        self._extras.append(kept)
-        if self._stage == state["stage"] - 1:
-            self._base = state["base"]
-            self.restore(state["base"]["model"])
-            self.set_generators(state["base"]["generators"])
-            self.memory = dict(state["memory"])
-            self.steps = int(state["steps"])
-        return True
-
-    def _restore_position(self, run: Run) -> tuple[int, int]:
-        state = self._resume
-        if state is None or self._stage != state["stage"]:
-            return 0, 0
-        self._resume = None
-        self.restore(state["model"])
-        with torch.no_grad():
-            beside = outside_tensors(self.model, run.optimizer)
-            for tensor, value in zip(beside, state["outside"], strict=True):
-                tensor.copy_(value)
-        run.optimizer.load_state_dict(state["optimizer"])
-        run.pending = state["generators"]
-        run.sums, run.count = dict(state["sums"]), int(state["count"])
-        run.done = int(state["done"]) - int(state["batch"])
-        self.history = list(state["history"])
-        self.memory = dict(state["memory"])
-        self.steps = int(state["steps"])
-        return int(state["epoch"]), int(state["batch"])
-
-    def _write(self, run: Run) -> None:
-        if self._checkpoint is None or self.stopped.startswith("nan"):
-            return
-        checkpoints.write_checkpoint(
-            self._checkpoint,
-            self._key,
-            {
-                "seed": self.seed,
-                "stage": self._stage,
-                "epoch": run.epoch,
-                "batch": run.batch,
-                "steps": self.steps,
-                "cpu_seconds": self.cpu_seconds,
-                "history": self.history,
-                "memory": self.memory,
-                "extras": self._extras,
-                "base": self._base,
-                "model": dict(self.model.state_dict()),
-                "outside": outside_tensors(self.model, run.optimizer),
-                "optimizer": run.optimizer.state_dict(),
-                "generators": self.generators(),
-                "sums": run.sums,
-                "count": run.count,
-                "done": run.done,
-            },
-        )
-        self._last_written = time.monotonic()
-
-    def write_when_due(self, run: Run) -> None:
-        """Write a checkpoint when the last one is old enough."""
-        if time.monotonic() - self._last_written >= checkpoints.EVERY_SECONDS:
-            self._write(run)
+def set_mode(model: nn.Module, norm: str) -> None:
+    """Switch to training; normalisation layers keep their statistics when `norm` is "frozen"."""
+    model.train()
+    if norm == "update":
+        return
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats:
+            module.eval()
 
 
 def _augmented(function: Callable[..., Any], inputs: Inputs, generator: torch.Generator) -> Inputs:

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from unlearning.gan.losses import retain_divergence as retain_divergence
     from unlearning.gan.mapper import LatentMapper as LatentMapper
     from unlearning.gan.report import GanReport as GanReport
+    from unlearning.gan.result import GanResult as GanResult
     from unlearning.gan.text_to_unlearn import TextToUnlearn as TextToUnlearn
-    from unlearning.gan.training import GanResult as GanResult
 
 _HOMES = {
     "DirectionalAdaptation": "unlearning.gan.baselines",
     "GanReport": "unlearning.gan.report",
-    "GanResult": "unlearning.gan.training",
+    "GanResult": "unlearning.gan.result",
     "Gate": "unlearning.gan.gate",
     "Generator": "unlearning.gan.generators",
     "LatentGuard": "unlearning.gan.baselines",

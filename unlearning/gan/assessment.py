@@ -22,7 +22,7 @@ from unlearning.gan.generators import Generator, as_generator
 from unlearning.gan.guide import Guide
 from unlearning.gan.options import check_families, target_texts
 from unlearning.gan.report import GanReport
-from unlearning.gan.training import GanResult
+from unlearning.gan.result import GanResult
 
 _BATCH = 256
 _SHOWN = 24

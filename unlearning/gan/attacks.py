@@ -20,8 +20,8 @@ from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import Guide
 from unlearning.gan.losses import perceptual_loss
 from unlearning.gan.mapper import LatentMapper
+from unlearning.gan.result import GanResult
 from unlearning.gan.survey import survey
-from unlearning.gan.training import GanResult
 
 
 def relearn(

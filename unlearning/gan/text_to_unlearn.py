@@ -6,7 +6,9 @@ __all__ = ["TextToUnlearn"]
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,19 +19,23 @@ from conceptlab.parameters import Rules, Whole
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
+from conceptlab.training.checkpoint import peek_seed
+from unlearning.gan.finetune import finetune, rows_of
 from unlearning.gan.gate import NEUTRAL, Gate, check_groups, choose_anchor, fit_gate, refuse
 from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import TEMPLATES, Guide
+from unlearning.gan.layers import sensitive_layers
 from unlearning.gan.losses import perceptual_loss
 from unlearning.gan.mapper import train_mapper
 from unlearning.gan.mapping import fold_into_mapping
 from unlearning.gan.objective import HeldOut, Objective
 from unlearning.gan.options import check_families, target_texts
 from unlearning.gan.places import find_places
+from unlearning.gan.result import GanResult
 from unlearning.gan.survey import Survey, survey
 from unlearning.gan.thumbnails import Thumbnails
-from unlearning.gan.training import GanResult, Loop, sensitive_layers
 from unlearning.gan.views import shown, told
+from unlearning.result import UnlearningWarning
 
 _LATENTS = 32  # at once, where no gradient is kept
 _RULES = Rules(
@@ -270,8 +276,9 @@ class TextToUnlearn(BaseEstimator):
         progress : bool, callable or None
             See :data:`conceptlab.progress.Progress`.
         checkpoint : path-like, optional
-            Folder where the training is kept on a clock and on an interruption; the same
-            call goes on from there.
+            Folder where the training is kept on a clock, at an interruption (Ctrl-C) and at
+            a budget's end; the same call goes on from there to the same bits. Removed when
+            the run is done.
 
         Returns
         -------
@@ -288,7 +295,9 @@ class TextToUnlearn(BaseEstimator):
         _RULES.check(self)
         check_families(self.retain)
         self._targets()
-        seed = draw_seed(self.random_state)
+        interrupted = peek_seed(Path(checkpoint)) if checkpoint is not None else None
+        drawn = interrupted if self.random_state is None else None
+        seed = draw_seed(self.random_state) if drawn is None else drawn
         draws = torch_generator(seed)
         given = as_generator(generator).on(self.device)
         given.check()
@@ -355,9 +364,9 @@ class TextToUnlearn(BaseEstimator):
         chosen = sensitive_layers(body, first, self.layers)
         if self.fisher_weight:
             work.measure_fisher(chosen)
-        loop = Loop(
-            trained,
+        run = finetune(
             list(chosen.values()),
+            lambda step: work.losses(step, draws),
             steps=self.steps,
             lr=self.lr,
             draws=draws,
@@ -368,8 +377,9 @@ class TextToUnlearn(BaseEstimator):
             progress=progress,
             checkpoint=checkpoint,
             key=self._key(seed, given),
+            seed=seed,
+            description="forget " + ", ".join(self._targets()),
         )
-        loop.run(lambda step: work.losses(step, draws), "forget " + ", ".join(self._targets()))
         learn(trained.module, False)
         _same_flags(trained.module, given.module)
         details = {
@@ -386,7 +396,12 @@ class TextToUnlearn(BaseEstimator):
         }
         self.seed_ = seed
         seconds = time.process_time() - start
-        return GanResult(trained, loop.history, loop.stopped, seed, seconds, details)
+        run.finish()
+        for message in run.warnings:
+            warnings.warn(message, UnlearningWarning, stacklevel=2)
+        return GanResult(
+            trained, rows_of(run), run.stopped, seed, seconds, details, list(run.warnings)
+        )
 
     def find_gates(self, guide: Guide, seen: Survey) -> tuple[list[Gate], dict[str, Any]]:
         """Find anchor and threshold of each target; refuse those that cannot be forgotten.

@@ -4,39 +4,37 @@ from __future__ import annotations
 
 __all__ = ["train_on"]
 
-import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import functional
 
+from conceptlab.training.schedules import cosine_warm
 from unlearning.classes.concepts import labels as label_rules
+from unlearning.classes.concepts.recipe import Recipe
 from unlearning.classes.concepts.retained_head import Readings
 from unlearning.classes.concepts.stop_rule import StopRule
 from unlearning.classes.job import Job
 from unlearning.data import Samples, concat, join_inputs
 from unlearning.heads import features_and_logits
 
-if TYPE_CHECKING:
-    from unlearning.classes.methods.concept_poisoning import ConceptPoisoning
-
 _ROUNDS = 3  # of training, while held-out samples are not forgotten
 
 
 def train_on(
-    method: ConceptPoisoning,
+    recipe: Recipe,
     job: Job,
     retain: Readings,
     targets: torch.Tensor,
     poisoned: Samples,
 ) -> None:
-    """Train the job's model as a method says.
+    """Train the job's model as a recipe says.
 
     Parameters
     ----------
-    method : ConceptPoisoning
-        Its parameters count.
+    recipe : Recipe
+        How.
     job : Job
         The run.
     retain : Readings
@@ -46,7 +44,7 @@ def train_on(
     poisoned : Samples
         They, after poisoning, in the same order.
     """
-    rule = StopRule(job, targets, method.holdout) if method.stop else None
+    rule = StopRule(job, targets, recipe.holdout) if recipe.stop else None
     kept, gone = (
         (rule.train_retain, rule.train_forget)
         if rule is not None
@@ -55,8 +53,8 @@ def train_on(
     # Places stand in for labels, to find teachers and targets in a batch.
     numbered = job.retain.with_labels(torch.arange(len(job.retain))).select(kept)
     hidden = poisoned.with_labels(torch.arange(len(poisoned))).select(gone)
-    if method.forget_weight == "joint":
-        _train_joint(method, job, numbered, hidden, targets, rule)
+    if recipe.forget_weight == "joint":
+        _train_joint(recipe, job, numbered, hidden, targets, rule)
         return
     y = job.retain.y.to(job.device)
     teacher = label_rules.soft_probabilities(retain.logits, job.retained).to(job.device)
@@ -66,9 +64,9 @@ def train_on(
         means[label] = retain.features[job.retain.y == label].mean(dim=0)
     places = (targets @ means).to(job.device)
     spread = float(retain.features.var(dim=0, correction=0).sum())
-    weight, head = float(method.forget_weight), job.head.name
+    weight, head = float(recipe.forget_weight), job.head.name
     per_epoch = job.count(numbered)
-    size = max(method.batch_size // 8, -(-len(hidden) // per_epoch))
+    size = max(recipe.batch_size // 8, -(-len(hidden) // per_epoch))
 
     def batches() -> Iterator[Any]:
         return zip(job.batches(numbered), job.cycle(hidden, size), strict=False)
@@ -81,22 +79,22 @@ def train_on(
         n = len(i)
         log_p = logits.float().log_softmax(dim=1)
         parts = {"retain": functional.nll_loss(log_p[:n], y[i])}
-        if method.distil:
+        if recipe.distil:
             divergence = functional.kl_div(log_p[:n], teacher[i], reduction="batchmean")
-            parts["distil"] = method.distil * divergence
+            parts["distil"] = recipe.distil * divergence
         parts["forget"] = -weight * (wanted[j] * log_p[n:]).sum(dim=1).mean()
-        if method.beta and spread > 0:
+        if recipe.beta and spread > 0:
             away = (features[n:].float() - places[j]).square().sum(dim=1).mean()
-            parts["pull"] = method.beta * away / spread
+            parts["pull"] = recipe.beta * away / spread
         return torch.stack(list(parts.values())).sum(), {
             k: float(v.detach()) for k, v in parts.items()
         }
 
-    _run(method, job, batches, loss, per_epoch, rule)
+    _run(recipe, job, batches, loss, per_epoch, rule)
 
 
 def _train_joint(
-    method: ConceptPoisoning,
+    recipe: Recipe,
     job: Job,
     retain: Samples,
     forget: Samples,
@@ -113,11 +111,11 @@ def _train_joint(
         inputs, index = batch
         return functional.cross_entropy(job.logits(job.model, inputs).float(), wanted[index])
 
-    _run(method, job, lambda: job.batches(both), loss, job.count(both), rule)
+    _run(recipe, job, lambda: job.batches(both), loss, job.count(both), rule)
 
 
 def _run(
-    method: ConceptPoisoning,
+    recipe: Recipe,
     job: Job,
     batches: Callable[[], Iterator[Any]],
     loss: Callable[[Any], Any],
@@ -125,37 +123,18 @@ def _run(
     rule: StopRule | None,
 ) -> None:
     """Train in rounds: one, or up to three until held-out samples are forgotten."""
-
-    def one_round(optimizer: torch.optim.Optimizer) -> bool:
-        def paced(epoch: int) -> Iterator[Any]:
-            for step, batch in enumerate(batches()):
-                _set_rate(method, optimizer, epoch * per_epoch + step, per_epoch * method.epochs)
-                yield batch
-
-        return job.train(
-            paced,
+    for _ in range(_ROUNDS):
+        ended = job.train(
+            lambda _epoch: batches(),
             loss,
-            optimizer,
-            epochs=method.epochs,
+            job.adam() if recipe.optimizer == "adam" else job.sgd(),
+            epochs=recipe.epochs,
             per_epoch=per_epoch,
             description="concept poisoning",
-            after_epoch=None if rule is None else rule.after_epoch,
+            schedule=cosine_warm if recipe.schedule == "cosine" else None,
+            look=None if rule is None else rule.look,
         )
-
-    for _ in range(_ROUNDS):
-        ended = one_round(job.adam() if method.optimizer == "adam" else job.sgd())
         if not ended or rule is None or rule.forgotten:
             break
     if rule is not None:
         rule.finish()
-
-
-def _set_rate(
-    method: ConceptPoisoning, optimizer: torch.optim.Optimizer, step: int, steps: int
-) -> None:
-    rate = float(method.lr)
-    if method.schedule == "cosine":
-        at = (step + 0.5) / max(steps, 1)
-        rate *= min(1.0, at / 0.1) * 0.5 * (1 + math.cos(math.pi * at))
-    for group in optimizer.param_groups:
-        group["lr"] = rate

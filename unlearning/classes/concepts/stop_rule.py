@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["StopRule"]
 
+from typing import Any
+
 import torch
 
 from unlearning.classes.job import Job
@@ -51,7 +53,7 @@ class StopRule:
             self.forget = job.forget.select(held_forget)
             self.targets = targets[held_forget]
 
-    def after_epoch(self, epoch: int) -> str | None:
+    def look(self, row: dict[str, Any]) -> str | None:
         """Look, remember, and give a reason to stop or None."""
         job = self.job
         accuracy, loss = 0.0, 0.0
@@ -67,12 +69,11 @@ class StopRule:
             logits = job.predict(job.model, self.retain).float()
             loss += float(torch.nn.functional.cross_entropy(logits, self.retain.y))
         forgotten = accuracy <= LEFT
-        if job.history:
-            job.history[-1].update(held_out_forget_accuracy=accuracy, held_out_loss=loss)
+        row.update(held_out_forget_accuracy=accuracy, held_out_loss=loss)
         memory = job.memory
         rank = [0 if forgotten else 1, loss if forgotten else accuracy]
         if "best" not in memory or rank < memory["rank"]:
-            memory.update(best=job.snapshot(), rank=rank, best_epoch=epoch + 1)
+            memory.update(best=job.snapshot(), rank=rank, best_epoch=row["epoch"])
         rose = memory.get("rose", 0) + 1 if loss > memory.get("last", float("inf")) else 0
         memory.update(rose=rose, last=loss)
         if rose >= 2 and memory["rank"][0] == 0:

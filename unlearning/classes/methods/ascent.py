@@ -101,7 +101,7 @@ class GradientAscent(Unlearner):
             inputs, y = batch
             return -functional.cross_entropy(job.logits(job.model, inputs), y)
 
-        def after_epoch(_epoch: int) -> str | None:
+        def reached(_row: dict[str, Any]) -> str | None:
             if self.until is None or job.accuracy(job.model, job.forget) > self.until:
                 return None
             return f"forget accuracy <= {self.until:g}"
@@ -113,7 +113,7 @@ class GradientAscent(Unlearner):
             epochs=self.epochs,
             per_epoch=job.count(job.forget),
             description="ascend",
-            after_epoch=after_epoch,
+            look=reached,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["ConceptPoisoning"]
 
 from collections.abc import Callable, Collection
+from dataclasses import fields
 from typing import Any, Self
 
 import torch
@@ -24,6 +25,7 @@ from unlearning.classes.concepts.class_concepts import (
 from unlearning.classes.concepts.poison_training import train_on
 from unlearning.classes.concepts.poisoning import Poisoned, poison_images, poison_texts
 from unlearning.classes.concepts.poisons import FILLS, PLACES, POISONS
+from unlearning.classes.concepts.recipe import Recipe
 from unlearning.classes.concepts.retained_head import (
     Readings,
     choose_layer,
@@ -356,7 +358,13 @@ class ConceptPoisoning(Unlearner):
         targets = self._targets(job, layer, retain, forget, donors)
         poisoned = self._poison(job, concepts, donors, text)
         self._restrict(job, example, layer)
-        train_on(self, job, retain, targets, poisoned.samples)
+        train_on(
+            Recipe(**{f.name: getattr(self, f.name) for f in fields(Recipe)}),
+            job,
+            retain,
+            targets,
+            poisoned.samples,
+        )
         return {
             "concepts": concepts,
             "labels": self.labels,

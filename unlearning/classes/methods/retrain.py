@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Retrain", "redraw_parameters"]
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.nn import functional
 from conceptlab.errors import InputError
 from conceptlab.parameters import OneOf, Rules
 from conceptlab.seeds import RandomState
+from conceptlab.training.schedules import cosine
 from unlearning.classes.base import Unlearner
 from unlearning.classes.job import Job
 
@@ -133,15 +133,6 @@ class Retrain(Unlearner):
                 "compared.",
                 code="CL-INPUT-SHAPE",
             )
-        optimizer = job.sgd()
-        steps = max(1, job.count(job.retain) * self.epochs)
-
-        def after_step() -> None:
-            if self.schedule == "cosine":
-                share = min(1.0, job.steps / steps)
-                rate = 0.5 * float(self.lr) * (1.0 + math.cos(math.pi * share))
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
 
         def loss(batch: Any) -> torch.Tensor:
             inputs, y = batch
@@ -150,11 +141,11 @@ class Retrain(Unlearner):
         job.train(
             lambda _epoch: job.batches(job.retain),
             loss,
-            optimizer,
+            job.sgd(),
             epochs=self.epochs,
             per_epoch=job.count(job.retain),
             description="retrain",
-            after_step=after_step,
+            schedule=cosine if self.schedule == "cosine" else None,
         )
 
 

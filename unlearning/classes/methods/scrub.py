@@ -167,14 +167,14 @@ class SCRUB(Unlearner):
             entropy = functional.cross_entropy(student, teacher.labels[rows])
             return float(self.gamma) * entropy + float(self.alpha) * divergence
 
-        def end(epoch: int) -> None:
-            if epoch + 1 in decay:
+        def end(row: dict[str, Any]) -> None:
+            if row["epoch"] in decay:
                 for group in optimizer.param_groups:
                     group["lr"] *= 0.1
             if held is not None:
                 error = 1.0 - job.accuracy(job.model, job.forget)
                 job.memory["epochs"].append({"error": error, "state": job.snapshot()})
-                job.history[-1]["forget_error"] = error
+                row["forget_error"] = error
 
         job.train(
             batches,
@@ -182,7 +182,7 @@ class SCRUB(Unlearner):
             optimizer,
             epochs=self.epochs,
             description="disobey, obey",
-            after_epoch=end,
+            look=end,
         )
         record: list[dict[str, Any]] = job.memory["epochs"]
         if held is None or not record:

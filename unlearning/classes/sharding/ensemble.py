@@ -27,7 +27,7 @@ from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed, quiet_randomness
 from conceptlab.training.checkpoint import peek_seed
-from unlearning.classes.run import set_mode
+from unlearning.classes.job import set_mode
 from unlearning.classes.sharding.files import SlicesOnDisk, load_ensemble, save_ensemble
 from unlearning.classes.sharding.shards import (
     Deletion,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Baseline", "outer", "shows_any", "whole_loop"]
+__all__ = ["Baseline", "outer", "shows_any", "whole"]
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,17 @@ from torch import nn
 from conceptlab.parameters import Whole
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
+from conceptlab.training import Engine
+from unlearning.gan.finetune import rows_of
 from unlearning.gan.gate import Gate, check_groups
 from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import TEMPLATES, Guide
+from unlearning.gan.layers import sensitive_layers
 from unlearning.gan.options import check_families, target_texts
+from unlearning.gan.result import GanResult
 from unlearning.gan.survey import Survey, survey
 from unlearning.gan.text_to_unlearn import TextToUnlearn
-from unlearning.gan.training import GanResult, Loop, sensitive_layers
+from unlearning.result import UnlearningWarning
 
 
 class Baseline(BaseEstimator):
@@ -61,12 +66,15 @@ class Baseline(BaseEstimator):
         seen = survey(frozen, guide, self.n_survey, draws)
         finder = TextToUnlearn(self.encoder, self.target, self.anchor, retain=self.retain)
         gates, _ = finder.find_gates(guide, seen)
-        made, loop = self._make(given, frozen, guide, gates, seen, draws, progress)
+        made, run = self._make(given, frozen, guide, gates, seen, draws, progress)
         self.seed_ = seed
-        history, stopped = (loop.history, loop.stopped) if loop else ([], "done")
+        history, stopped = (rows_of(run), run.stopped) if run else ([], "done")
+        told = list(run.warnings) if run else []
+        for message in told:
+            warnings.warn(message, UnlearningWarning, stacklevel=2)
         anchors = {gate.concept.name: gate.concept.anchor for gate in gates}
         seconds = time.process_time() - start
-        return GanResult(made, history, stopped, seed, seconds, {"anchors": anchors})
+        return GanResult(made, history, stopped, seed, seconds, {"anchors": anchors}, told)
 
     def _make(
         self,
@@ -77,7 +85,7 @@ class Baseline(BaseEstimator):
         seen: Survey,
         draws: torch.Generator,
         progress: Progress,
-    ) -> tuple[Generator, Loop | None]:
+    ) -> tuple[Generator, Engine | None]:
         raise NotImplementedError
 
 
@@ -93,20 +101,9 @@ def shows_any(gates: list[Gate], seen: Survey) -> torch.Tensor:
     return shows
 
 
-def whole_loop(
-    method: Any, given: Generator, draws: torch.Generator, progress: Progress
-) -> tuple[Generator, Loop]:
-    """Give a copy to train, all of its synthesis, and the loop for it."""
+def whole(given: Generator) -> tuple[Generator, list[nn.Parameter]]:
+    """Give a copy to train, and all parameters of its synthesis."""
     trained = given.fork()
     body: Any = trained.module.synthesis if trained.has_styles else trained.module
     learn(body, True)
-    chosen = sensitive_layers(body, torch.zeros(()), "all")
-    loop = Loop(
-        trained,
-        list(chosen.values()),
-        steps=method.steps,
-        lr=method.lr,
-        draws=draws,
-        progress=progress,
-    )
-    return trained, loop
+    return trained, list(sensitive_layers(body, torch.zeros(()), "all").values())

@@ -11,13 +11,14 @@ import torch
 
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState
-from unlearning.gan.baselines._base import Baseline, whole_loop
+from conceptlab.training import Engine
+from unlearning.gan.baselines._base import Baseline, whole
+from unlearning.gan.finetune import finetune
 from unlearning.gan.gate import Gate
 from unlearning.gan.generators import Generator, learn
 from unlearning.gan.guide import Guide
 from unlearning.gan.losses import directional_loss
 from unlearning.gan.survey import Survey
-from unlearning.gan.training import Loop
 
 
 class DirectionalAdaptation(Baseline):
@@ -82,7 +83,7 @@ class DirectionalAdaptation(Baseline):
         seen: Survey,
         draws: torch.Generator,
         progress: Progress,
-    ) -> tuple[Generator, Loop | None]:
+    ) -> tuple[Generator, Engine | None]:
         ways = [g.concept.others.mean(0) - g.concept.target for g in gates]
         direction = torch.stack(ways).mean(0)
 
@@ -91,7 +92,15 @@ class DirectionalAdaptation(Baseline):
             e = guide.embed(trained.images_of(part.styles))
             return {"direction": directional_loss(e, part.embeddings, direction)}
 
-        trained, loop = whole_loop(self, given, draws, progress)
-        loop.run(losses, "adapt")
+        trained, parameters = whole(given)
+        run = finetune(
+            parameters,
+            losses,
+            steps=self.steps,
+            lr=self.lr,
+            draws=draws,
+            progress=progress,
+            description="adapt",
+        )
         learn(trained.module, False)
-        return trained, loop
+        return trained, run

@@ -12,12 +12,12 @@ from torch import nn
 
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState
+from conceptlab.training import Engine
 from unlearning.gan.baselines._base import Baseline, outer, shows_any
 from unlearning.gan.gate import Gate
 from unlearning.gan.generators import Generator
 from unlearning.gan.guide import Guide
 from unlearning.gan.survey import Survey
-from unlearning.gan.training import Loop
 
 
 class LatentGuard(Baseline):
@@ -75,7 +75,7 @@ class LatentGuard(Baseline):
         seen: Survey,
         draws: torch.Generator,
         progress: Progress,
-    ) -> tuple[Generator, Loop | None]:
+    ) -> tuple[Generator, Engine | None]:
         from sklearn.linear_model import LogisticRegression
 
         shows = shows_any(gates, seen)

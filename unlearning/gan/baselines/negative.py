@@ -11,13 +11,14 @@ import torch
 
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState
-from unlearning.gan.baselines._base import Baseline, shows_any, whole_loop
+from conceptlab.training import Engine
+from unlearning.gan.baselines._base import Baseline, shows_any, whole
+from unlearning.gan.finetune import finetune
 from unlearning.gan.gate import Gate
 from unlearning.gan.generators import Generator, learn
 from unlearning.gan.guide import Guide
 from unlearning.gan.losses import perceptual_loss
 from unlearning.gan.survey import Survey
-from unlearning.gan.training import Loop
 
 
 class NegativeFineTune(Baseline):
@@ -79,7 +80,7 @@ class NegativeFineTune(Baseline):
         seen: Survey,
         draws: torch.Generator,
         progress: Progress,
-    ) -> tuple[Generator, Loop | None]:
+    ) -> tuple[Generator, Engine | None]:
         shows = shows_any(gates, seen)
         with_it, free = seen[shows], seen[~shows]
         half = self.batch_size // 2
@@ -99,7 +100,15 @@ class NegativeFineTune(Baseline):
                 "preserve": perceptual_loss(images[half:], before[half:]),
             }
 
-        trained, loop = whole_loop(self, given, draws, progress)
-        loop.run(losses, "fine-tune")
+        trained, parameters = whole(given)
+        run = finetune(
+            parameters,
+            losses,
+            steps=self.steps,
+            lr=self.lr,
+            draws=draws,
+            progress=progress,
+            description="fine-tune",
+        )
         learn(trained.module, False)
-        return trained, loop
+        return trained, run

@@ -12,12 +12,12 @@ from torch import nn
 
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, torch_generator
+from conceptlab.training import Engine
 from unlearning.gan.baselines._base import Baseline, outer
 from unlearning.gan.gate import Gate
 from unlearning.gan.generators import Generator
 from unlearning.gan.guide import Guide
 from unlearning.gan.survey import Survey
-from unlearning.gan.training import Loop
 
 
 class RejectionFilter(Baseline):
@@ -73,7 +73,7 @@ class RejectionFilter(Baseline):
         seen: Survey,
         draws: torch.Generator,
         progress: Progress,
-    ) -> tuple[Generator, Loop | None]:
+    ) -> tuple[Generator, Engine | None]:
         filtered = _Filtered(given.fork(), guide, gates, self.max_draws).requires_grad_(False)
         return outer(filtered.eval(), given), None
 

@@ -21,13 +21,13 @@ from unlearning.gan import (
     identity_loss,
     perceptual_loss,
 )
+from unlearning.gan.finetune import finetune
 from unlearning.gan.guide import Guide
 from unlearning.gan.mapper import LatentMapper
 from unlearning.gan.objective import Objective
 from unlearning.gan.places import find_places, match_styles
 from unlearning.gan.survey import Survey, survey
 from unlearning.gan.thumbnails import Thumbnails
-from unlearning.gan.training import Loop
 from unlearning.gan.views import told
 
 QUICK = {**SMALL, "n_survey": 200, "mapper_steps": 3, "steps": 12, "fold_steps": 0}
@@ -186,15 +186,14 @@ def test_the_mean_of_the_weights_is_given_back():
             seen.append(module.weight.detach().clone())
             return {"loss": (module.weight * (step + 1)).sum()}
 
-        loop = Loop(
-            Generator(module, latent=2, output_range=(0, 1)),
+        finetune(
             [module.weight],
+            losses,
             steps=30,
             lr=0.1,
             draws=torch.Generator().manual_seed(0),
             average=average,
         )
-        loop.run(losses)
         ends[average] = (module.weight.detach().clone(), seen)
     last, seen = ends[0.0]
     path = [*seen[1:], last]
@@ -480,15 +479,10 @@ def test_collapse_is_rewound(gan, guide):
     assert spread[1] >= 0.35 * spread[0]
 
 
-def test_a_checkpoint_of_another_run_is_refused(gan, guide, tmp_path, monkeypatch):
-    def stop(self, loss):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Loop, "_descend", stop)
-    unlearner = TextToUnlearn(guide, "red", retain=FAMILIES, random_state=0, **QUICK)
-    with pytest.raises(KeyboardInterrupt):
-        unlearner.unlearn(gan, checkpoint=tmp_path / "run")
-    monkeypatch.undo()
+def test_a_checkpoint_is_kept_at_a_budgets_end_and_of_another_run_refused(gan, guide, tmp_path):
+    budget = {**QUICK, "max_steps": 1}
+    unlearner = TextToUnlearn(guide, "red", retain=FAMILIES, random_state=0, **budget)
+    assert unlearner.unlearn(gan, checkpoint=tmp_path / "run").stopped == "max_steps"
     other = TextToUnlearn(guide, "red", retain=FAMILIES, random_state=0, **{**QUICK, "lr": 1e-4})
     with pytest.raises(Exception, match="belongs to another run.*lr") as caught:
         other.unlearn(gan, checkpoint=tmp_path / "run")

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -37,12 +38,14 @@ from unlearning.gan import (
     prompt_attack,
     relearn,
 )
+from unlearning.gan.finetune import finetune
 from unlearning.gan.gate import fit_gate
 from unlearning.gan.guide import Guide, augment_pair
+from unlearning.gan.layers import sensitive_layers
 from unlearning.gan.mapper import LatentMapper
+from unlearning.gan.objective import Objective
 from unlearning.gan.places import match_styles
 from unlearning.gan.survey import survey
-from unlearning.gan.training import Loop, sensitive_layers
 from unlearning.gan.views import told
 
 
@@ -379,11 +382,8 @@ def test_both_of_a_pair_move_alike():
 
 
 def loop_of(module, losses, **options):
-    generator = Generator(module, latent=2, output_range=(0, 1))
     draws = torch.Generator().manual_seed(0)
-    loop = Loop(generator, list(module.parameters()), lr=0.1, draws=draws, **options)
-    loop.run(losses)
-    return loop
+    return finetune(list(module.parameters()), losses, lr=0.1, draws=draws, **options)
 
 
 def test_a_loop_rewinds_after_nan_and_collapse():
@@ -395,7 +395,8 @@ def test_a_loop_rewinds_after_nan_and_collapse():
 
     loop = loop_of(module, losses, steps=10, check_every=2)
     assert loop.stopped == "nan: rewound"
-    assert loop.step == 4
+    assert "Use a smaller lr" in loop.warnings[0]
+    assert loop.steps == 4
     assert torch.isfinite(module.weight).all()
     before = module.weight.clone()
     spread = iter([1.0, 0.1])
@@ -407,25 +408,27 @@ def test_a_loop_rewinds_after_nan_and_collapse():
         check=lambda: {"spread": next(spread)},
     )
     assert loop.stopped == "collapse: rewound"
-    assert loop.step == 2
+    assert loop.steps == 4
     assert not torch.equal(module.weight, before)
-    assert loop_of(module, lambda s: {"l": module.weight.sum()}, steps=9, max_steps=3).step == 3
+    assert loop_of(module, lambda s: {"l": module.weight.sum()}, steps=9, max_steps=3).steps == 3
     stop = loop_of(module, lambda s: {"l": module.weight.sum()}, steps=9, max_seconds=0.0)
     assert stop.stopped == "max_seconds"
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(gan, guide, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_to_the_same_bits(gan, guide, tmp_path, monkeypatch, request):
     settings = {**SMALL, "steps": 12, "mapper_steps": 2, "n_survey": 200, "fold_steps": 50}
     unlearner = TextToUnlearn(guide, "red", retain=FAMILIES, random_state=0, **settings)
     whole = unlearner.unlearn(gan)
-    descend, count = Loop._descend, iter(range(100))
+    losses, count = Objective.losses, iter(range(100))
 
-    def break_off(self, loss):
+    def press(self, step, draws):
         if next(count) == 7:
-            raise KeyboardInterrupt
-        descend(self, loss)
+            signal.raise_signal(signal.SIGINT)
+        return losses(self, step, draws)
 
-    monkeypatch.setattr(Loop, "_descend", break_off)
+    monkeypatch.setattr(Objective, "losses", press)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
         unlearner.unlearn(gan, checkpoint=tmp_path / "run")
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from conceptlab.errors import InputError, SplitError
 from unlearning import ConceptPoisoning, UnlearnResult, split_classes
 from unlearning.classes.concepts.class_concepts import ClassConcepts
 from unlearning.classes.concepts.words import mask_words, merge_subwords, word_scores
-from unlearning.classes.job import UnlearningWarning
+from unlearning.result import UnlearningWarning
 
 CLASS = 3
 
