@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from unlearning.heads import Head as Head
     from unlearning.heads import features_and_logits as features_and_logits
     from unlearning.heads import find_head as find_head
+    from unlearning.result import UnlearningWarning as UnlearningWarning
     from unlearning.result import UnlearnResult as UnlearnResult
 
 _HOMES = {
@@ -63,6 +64,7 @@ _HOMES = {
     "SoftRelabel": "unlearning.classes.methods.soft_relabel",
     "UNSIR": "unlearning.classes.methods.unsir",
     "UnlearnResult": "unlearning.result",
+    "UnlearningWarning": "unlearning.result",
     "Unlearner": "unlearning.classes.base",
     "as_samples": "unlearning.data",
     "features_and_logits": "unlearning.heads",

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from conceptlab.training.descent import descend as descend
     from conceptlab.training.interrupt import DeferredInterrupt as DeferredInterrupt
     from conceptlab.training.loop import Engine as Engine
-    from conceptlab.training.loop import Stop as Stop
     from conceptlab.training.parts import GlobalRandomness as GlobalRandomness
     from conceptlab.training.parts import Tensors as Tensors
+    from conceptlab.training.terms import Stop as Stop
 
 _HOMES = {
     "Average": "conceptlab.training.average",
     "DeferredInterrupt": "conceptlab.training.interrupt",
     "Engine": "conceptlab.training.loop",
     "GlobalRandomness": "conceptlab.training.parts",
-    "Stop": "conceptlab.training.loop",
+    "Stop": "conceptlab.training.terms",
     "Tensors": "conceptlab.training.parts",
     "descend": "conceptlab.training.descent",
 }

@@ -34,7 +34,7 @@ class Average(Tensors):
     ...     mean.update(step)
     >>> mean.apply()
     >>> weight.round(decimals=2)
-    tensor([2.6700])
+    tensor([2.7000])
     """
 
     def __init__(self, parameters: Sequence[torch.Tensor], decay: float) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from conceptlab.progress import Progress
-from conceptlab.training.loop import Engine, Stop
+from conceptlab.training.loop import Engine
 from conceptlab.training.parts import Tensors
 from conceptlab.training.schedules import Schedule
+from conceptlab.training.terms import Look
 
 
 def descend(
@@ -25,7 +26,7 @@ def descend(
     schedule: Schedule | None = None,
     clip: float | None = None,
     average: float = 0.0,
-    look: Callable[[dict[str, Any]], Stop | str | bool | None] | None = None,
+    look: Look | None = None,
     look_every: int | None = None,
     description: str = "descend",
     progress: Progress = False,
@@ -37,7 +38,7 @@ def descend(
     parameters : iterable of Tensor
         Changed in place; leaves that require gradients.
     loss : callable
-        From the step's number to what :data:`conceptlab.training.loop.Loss` may give.
+        From the step's number to what :data:`conceptlab.training.terms.Loss` may give.
     steps : int
         At most.
     lr : float

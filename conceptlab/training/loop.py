@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Batch", "Engine", "Loss", "Stop"]
+__all__ = ["Engine"]
 
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,34 +31,12 @@ from conceptlab.training.parts import (
     states,
 )
 from conceptlab.training.schedules import Schedule
+from conceptlab.training.terms import Batch, Look, Loss, Stop, loss_and_numbers
 
-Batch = Any
-Loss = Callable[
-    [Batch],
-    "torch.Tensor | tuple[torch.Tensor, Mapping[str, float]] | Mapping[str, torch.Tensor]",
-]
-"""From a batch to the loss; or to the loss and further numbers for the history; or to named
-terms whose sum is the loss."""
 GOOD_EVERY = 100
 """Steps between two states that a NaN can rewind to (there is one at each epoch, too)."""
 BUDGETS = ("max_steps", "max_seconds")
 """What :attr:`Engine.stopped` says of a run that may go on from its checkpoint."""
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Why a look ends the training.
-
-    Attributes
-    ----------
-    reason : str
-        What :attr:`Engine.stopped` will say.
-    rewind : bool
-        Whether the weights go back to the last look that passed.
-    """
-
-    reason: str
-    rewind: bool = False
 
 
 class Engine:
@@ -198,7 +176,7 @@ class Engine:
         clip: float | None = None,
         average: float = 0.0,
         after_step: Callable[[], Any] | None = None,
-        look: Callable[[dict[str, Any]], Stop | str | bool | None] | None = None,
+        look: Look | None = None,
         look_every: int | None = None,
         row_every: int | None = None,
     ) -> bool:
@@ -255,13 +233,26 @@ class Engine:
             return False
         if self._skip_finished(optimizer):
             return True
-        stage = _Stage(self, batches, loss, optimizer, epochs, steps, description)
-        stage.after_step, stage.look, stage.look_every = after_step, look, look_every
-        stage.row_every, stage.schedule, stage.clip = row_every, schedule, clip
         total = steps if steps is not None else per_epoch and per_epoch * epochs
-        stage.total = total
-        if average:
-            stage.mean = Average(stage.tensors, average)
+        tensors = [p for group in optimizer.param_groups for p in group["params"]]
+        stage = _Stage(
+            self,
+            batches,
+            loss,
+            optimizer,
+            tensors,
+            epochs=epochs,
+            steps=steps,
+            total=total,
+            description=description,
+            schedule=schedule,
+            clip=clip,
+            mean=Average(tensors, average) if average else None,
+            after_step=after_step,
+            look=look,
+            look_every=look_every,
+            row_every=row_every,
+        )
         position = self._restore_position(stage)
         try:
             with DeferredInterrupt(self._checkpoint is not None) as interrupt:
@@ -379,37 +370,38 @@ class Engine:
         self._last_written = time.monotonic()
 
 
+@dataclass(eq=False)
 class _Stage:
-    """One call of :meth:`Engine.train`: its place, sums and last good state."""
+    """One call of :meth:`Engine.train`: its options, place, sums and last good state."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        batches: Callable[[int], Iterable[Batch]],
-        loss: Loss,
-        optimizer: torch.optim.Optimizer,
-        epochs: int,
-        steps: int | None,
-        description: str,
-    ) -> None:
-        self.engine, self.batches, self.loss, self.optimizer = engine, batches, loss, optimizer
-        self.epochs, self.steps, self.description = epochs, steps, description
-        self.after_step: Callable[[], Any] | None = None
-        self.look: Callable[[dict[str, Any]], Stop | str | bool | None] | None = None
-        self.look_every: int | None = None
-        self.row_every: int | None = None
-        self.schedule: Schedule | None = None
-        self.clip: float | None = None
-        self.mean: Average | None = None
-        self.total: int | None = None
-        self.tensors = [p for group in optimizer.param_groups for p in group["params"]]
-        self.rates = [float(group["lr"]) for group in optimizer.param_groups]
-        self.pending: dict[str, Any] | None = None
-        self.epoch = self.batch = self.count = self.done = 0
-        self.sums: dict[str, float] = {}
-        self.clean = True
-        self.drawn_from: dict[str, Any] | None = None
-        self.good: dict[str, Any] = {}
+    engine: Engine
+    batches: Callable[[int], Iterable[Batch]]
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    tensors: list[torch.Tensor]
+    epochs: int
+    steps: int | None
+    total: int | None
+    description: str
+    schedule: Schedule | None
+    clip: float | None
+    mean: Average | None
+    after_step: Callable[[], Any] | None
+    look: Look | None
+    look_every: int | None
+    row_every: int | None
+    epoch: int = 0
+    batch: int = 0
+    count: int = 0
+    done: int = 0
+    clean: bool = True
+    pending: dict[str, Any] | None = None
+    drawn_from: dict[str, Any] | None = None
+    sums: dict[str, float] = field(default_factory=dict)
+    good: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def parts(self) -> dict[str, Part]:
         """Name all that has a state beside the generators."""
@@ -486,7 +478,7 @@ class _Stage:
         self.clean = False
         self._set_rates()
         self.optimizer.zero_grad(set_to_none=True)
-        value, numbers = _loss_and_numbers(self.loss(batch))
+        value, numbers = loss_and_numbers(self.loss(batch))
         if not bool(torch.isfinite(value.detach())):
             self._rewind_from_nan()
             return False
@@ -601,12 +593,3 @@ class _Stage:
             f"{self.description!r}. The run stopped, and the weights are those of the last good "
             f"state. Use a smaller lr (now {self.optimizer.param_groups[0]['lr']:g})."
         )
-
-
-def _loss_and_numbers(answer: Any) -> tuple[torch.Tensor, Mapping[str, float]]:
-    if isinstance(answer, tuple):
-        return answer
-    if isinstance(answer, Mapping):
-        total = torch.stack(list(answer.values())).sum()
-        return total, {name: float(term.detach()) for name, term in answer.items()}
-    return answer, {}

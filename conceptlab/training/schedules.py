@@ -87,7 +87,7 @@ def one_cycle(step: int, steps: int, warm: float = 0.1) -> float:
     Examples
     --------
     >>> [round(one_cycle(step, 20), 3) for step in (0, 1, 10, 19)]
-    [0.5, 1.0, 0.587, 0.0]
+    [0.5, 1.0, 0.5, 0.0]
     """
     at = (step + 1) / max(steps, 1)
     if at < warm:

@@ -17,7 +17,7 @@ from conceptlab.models.session import model_copy
 from conceptlab.progress import Progress
 from conceptlab.seeds import numpy_generator, torch_generator
 from conceptlab.training import Engine, GlobalRandomness
-from conceptlab.training.loop import Batch, Loss
+from conceptlab.training.terms import Batch, Loss
 from unlearning.data import Inputs, Samples, n_batches
 from unlearning.heads import Head, features_and_logits, find_head, frozen, run_model
 
