@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EVERY_SECONDS", "peek_seed", "read_checkpoint", "write_checkpoint"]
+__all__ = ["EVERY_SECONDS", "peek_seed", "read_checkpoint", "resumed_seed", "write_checkpoint"]
 
 import os
 from pathlib import Path
@@ -12,6 +12,7 @@ from conceptlab.errors import CheckpointError
 from conceptlab.io.files import Bundle, is_vacant, read_bundle, write_bundle
 from conceptlab.io.reading import rebuilding
 from conceptlab.io.trees import clone_state, pack, unpack
+from conceptlab.seeds import RandomState, draw_seed
 
 EVERY_SECONDS = 60.0
 """Time between two checkpoints of a run."""
@@ -56,6 +57,15 @@ def peek_seed(path: Path) -> int | None:
     bundle = read_bundle(path, _KIND)
     with rebuilding(path, _KIND):
         return int(unpack(bundle.data["state"], bundle.tensors)["seed"])
+
+
+def resumed_seed(random_state: RandomState, path: str | os.PathLike[str] | None) -> int:
+    """Draw a seed; without a `random_state` take that of the interrupted run, if there is one."""
+    if random_state is None and path is not None:
+        known = peek_seed(Path(path))
+        if known is not None:
+            return known
+    return draw_seed(random_state)
 
 
 def _flat(key: dict[str, Any]) -> dict[str, Any]:

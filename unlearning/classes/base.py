@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Unlearner"]
+__all__ = ["Unlearner", "only_images"]
 
 import os
 import warnings
@@ -19,9 +19,8 @@ from conceptlab.models.session import model_copy
 from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint
-from conceptlab.seeds import draw_seed
 from conceptlab.training import DeferredInterrupt
-from conceptlab.training.checkpoint import peek_seed
+from conceptlab.training.checkpoint import resumed_seed
 from conceptlab.training.parts import all_finite
 from unlearning.certificate import describe_parameters, make_certificate
 from unlearning.classes.job import Job
@@ -131,7 +130,7 @@ class Unlearner(BaseEstimator):
         self._check_parameters()
         samples = self._check_data(model, forget, retain, valid)
         folder = None if checkpoint is None else Path(checkpoint)
-        seed = self._seed(folder)
+        seed = resumed_seed(self.random_state, folder)
         _check_weights(model)
         before = fingerprint(model)
         flags = [m.training for m in model.modules()]
@@ -211,14 +210,6 @@ class Unlearner(BaseEstimator):
     def _unlearn(self, job: Job) -> dict[str, Any] | None:
         """Change ``job.model``; give facts for ``UnlearnResult.details``."""
         raise NotImplementedError
-
-    def _seed(self, folder: Path | None) -> int:
-        state = getattr(self, "random_state", None)
-        if state is None and folder is not None:
-            interrupted = peek_seed(folder)
-            if interrupted is not None:
-                return interrupted
-        return draw_seed(state)
 
     def _check_data(
         self, model: nn.Module, forget: Any, retain: Any, valid: Any
@@ -352,3 +343,16 @@ def _load_into(model: nn.Module, finished: nn.Module) -> None:
         model.load_state_dict(new)
     if interrupt.came:
         raise KeyboardInterrupt
+
+
+def only_images(job: Job, method: str) -> torch.Tensor:
+    """Give the forget inputs, or an error where they cannot be perturbed."""
+    inputs = job.forget.inputs
+    if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
+        return inputs
+    kind = "a mapping" if isinstance(inputs, dict) else str(inputs.dtype).removeprefix("torch.")
+    raise InputError(
+        f"{method} changes the numbers of its inputs and needs one float tensor, got {kind}. For "
+        "texts use ConceptPoisoning, SalUn, BadTeacher, SCRUB, SSD or FisherForgetting.",
+        code="CL-INPUT-TYPE",
+    )

@@ -8,7 +8,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +17,8 @@ from torch import nn
 from conceptlab.parameters import Rules, Whole
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
-from conceptlab.seeds import RandomState, draw_seed, torch_generator
-from conceptlab.training.checkpoint import peek_seed
+from conceptlab.seeds import RandomState, torch_generator
+from conceptlab.training.checkpoint import resumed_seed
 from unlearning.gan.finetune import finetune, rows_of
 from unlearning.gan.gate import NEUTRAL, Gate, check_groups, choose_anchor, fit_gate, refuse
 from unlearning.gan.generators import Generator, as_generator, learn
@@ -295,9 +294,7 @@ class TextToUnlearn(BaseEstimator):
         _RULES.check(self)
         check_families(self.retain)
         self._targets()
-        interrupted = peek_seed(Path(checkpoint)) if checkpoint is not None else None
-        drawn = interrupted if self.random_state is None else None
-        seed = draw_seed(self.random_state) if drawn is None else drawn
+        seed = resumed_seed(self.random_state, checkpoint)
         draws = torch_generator(seed)
         given = as_generator(generator).on(self.device)
         given.check()

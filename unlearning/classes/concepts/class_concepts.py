@@ -463,8 +463,7 @@ def _fit_cbm(
 
 
 def _activations(cbm: PostHocCBM, X: np.ndarray) -> np.ndarray:
-    scores = cbm._scores(torch.from_numpy(X))
-    return cbm._activations(scores).double().numpy()
+    return np.asarray(cbm.predict_concepts(X), dtype=np.float64)
 
 
 def _linear_head(cbm: PostHocCBM, n_classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from conceptlab.errors import InputError, unknown_name
+from conceptlab.errors import unknown_name
 from conceptlab.parameters import OneOf, Real, Rules
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner
+from unlearning.classes.base import Unlearner, only_images
 from unlearning.classes.job import Job
 from unlearning.heads import run_model
 
@@ -97,19 +97,6 @@ def nearest_labels(
     others = logits.clone()
     others[:, classes] = -torch.inf
     return others.argmax(dim=1)
-
-
-def only_images(job: Job, method: str) -> torch.Tensor:
-    """Give the forget inputs, or an error where they cannot be perturbed."""
-    inputs = job.forget.inputs
-    if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
-        return inputs
-    kind = "a mapping" if isinstance(inputs, dict) else str(inputs.dtype).removeprefix("torch.")
-    raise InputError(
-        f"{method} changes the numbers of its inputs and needs one float tensor, got {kind}. For "
-        "texts use ConceptPoisoning, SalUn, BadTeacher, SCRUB, SSD or FisherForgetting.",
-        code="CL-INPUT-TYPE",
-    )
 
 
 class BoundaryShrink(Unlearner):

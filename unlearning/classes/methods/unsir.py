@@ -12,9 +12,8 @@ from torch.nn import functional
 
 from conceptlab.parameters import Real, Rules, Whole
 from conceptlab.seeds import RandomState
-from unlearning.classes.base import Unlearner
+from unlearning.classes.base import Unlearner, only_images
 from unlearning.classes.job import Job
-from unlearning.classes.methods.boundary import only_images
 from unlearning.heads import run_model
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 __all__ = ["ShardedEnsemble"]
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,27 +17,28 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
-from torch.nn import functional
 
 from conceptlab.arrays import like_input, resolve_device
-from conceptlab.errors import InputError
+from conceptlab.errors import CheckpointError, InputError
 from conceptlab.io.html import escape, table
+from conceptlab.io.reading import rebuilding
 from conceptlab.io.trees import clone_state
 from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
-from conceptlab.seeds import RandomState, draw_seed, quiet_randomness
-from conceptlab.training.checkpoint import peek_seed
-from unlearning.classes.job import set_mode
-from unlearning.classes.sharding.files import SlicesOnDisk, load_ensemble, save_ensemble
+from conceptlab.seeds import RandomState, quiet_randomness
+from conceptlab.training.checkpoint import resumed_seed
+from unlearning.certificate import describe_parameters
+from unlearning.classes.sharding.files import Parts, SlicesOnDisk, read_parts, write_parts
 from unlearning.classes.sharding.shards import (
     Deletion,
     MeanOfProbabilities,
     State,
     hashed_number,
-    move,
+    place_samples,
     sample_ids,
 )
+from unlearning.classes.sharding.slices import train_slice
 from unlearning.data import Samples, as_samples
 from unlearning.heads import frozen, run_model
 
@@ -205,31 +207,24 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         """
         self._check_parameters()
         data = as_samples(X if y is None else (X, y), name="data")
-        before = dict(vars(self))
-        try:
+        with self._all_or_nothing():
             return self._fit(data, progress, checkpoint)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
 
     def _fit(
         self, data: Samples, progress: Progress, checkpoint: str | os.PathLike[str] | None
     ) -> ShardedEnsemble:
-        known = None
-        if checkpoint is not None and self.random_state is None:
-            known = peek_seed(Path(checkpoint))
-        self.seed_ = draw_seed(self.random_state) if known is None else known
+        self.seed_ = resumed_seed(self.random_state, checkpoint)
         with quiet_randomness(self.seed_):
             model = self._new_model()
             weights = fingerprint(model)
-            n_classes = self._count_classes(model, data)
+            with frozen(model), torch.no_grad():
+                n_classes = int(run_model(model, next(iter(data.batches(2)))[0]).shape[1])
         as_samples(data, name="data", n_classes=n_classes)
         self.classes_ = np.arange(n_classes)
         self.deletions_: list[Deletion] = []
         self._place(data)
         self.states_: list[list[State]] = [[] for _ in range(self.n_shards)]
-        kept = SlicesOnDisk(checkpoint, self, model=weights)
+        kept = self._slices_on_disk(checkpoint, weights)
         self._train(list(range(self.n_shards)), progress, kept)
         return self
 
@@ -290,35 +285,21 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
             int(shard): int(self.slice_[~keep & (self.shard_ == shard)].min())
             for shard in np.unique(self.shard_[~keep])
         }
-        before, whole = dict(vars(self)), self.fingerprint()
-        self.states_ = [
-            states[: first[shard] + 1] if shard in first else states
-            for shard, states in enumerate(self.states_)
-        ]
-        try:
+        whole = self.fingerprint()
+        with self._all_or_nothing():
+            self.states_ = [
+                states[: first[shard] + 1] if shard in first else states
+                for shard, states in enumerate(self.states_)
+            ]
             self._keep(keep)
-            kept = SlicesOnDisk(checkpoint, self, model=whole)
+            kept = self._slices_on_disk(checkpoint, whole)
             self._train(sorted(first), progress, kept)
-        except BaseException:
-            self.__dict__.update(before)
-            raise
-        everything = sum(
-            self._passes(shard, piece)
+        passes = [
+            [self._passes(shard, piece) for piece in range(self.n_slices)]
             for shard in range(self.n_shards)
-            for piece in range(self.n_slices)
-        )
-        deletion = Deletion(
-            n_deleted=int((~keep).sum()),
-            shards=sorted(first),
-            slices=sum(self.n_slices - piece for piece in first.values()),
-            passes=sum(
-                self._passes(shard, piece)
-                for shard, start in first.items()
-                for piece in range(start, self.n_slices)
-            ),
-            passes_of_fit=everything,
-            cpu_seconds=round(time.process_time() - started, 3),
-        )
+        ]
+        seconds = round(time.process_time() - started, 3)
+        deletion = Deletion.costing(first, np.array(passes), int((~keep).sum()), seconds)
         self.deletions_.append(deletion)
         return deletion
 
@@ -353,14 +334,7 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         first = next(iter(X.values()), ()) if isinstance(X, dict) else X
         n = len(first) if hasattr(first, "__len__") else 0
         samples = as_samples((X, np.zeros(n, dtype=np.int64)), name="X")
-        module = self.as_module()
-        device = resolve_device(self.device)
-        module.to(device)
-        found = []
-        with torch.no_grad():
-            for inputs, _ in samples.batches(256):
-                found.append(module(move(inputs, device)).exp().float().cpu())
-        return torch.cat(found)
+        return self.as_module().probabilities(samples, resolve_device(self.device))
 
     def predict(self, X: Any) -> np.ndarray:
         """Give the most likely class of each input, (n,) int64."""
@@ -400,7 +374,20 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         pathlib.Path
         """
         check_is_fitted(self)
-        return save_ensemble(self, path)
+        return write_parts(
+            path,
+            Parts(
+                settings=self._settings(),
+                seed=self.seed_,
+                n_classes=len(self.classes_),
+                ids=self.ids_,
+                shard=self.shard_,
+                slice=self.slice_,
+                deletions=self.deletions_,
+                states=self.states_,
+                augmented=self.augment is not None,
+            ),
+        )
 
     @classmethod
     def load(
@@ -435,19 +422,63 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         InputError
             ``CL-INPUT-LABELS``: `data` are not those of the fit.
         """
-        ensemble = load_ensemble(cls, path, build, augment)
+        parts = read_parts(path, augmented=augment is not None)
+        with rebuilding(path, cls.__name__):
+            ensemble = cls(build, augment=augment, random_state=parts.seed, **parts.settings)
+            ensemble.seed_, ensemble.classes_ = parts.seed, np.arange(parts.n_classes)
+            ensemble.ids_, ensemble.states_ = parts.ids, parts.states
+            ensemble.shard_, ensemble.slice_ = parts.shard, parts.slice
+            ensemble.deletions_, ensemble.data_ = parts.deletions, None
+            try:
+                ensemble.as_module()
+            except RuntimeError as error:
+                raise CheckpointError(
+                    f"The models that build() makes do not fit the weights in {path}: {error}",
+                    code="CL-CHECKPOINT-KIND",
+                ) from error
         if data is not None:
             samples = as_samples(data, name="data")
             ensemble._check_same(samples)
             ensemble._place(samples)
         return ensemble
 
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Leave the ensemble as it was where something goes wrong."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _settings(self) -> dict[str, Any]:
+        """Give the parameters that a file can hold, as JSON values."""
+        return {
+            **{name: getattr(self, name) for name in _RULES.rules},
+            "late_classes": [int(c) for c in self.late_classes],
+        }
+
+    def _slices_on_disk(self, path: str | os.PathLike[str] | None, model: str) -> SlicesOnDisk:
+        """Open the checkpoint of a fit or a deletion, and go on from what it holds."""
+        key = {
+            "parameters": {**self._settings(), **describe_parameters({"augment": self.augment})},
+            "seed": self.seed_,
+            "samples": fingerprint(self.ids_),
+            "model": model,
+        }
+        kept = SlicesOnDisk(path, key, seed=self.seed_)
+        if kept.found is not None:
+            self.states_ = kept.found
+        return kept
+
     def _check_same(self, samples: Samples) -> None:
-        given, known = sorted(sample_ids(samples)), sorted(self.ids_)
-        if given != known:
+        given = sample_ids(samples)
+        if sorted(given) != sorted(self.ids_):
             raise InputError(
-                f"data holds {len(given)} samples that are not the {len(known)} of the fit that "
-                "are left. Give the training data without those that were deleted.",
+                f"data holds {len(given)} samples that are not the {len(self.ids_)} of the fit "
+                "that are left. Give the training data without those that were deleted.",
                 code="CL-INPUT-LABELS",
             )
 
@@ -455,18 +486,13 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         """Give every sample its shard and slice, by its own content."""
         self.data_: Samples | None = data
         self.ids_: list[str] = sample_ids(data)
-        late = {int(c) for c in self.late_classes}
-        self.shard_: np.ndarray = np.array(
-            [hashed_number(self.seed_, "shard", line) % self.n_shards for line in self.ids_]
-        )
-        early = max(1, self.n_slices - 1) if late else self.n_slices
-        self.slice_: np.ndarray = np.array(
-            [
-                self.n_slices - 1
-                if int(label) in late
-                else hashed_number(self.seed_, "slice", line) % early
-                for line, label in zip(self.ids_, data.y.tolist(), strict=True)
-            ]
+        self.shard_, self.slice_ = place_samples(
+            self.ids_,
+            data.y.tolist(),
+            seed=self.seed_,
+            n_shards=self.n_shards,
+            n_slices=self.n_slices,
+            late={int(c) for c in self.late_classes},
         )
 
     def _keep(self, keep: np.ndarray) -> None:
@@ -486,9 +512,9 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
         try:
             for shard, piece in track(work, description="train slices", progress=progress):
                 self._train_next(shard, piece)
-                kept.slice_done()
+                kept.slice_done(self.states_)
         except KeyboardInterrupt:
-            kept.write()
+            kept.write(self.states_)
             raise
         kept.remove()
 
@@ -502,46 +528,32 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
             self.states_[shard] = [*states, self._train_slice(shard, piece, states[-1])]
 
     def _train_slice(self, shard: int, piece: int, state: State) -> State:
-        device = resolve_device(self.device)
+        rows = np.flatnonzero((self.shard_ == shard) & (self.slice_ <= piece))
         model = self._new_model()
         model.load_state_dict(state)
-        model.to(device)
-        rows = np.flatnonzero((self.shard_ == shard) & (self.slice_ <= piece))
         if len(rows) == 0 or self.data_ is None:
             return state
         # Where the seeds above were used for build(), start anew: its draws must not matter.
         torch.manual_seed(self._seed_of("dropout", shard, piece))
-        generator = torch.Generator().manual_seed(self._seed_of("augment", shard, piece))
-        optimizer = torch.optim.SGD(
-            [p for p in model.parameters() if p.requires_grad],
-            lr=float(self.lr),
-            momentum=float(self.momentum),
-            weight_decay=float(self.weight_decay),
+        return train_slice(
+            model.to(resolve_device(self.device)),
+            self.data_,
+            [self._order(rows, shard, piece, epoch) for epoch in range(self._epochs_of_slice())],
+            batch_size=self.batch_size,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            norm=self.norm,
+            augment=self.augment,
+            generator=torch.Generator().manual_seed(self._seed_of("augment", shard, piece)),
+            name=f"shard {shard} became NaN or infinite in slice {piece}",
         )
-        for epoch in range(self._epochs_of_slice()):
-            place = {
-                row: hashed_number(self.seed_, f"order {shard} {piece} {epoch}", self.ids_[row])
-                for row in rows
-            }
-            order = sorted(rows, key=lambda row: (place[row], self.ids_[row]))
-            ordered = self.data_.select(np.array(order))
-            for inputs, y in ordered.batches(self.batch_size):
-                moved = move(inputs, device)
-                # Batch norm cannot update its statistics by one sample.
-                set_mode(model, self.norm if len(y) > 1 else "frozen")
-                if self.augment is not None:
-                    moved = move(self.augment(moved, generator), device)
-                loss = functional.cross_entropy(run_model(model, moved), y.to(device))
-                if not bool(torch.isfinite(loss.detach())):
-                    raise InputError(
-                        f"The loss of shard {shard} became NaN or infinite in slice {piece}, epoch "
-                        f"{epoch + 1}. Use a smaller lr (now {self.lr:g}).",
-                        code="CL-INPUT-NONFINITE",
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                optimizer.step()
-        return dict(clone_state(dict(model.cpu().state_dict())))
+
+    def _order(self, rows: np.ndarray, shard: int, piece: int, epoch: int) -> np.ndarray:
+        """Sort rows by hashes of each sample alone."""
+        what = f"order {shard} {piece} {epoch}"
+        place = {row: hashed_number(self.seed_, what, self.ids_[row]) for row in rows}
+        return np.array(sorted(rows, key=lambda row: (place[row], self.ids_[row])))
 
     def _epochs_of_slice(self) -> int:
         return max(1, round(2 * int(self.epochs) / (int(self.n_slices) + 1)))
@@ -561,11 +573,6 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
                 code="CL-INPUT-TYPE",
             )
         return model
-
-    def _count_classes(self, model: nn.Module, data: Samples) -> int:
-        inputs, _ = next(iter(data.batches(2)))
-        with frozen(model), torch.no_grad():
-            return int(run_model(model, inputs).shape[1])
 
     def _check_parameters(self) -> None:
         if not callable(self.build):

@@ -1,104 +1,103 @@
-"""Folders of sharded ensembles: finished ones, and training that is to go on."""
+"""Folders of sharded ensembles, as plain parts: finished ones, and training that is to go on."""
 
 from __future__ import annotations
 
-__all__ = ["SETTINGS", "SlicesOnDisk", "load_ensemble", "save_ensemble"]
+__all__ = ["Parts", "SlicesOnDisk", "read_parts", "write_parts"]
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from torch import nn
 
-from conceptlab.errors import CheckpointError, InputError
+from conceptlab.errors import InputError
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.reading import rebuilding
 from conceptlab.io.swap import remove_folder
 from conceptlab.io.trees import pack, unpack
-from conceptlab.provenance import fingerprint
 from conceptlab.training import checkpoint as checkpoints
-from unlearning.certificate import describe_parameters
 from unlearning.classes.sharding.shards import Deletion, State
 
-if TYPE_CHECKING:
-    from unlearning.classes.sharding.ensemble import ShardedEnsemble
-
 _KIND = "ShardedEnsemble"
-SETTINGS = (
-    "n_shards",
-    "n_slices",
-    "epochs",
-    "lr",
-    "batch_size",
-    "momentum",
-    "weight_decay",
-    "norm",
-)
-"""Parameters that a file can hold, but for ``late_classes``."""
 
 
-def save_ensemble(ensemble: ShardedEnsemble, path: str | os.PathLike[str]) -> Path:
-    """Write states and the places of the samples; not the samples."""
-    values, arrays = pack(ensemble.states_)
+@dataclass(frozen=True)
+class Parts:
+    """What a folder of an ensemble holds: everything but the samples and their model's code.
+
+    Attributes
+    ----------
+    settings : dict
+        Parameters as JSON values.
+    seed, n_classes : int
+    ids : list of str
+    shard, slice : ndarray of shape (n,)
+    deletions : list of Deletion
+    states : list of list of dict
+    augmented : bool
+        Whether the fit had ``augment``.
+    """
+
+    settings: dict[str, Any]
+    seed: int
+    n_classes: int
+    ids: list[str]
+    shard: np.ndarray
+    slice: np.ndarray
+    deletions: list[Deletion]
+    states: list[list[State]]
+    augmented: bool
+
+
+def write_parts(path: str | os.PathLike[str], parts: Parts) -> Path:
+    """Write states and the places of the samples."""
+    values, arrays = pack(parts.states)
     data = {
-        "settings": settings_of(ensemble),
-        "seed": ensemble.seed_,
-        "n_classes": len(ensemble.classes_),
-        "ids": ensemble.ids_,
-        "deletions": [asdict(d) for d in ensemble.deletions_],
+        "settings": parts.settings,
+        "seed": parts.seed,
+        "n_classes": parts.n_classes,
+        "ids": parts.ids,
+        "deletions": [asdict(d) for d in parts.deletions],
         "states": values,
-        "augmented": ensemble.augment is not None,
+        "augmented": parts.augmented,
     }
-    arrays |= {"shard": ensemble.shard_, "slice": ensemble.slice_}
+    arrays |= {"shard": parts.shard, "slice": parts.slice}
     return write_bundle(path, Bundle(_KIND, data, arrays))
 
 
-def load_ensemble(
-    cls: type[ShardedEnsemble],
-    path: str | os.PathLike[str],
-    build: Callable[[], nn.Module],
-    augment: Callable[..., Any] | None,
-) -> ShardedEnsemble:
-    """Read what :func:`save_ensemble` wrote, without the samples."""
+def read_parts(path: str | os.PathLike[str], *, augmented: bool) -> Parts:
+    """Read what :func:`write_parts` wrote of a fit with ``augment``, or of one without.
+
+    Raises
+    ------
+    CheckpointError
+        The folder is damaged, or of another kind.
+    InputError
+        ``CL-INPUT-OPTION``: the fit had ``augment`` and this one has not, or the reverse.
+    """
     bundle = read_bundle(path, _KIND)
     found = bundle.data
     with rebuilding(path, _KIND):
-        augmented = bool(found["augmented"])
-    if augmented != (augment is not None):
+        parts = Parts(
+            settings=dict(found["settings"]),
+            seed=int(found["seed"]),
+            n_classes=int(found["n_classes"]),
+            ids=list(found["ids"]),
+            shard=bundle.tensors["shard"],
+            slice=bundle.tensors["slice"],
+            deletions=[Deletion(**d) for d in found["deletions"]],
+            states=unpack(found["states"], bundle.tensors),
+            augmented=bool(found["augmented"]),
+        )
+    if parts.augmented != augmented:
         raise InputError(
-            "The ensemble was fitted "
-            + ("with" if augmented else "without")
-            + " augment; give the same to load(), or later deletions would not be exact.",
+            f"The ensemble was fitted {'with' if parts.augmented else 'without'} augment; give the "
+            "same to load(), or later deletions would not be exact.",
             code="CL-INPUT-OPTION",
         )
-    with rebuilding(path, _KIND):
-        ensemble = cls(build, augment=augment, random_state=found["seed"], **found["settings"])
-        ensemble.seed_ = int(found["seed"])
-        ensemble.classes_ = np.arange(int(found["n_classes"]))
-        ensemble.deletions_ = [Deletion(**d) for d in found["deletions"]]
-        ensemble.states_ = unpack(found["states"], bundle.tensors)
-        ensemble.ids_ = list(found["ids"])
-        ensemble.shard_, ensemble.slice_ = bundle.tensors["shard"], bundle.tensors["slice"]
-    ensemble.data_ = None
-    with rebuilding(path, _KIND):
-        try:
-            ensemble.as_module()
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"The models that build() makes do not fit the weights in {path}: {error}",
-                code="CL-CHECKPOINT-KIND",
-            ) from error
-    return ensemble
-
-
-def settings_of(ensemble: ShardedEnsemble) -> dict[str, Any]:
-    """Give the parameters as JSON values."""
-    plain = {name: getattr(ensemble, name) for name in SETTINGS}
-    return {**plain, "late_classes": [int(c) for c in ensemble.late_classes]}
+    return parts
 
 
 class SlicesOnDisk:
@@ -108,43 +107,35 @@ class SlicesOnDisk:
     ----------
     path : path-like or None
         The folder; None keeps nothing.
-    ensemble : ShardedEnsemble
-        With its seed, the places of its samples, and the states to begin with.
-    **facts
-        What the folder must match besides parameters, seed and samples.
+    key : dict
+        What the folder must match.
+    seed : int
+        Of the fit.
+
+    Attributes
+    ----------
+    found : list of list of dict or None
+        The states that were there.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None, ensemble: ShardedEnsemble, **facts: Any
+        self, path: str | os.PathLike[str] | None, key: dict[str, Any], *, seed: int
     ) -> None:
         self.path = None if path is None else Path(path)
-        self.ensemble = ensemble
-        self.key = {
-            "parameters": {
-                **settings_of(ensemble),
-                **describe_parameters({"augment": ensemble.augment}),
-            },
-            "seed": ensemble.seed_,
-            "samples": fingerprint(ensemble.ids_),
-            **facts,
-        }
+        self.key, self.seed = key, seed
         self._last = time.monotonic()
-        if self.path is not None:
-            found = checkpoints.read_checkpoint(self.path, self.key)
-            if found is not None:
-                states: list[list[State]] = found["states"]
-                ensemble.states_ = states
+        known = None if self.path is None else checkpoints.read_checkpoint(self.path, key)
+        self.found: list[list[State]] | None = None if known is None else known["states"]
 
-    def slice_done(self) -> None:
+    def slice_done(self, states: list[list[State]]) -> None:
         """Write when the clock says so."""
         if time.monotonic() - self._last >= checkpoints.EVERY_SECONDS:
-            self.write()
+            self.write(states)
 
-    def write(self) -> None:
+    def write(self, states: list[list[State]]) -> None:
         """Write the states of all slices so far."""
         if self.path is not None:
-            state = {"seed": self.ensemble.seed_, "states": self.ensemble.states_}
-            checkpoints.write_checkpoint(self.path, self.key, state)
+            checkpoints.write_checkpoint(self.path, self.key, {"seed": self.seed, "states": states})
             self._last = time.monotonic()
 
     def remove(self) -> None:
