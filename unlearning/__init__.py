@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conceptlab._lazy import attach
+from unlearning.registry import HOMES
 
 if TYPE_CHECKING:
     from unlearning.certificate import verify_certificate as verify_certificate
@@ -42,27 +43,11 @@ if TYPE_CHECKING:
     from unlearning.result import UnlearnResult as UnlearnResult
 
 _HOMES = {
-    "BadTeacher": "unlearning.classes.methods.bad_teacher",
-    "BoundaryExpand": "unlearning.classes.methods.boundary",
-    "BoundaryShrink": "unlearning.classes.methods.boundary",
-    "ConceptPoisoning": "unlearning.classes.methods.concept_poisoning",
+    **HOMES,
     "Deletion": "unlearning.classes.sharding.shards",
-    "FineTune": "unlearning.classes.methods.finetune",
-    "FisherForgetting": "unlearning.classes.methods.fisher",
-    "GradientAscent": "unlearning.classes.methods.ascent",
     "Head": "unlearning.heads",
-    "L1Sparse": "unlearning.classes.methods.sparse",
-    "LogitMask": "unlearning.classes.methods.logit_mask",
-    "NegGradPlus": "unlearning.classes.methods.ascent",
-    "RandomLabel": "unlearning.classes.methods.random_label",
-    "Retrain": "unlearning.classes.methods.retrain",
-    "SCRUB": "unlearning.classes.methods.scrub",
-    "SSD": "unlearning.classes.methods.ssd",
-    "SalUn": "unlearning.classes.methods.salun",
     "Samples": "unlearning.data",
     "ShardedEnsemble": "unlearning.classes.sharding.ensemble",
-    "SoftRelabel": "unlearning.classes.methods.soft_relabel",
-    "UNSIR": "unlearning.classes.methods.unsir",
     "UnlearnResult": "unlearning.result",
     "UnlearningWarning": "unlearning.result",
     "Unlearner": "unlearning.classes.base",

@@ -34,7 +34,7 @@ from conceptlab.importance import Importance
 from conceptlab.vocabulary import BankAudit, ClassConcepts
 from conceptlab.zeroshot import BayesianZeroShot, ZeroShotExplanation
 from unlearning import ShardedEnsemble, UnlearnResult, audit
-from unlearning.classes.concepts import class_concepts
+from unlearning.classes.concepts import model_concepts
 from unlearning.gan import GanReport
 from unlearning.removal import (
     FeatureStatistics,
@@ -117,9 +117,9 @@ def traced() -> audit.ConceptTrace:
     )
 
 
-def known_by() -> class_concepts.ClassConcepts:
+def known_by() -> model_concepts.ModelConcepts:
     """Say what a class is known by."""
-    return class_concepts.ClassConcepts(
+    return model_concepts.ModelConcepts(
         classes=[1],
         names=NAMES,
         contrast=np.array([[2.0, -1.0, 0.5, 0.0]]),
@@ -205,7 +205,7 @@ REPORTS: dict[type, Callable[[], Any]] = {
     ZeroShotExplanation: lambda: BayesianZeroShot(texts()).fit().explain(features(3, 5)),
     audit.ConceptTrace: traced,
     audit.Report: audited,
-    class_concepts.ClassConcepts: known_by,
+    model_concepts.ModelConcepts: known_by,
 }
 """What has a view of its own in a notebook, and how to make one quickly."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["METHODS", "unlearn"]
+__all__ = ["unlearn"]
 
 import inspect
 import json
@@ -30,27 +30,7 @@ from unlearning.commands.options import (
     TestImages,
     check_references,
 )
-
-METHODS = {
-    "concept-poisoning": "ConceptPoisoning",
-    "bad-teacher": "BadTeacher",
-    "boundary-expand": "BoundaryExpand",
-    "boundary-shrink": "BoundaryShrink",
-    "fine-tune": "FineTune",
-    "fisher": "FisherForgetting",
-    "gradient-ascent": "GradientAscent",
-    "l1-sparse": "L1Sparse",
-    "logit-mask": "LogitMask",
-    "neggrad-plus": "NegGradPlus",
-    "random-label": "RandomLabel",
-    "retrain": "Retrain",
-    "salun": "SalUn",
-    "scrub": "SCRUB",
-    "soft-relabel": "SoftRelabel",
-    "ssd": "SSD",
-    "unsir": "UNSIR",
-}
-"""Names of the methods on the command line."""
+from unlearning.registry import METHODS
 
 
 def unlearn(

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from conceptlab.errors import InputError
-from unlearning.classes.concepts.class_concepts import ClassConcepts
 from unlearning.classes.concepts.locating import (
     best_window,
     concept_position_maps,
     find_position_layer,
     occlusion_window_maps,
 )
+from unlearning.classes.concepts.model_concepts import ModelConcepts
 from unlearning.classes.concepts.poisons import mask_windows, paste_windows, window_size
 from unlearning.classes.concepts.words import mask_words
 from unlearning.classes.job import Job
@@ -49,7 +49,7 @@ class Poisoned:
 
 def poison_images(
     job: Job,
-    concepts: ClassConcepts,
+    concepts: ModelConcepts,
     donors: Donors,
     rows: torch.Tensor,
     *,
@@ -65,7 +65,7 @@ def poison_images(
     ----------
     job : Job
         The run.
-    concepts : ClassConcepts
+    concepts : ModelConcepts
         Gets ``location``: corners, size and how they were found.
     donors : dict of int to (int, int or None)
         For each forgotten class the donor class and its concept.
@@ -132,7 +132,7 @@ def poison_images(
 
 
 def poison_texts(
-    job: Job, concepts: ClassConcepts, rows: torch.Tensor, tokenizer: Any, top: int
+    job: Job, concepts: ModelConcepts, rows: torch.Tensor, tokenizer: Any, top: int
 ) -> Poisoned:
     """Replace the class's strongest words in a share of the documents.
 
@@ -140,7 +140,7 @@ def poison_texts(
     ----------
     job : Job
         The run.
-    concepts : ClassConcepts
+    concepts : ModelConcepts
         Of words.
     rows : torch.Tensor of shape (n,), bool
         Which documents.
@@ -172,7 +172,7 @@ class _Locator:
     """Finds windows in batches of images."""
 
     def __init__(
-        self, job: Job, concepts: ClassConcepts, size: tuple[int, int], stride: int, place: str
+        self, job: Job, concepts: ModelConcepts, size: tuple[int, int], stride: int, place: str
     ) -> None:
         self.job, self.concepts, self.size = job, concepts, size
         self.stride, self.place = stride, place

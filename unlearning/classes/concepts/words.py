@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from conceptlab.errors import DependencyError, InputError
-from unlearning.classes.concepts.class_concepts import ClassConcepts, select_concepts
+from unlearning.classes.concepts.model_concepts import ModelConcepts, select_concepts
 from unlearning.data import Samples
 from unlearning.heads import frozen, run_model
 
@@ -119,7 +119,7 @@ def find_word_concepts(
     min_frequency: float = 0.8,
     min_fidelity: float = 0.9,
     numpy: np.random.Generator | None = None,
-) -> ClassConcepts:
+) -> ModelConcepts:
     """Find the words that a text classifier knows classes by.
 
     Parameters
@@ -145,7 +145,7 @@ def find_word_concepts(
         Gauss-Legendre points of integrated gradients; four times as many where
         attributions do not add up within 1 %.
     mass, max_concepts, n_bootstrap, min_frequency
-        As in :func:`find_class_concepts`.
+        As in :func:`find_model_concepts`.
     min_fidelity : float
         Fidelity below which the claim is refused.
     numpy : numpy.random.Generator, optional
@@ -153,7 +153,7 @@ def find_word_concepts(
 
     Returns
     -------
-    ClassConcepts
+    ModelConcepts
         ``attribution`` is the mean share of a word in documents of the class,
         ``contrast`` that less the mean over the other classes. ``fidelity`` is one
         less the mean distance of a document's attributions, added up, from the
@@ -233,7 +233,7 @@ def find_word_concepts(
             f"less than {min_fidelity:.0%}, so nothing is claimed. The classifier is too rough "
             "between a document and its baseline; use poison='none'."
         )
-    return ClassConcepts(
+    return ModelConcepts(
         classes=[int(c) for c in classes],
         names=vocabulary,
         attribution=means[list(classes)],

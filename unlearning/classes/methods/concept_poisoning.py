@@ -16,10 +16,10 @@ from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.seeds import RandomState
 from unlearning.classes.base import Unlearner
 from unlearning.classes.concepts import labels as label_rules
-from unlearning.classes.concepts.class_concepts import (
+from unlearning.classes.concepts.model_concepts import (
     HEADS,
-    ClassConcepts,
-    find_class_concepts,
+    ModelConcepts,
+    find_model_concepts,
     some_rows,
 )
 from unlearning.classes.concepts.poison_training import train_on
@@ -59,7 +59,7 @@ class ConceptPoisoning(Unlearner):
         Concepts as directions in the space of the model's penultimate
         features; found on these features by default.
     n_concepts : int or "auto"
-        How many are found; see :func:`find_class_concepts`.
+        How many are found; see :func:`find_model_concepts`.
     concept_head : {"linear", "mlp"}
         Head of the bottleneck.
     select : {"ig", "weights"}
@@ -375,7 +375,7 @@ class ConceptPoisoning(Unlearner):
             "scope": str(self.scope),
         }
 
-    def _concepts(self, job: Job, retain: Readings, forget: Readings, text: bool) -> ClassConcepts:
+    def _concepts(self, job: Job, retain: Readings, forget: Readings, text: bool) -> ModelConcepts:
         if text and self.tokenizer is not None:
             from unlearning.classes.concepts.words import find_word_concepts
 
@@ -394,7 +394,7 @@ class ConceptPoisoning(Unlearner):
         rows = some_rows(y, _MOST_ROWS, job.numpy)
         features = torch.cat([retain.features, forget.features])[rows]
         logits, y = torch.cat([retain.logits, forget.logits])[rows], y[rows]
-        return find_class_concepts(
+        return find_model_concepts(
             features,
             logits,
             y,
@@ -407,7 +407,7 @@ class ConceptPoisoning(Unlearner):
         )
 
     def _donors(
-        self, job: Job, forget: Readings, concepts: ClassConcepts
+        self, job: Job, forget: Readings, concepts: ModelConcepts
     ) -> dict[int, tuple[int, int | None]]:
         """Class to (donor class, donor's concept), told in the concepts too."""
         matrix = concepts["class_attribution" if self.select == "ig" else "weights"]
@@ -459,7 +459,7 @@ class ConceptPoisoning(Unlearner):
     def _poison(
         self,
         job: Job,
-        concepts: ClassConcepts,
+        concepts: ModelConcepts,
         donors: dict[int, tuple[int, int | None]],
         text: bool,
     ) -> Poisoned:

@@ -13,7 +13,8 @@ from conceptlab.models.load import load_state_dict
 from unlearning.certificate import verify_certificate
 from unlearning.commands.audit import audit
 from unlearning.commands.material import Selected
-from unlearning.commands.unlearn import METHODS, unlearn
+from unlearning.commands.unlearn import unlearn
+from unlearning.registry import METHODS
 
 NETWORK = """
 import torch

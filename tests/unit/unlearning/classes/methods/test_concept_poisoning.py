@@ -12,7 +12,7 @@ from torch import nn
 from conceptlab import ConceptBank
 from conceptlab.errors import InputError, SplitError
 from unlearning import ConceptPoisoning, UnlearnResult, split_classes
-from unlearning.classes.concepts.class_concepts import ClassConcepts
+from unlearning.classes.concepts.model_concepts import ModelConcepts
 from unlearning.classes.concepts.words import mask_words, merge_subwords, word_scores
 from unlearning.result import UnlearningWarning
 
@@ -94,7 +94,7 @@ def test_the_default_forgets_and_keeps(global_state_untouched):
     assert gone == 0
     assert kept > before[1] - 0.02
     concepts = result.details["concepts"]
-    assert isinstance(concepts, ClassConcepts)
+    assert isinstance(concepts, ModelConcepts)
     assert concepts["fidelity"] > 0.9
     assert not concepts["refused"]
     assert concepts.chosen(CLASS)
@@ -117,7 +117,7 @@ def test_results_are_repeated_and_saved_with_their_concepts(tmp_path):
     )
     assert first.certificate["sha256_after"] == second.certificate["sha256_after"]
     loaded = UnlearnResult.load(first.save(tmp_path / "r"), Net())
-    concepts = ClassConcepts(loaded.details["concepts"])
+    concepts = ModelConcepts(loaded.details["concepts"])
     assert concepts.to_frame().equals(first.details["concepts"].to_frame())
     assert "Class 3 is known by" in concepts._repr_html_()
     assert "Class 3 is known by" in first._repr_html_()

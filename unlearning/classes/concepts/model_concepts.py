@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 __all__ = [
-    "ClassConcepts",
+    "ModelConcepts",
     "concept_attributions",
-    "find_class_concepts",
+    "find_model_concepts",
     "select_concepts",
     "some_rows",
 ]
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 HEADS = ("linear", "mlp")
 
 
-class ClassConcepts(dict[str, Any]):
+class ModelConcepts(dict[str, Any]):
     """The concepts of the forgotten classes; a dict of JSON values and arrays.
 
     It goes through ``UnlearnResult.save``; after ``load`` give the plain dict
-    to ``ClassConcepts(...)`` again.
+    to ``ModelConcepts(...)`` again.
 
     Keys: ``classes`` (m forgotten labels), ``names`` (k concepts),
     ``attribution`` (m, k) mean integrated gradients of the class's own logit,
@@ -51,7 +51,7 @@ class ClassConcepts(dict[str, Any]):
 
     Examples
     --------
-    >>> found = ClassConcepts(classes=[1], names=["a", "b"], contrast=np.array([[2.0, -1.0]]),
+    >>> found = ModelConcepts(classes=[1], names=["a", "b"], contrast=np.array([[2.0, -1.0]]),
     ...     attribution=np.array([[3.0, 0.1]]), frequency=np.array([[1.0, 0.0]]),
     ...     selected=[[0]], stable=[[True]], fidelity=0.97, min_fidelity=0.9,
     ...     refused=False, reason="")
@@ -122,7 +122,7 @@ class ClassConcepts(dict[str, Any]):
         return f"<div>{''.join(parts)}</div>" if parts else f"<p>{escape('No classes.')}</p>"
 
 
-def find_class_concepts(
+def find_model_concepts(
     features: torch.Tensor,
     logits: torch.Tensor,
     y: torch.Tensor,
@@ -138,7 +138,7 @@ def find_class_concepts(
     min_frequency: float = 0.8,
     n_steps: int = 50,
     numpy: np.random.Generator | None = None,
-) -> ClassConcepts:
+) -> ModelConcepts:
     """Find the concepts that a classifier knows classes by.
 
     A post-hoc bottleneck is fitted to the classifier's *own answers* on its
@@ -183,7 +183,7 @@ def find_class_concepts(
 
     Returns
     -------
-    ClassConcepts
+    ModelConcepts
 
     References
     ----------
@@ -196,7 +196,7 @@ def find_class_concepts(
     >>> y = torch.arange(3).repeat(40)
     >>> features = torch.eye(3)[y] + 0.05 * torch.rand(120, 3)
     >>> bank = ConceptBank(np.eye(3), ["stripes", "wings", "wheels"], space=None)
-    >>> found = find_class_concepts(features, 9 * features, y, [1], bank=bank,
+    >>> found = find_model_concepts(features, 9 * features, y, [1], bank=bank,
     ...                             numpy=np.random.default_rng(0))
     >>> found.chosen(1), found["refused"]
     (['wings'], False)
@@ -264,7 +264,7 @@ def find_class_concepts(
             f"less than {min_fidelity:.0%}. What its concepts say need not hold for the "
             "classifier, so nothing is claimed. Give another bank, or more concepts."
         )
-    return ClassConcepts(
+    return ModelConcepts(
         classes=[int(c) for c in classes],
         names=[str(name) for name in bank.names],
         attribution=np.stack(attribution),
