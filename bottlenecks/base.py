@@ -4,8 +4,6 @@ from __future__ import annotations
 
 __all__ = ["ConceptBottleneck"]
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -13,12 +11,13 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from bottlenecks import files
 from bottlenecks.explaining import Contributions, weights_frame
 from bottlenecks.intervention import Subject
 from bottlenecks.reasons import LinearReasons
 from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
+from conceptlab.bank.form import BANK_FORM
 from conceptlab.errors import InputError, SpaceMismatchError
+from conceptlab.io.objects import Saved, SavedEstimator, family
 from conceptlab.zeroshot.labels import checked_labels
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 _QUANTILES = (0.05, 0.95)
 
 
-class ConceptBottleneck(LinearReasons, ClassifierMixin, BaseEstimator):
+class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEstimator):
     """Base of the bottlenecks: features X, scores S, activations A, logits A Wᵀ + b.
 
     X (n, d) holds features of the bank's space and S = ``bank.score(X)``; without a bank the
@@ -67,6 +66,7 @@ class ConceptBottleneck(LinearReasons, ClassifierMixin, BaseEstimator):
     (True, (200, 4))
     """
 
+    _forms = (BANK_FORM,)
     _needs_spread = True
     """Whether a constant score is an error."""
 
@@ -398,43 +398,9 @@ class ConceptBottleneck(LinearReasons, ClassifierMixin, BaseEstimator):
             presence=presence,
         )
 
-    # -- files ------------------------------------------------------------------------
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write parameters and fitted state to the folder `path`.
-
-        Parameters
-        ----------
-        path : path-like
-            A folder of safetensors and JSON with hashes; no pickle.
-
-        Returns
-        -------
-        pathlib.Path
-            The folder; :meth:`load` gives a model that answers with the same bits.
-        """
-        check_is_fitted(self)
-        return files.save(self, path)
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a model that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : path-like
-            The folder. ``ConceptBottleneck.load`` reads any bottleneck, a subclass its own.
-
-        Returns
-        -------
-        ConceptBottleneck
-
-        Raises
-        ------
-        CheckpointError
-            Missing, damaged, newer, or another kind of object.
-        """
-        loaded: Self = files.load(cls, path)
-        return loaded
+    def _kinds(cls) -> dict[str, type[Saved]]:
+        return family(cls, "bottlenecks") if cls is ConceptBottleneck else super()._kinds()
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "coef_") and hasattr(self, "classes_")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 __all__ = ["NORMALIZATIONS", "RULES", "ConceptMatrixSearch"]
 
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,12 +13,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from bottlenecks import files
 from bottlenecks.search_use import SearchUse
 from conceptlab import ConceptBank
 from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
 from conceptlab.bank.core import SIMILARITIES, Similarity
+from conceptlab.bank.form import BANK_FORM
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.io.objects import SavedEstimator
 from conceptlab.zeroshot.labels import checked_labels
 
 RULES = ("similarity", "cubed", "max")
@@ -29,7 +28,7 @@ _EPS = 1e-8  # of the published row and column division
 _CELLS = 1 << 22  # scores held at a time by the rules without a closed form: 32 MB
 
 
-class ConceptMatrixSearch(SearchUse, ClassifierMixin, BaseEstimator):
+class ConceptMatrixSearch(SearchUse, SavedEstimator, ClassifierMixin, BaseEstimator):
     """Give every image the class whose concept scores are most like its own.
 
     The rows of V are the concept scores of the images, the rows of T those of
@@ -120,6 +119,8 @@ class ConceptMatrixSearch(SearchUse, ClassifierMixin, BaseEstimator):
     >>> model.predict(np.array([[0.9, 0.4, 0.1], [0.1, 0.0, 0.7]])).tolist()
     ['apple', 'kitten']
     """
+
+    _forms = (BANK_FORM,)
 
     def __init__(
         self,
@@ -345,7 +346,7 @@ class ConceptMatrixSearch(SearchUse, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         parts = []
-        for rows in self._parts(X, len(self.concept_names_)):
+        for rows in self._batches(X, len(self.concept_names_)):
             V = rows @ torch.as_tensor(self.concept_maps_).to(rows).T
             if self.normalize == "row":
                 V = V / _away_from_zero(V.sum(dim=1, keepdim=True) + _EPS)
@@ -357,7 +358,7 @@ class ConceptMatrixSearch(SearchUse, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         closed = self.rule == "similarity"
         width = len(self.metric_factor_) if closed else len(self.concept_names_)
-        for rows in self._parts(X, max(width, len(self.classes_))):
+        for rows in self._batches(X, max(width, len(self.classes_))):
             scores = self._by_metric(rows) if closed else self._by_scores(rows)
             if self.rule != "max" and self.row_sum_ is not None:
                 scores = scores * self._sign(rows)
@@ -388,7 +389,7 @@ class ConceptMatrixSearch(SearchUse, ClassifierMixin, BaseEstimator):
         total = rows @ torch.as_tensor(self.row_sum_).to(rows) + _EPS
         return torch.where(total < 0, -1.0, 1.0).to(rows)[:, None]
 
-    def _parts(self, X: Any, width: int) -> Iterator[torch.Tensor]:
+    def _batches(self, X: Any, width: int) -> Iterator[torch.Tensor]:
         matrix = check_features(self, X, reset=False)
         device = resolve_device(self.device, like=matrix)
         dtype = torch.float32 if device.type == "mps" else torch.float64
@@ -399,41 +400,6 @@ class ConceptMatrixSearch(SearchUse, ClassifierMixin, BaseEstimator):
                 lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
                 rows = rows / torch.where(lengths > 0, lengths, 1.0)
             yield torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
-
-    # -- files ------------------------------------------------------------------------
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the fitted classifier as a folder; see :meth:`load`.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Returns
-        -------
-        pathlib.Path
-        """
-        check_is_fitted(self)
-        return files.save(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ConceptMatrixSearch:
-        """Read what :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Returns
-        -------
-        ConceptMatrixSearch
-
-        Raises
-        ------
-        CheckpointError
-            Missing, damaged, newer, or another kind.
-        """
-        model: ConceptMatrixSearch = files.load(cls, path)
-        return model
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "class_scores_")

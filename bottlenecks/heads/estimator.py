@@ -4,10 +4,8 @@ from __future__ import annotations
 
 __all__ = ["SparseLinearHead", "sparse_softmax_path"]
 
-import os
 import warnings
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,7 +13,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from bottlenecks.heads import files
 from bottlenecks.heads.checks import (
     checked_matrix,
     checked_target,
@@ -40,6 +37,8 @@ from bottlenecks.heads.path import (
 from bottlenecks.heads.use import HeadUse
 from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
 from conceptlab.errors import InputError
+from conceptlab.io.objects import Parts, Saved
+from conceptlab.io.values import plain
 from conceptlab.parameters import OneOf, Real, Rules, Whole
 
 _DEFAULT_SHARE = 0.05  # of lam_max, where neither lam nor nec is given
@@ -48,6 +47,25 @@ _LOOSE = 0.5  # residual at those strengths
 _LAST = 1e-4  # of lam_max: where the search for nec ends
 _FILLS = 20  # refits with new weights in place of those that fell to zero
 
+_NUMBERS = (
+    "lam_",
+    "lam_max_",
+    "kkt_",
+    "objective_",
+    "converged_",
+    "n_dropped_",
+    "n_added_",
+    "n_iter_",
+)
+_ARRAYS = (
+    "coef_",
+    "intercept_",
+    "shrunken_coef_",
+    "shrunken_intercept_",
+    "activation_range_",
+    "activation_levels_",
+)
+_PATH = ("lams", "nec", "objective", "kkt", "n_iter")
 _RULES = Rules(
     lam=Real(least=0, hint="0 is no penalty") | None,
     nec=Real(least=0) | None,
@@ -61,7 +79,7 @@ _RULES = Rules(
 )
 
 
-class SparseLinearHead(HeadUse, ClassifierMixin, BaseEstimator):
+class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
     """Multinomial logistic regression with an elastic net, for sparse heads over concepts.
 
     Minimises mean cross-entropy + lam (alpha |W|₁ + ½ (1 - alpha) |W|²) over
@@ -193,6 +211,8 @@ class SparseLinearHead(HeadUse, ClassifierMixin, BaseEstimator):
     >>> [int(columns[0]) for columns in head.active_concepts_], head.nec_
     ([0, 1, 2], 1.0)
     """
+
+    _kind = "SparseLinearHead"
 
     def __init__(
         self,
@@ -429,43 +449,39 @@ class SparseLinearHead(HeadUse, ClassifierMixin, BaseEstimator):
         return torch.addmm(torch.as_tensor(self.intercept_).to(matrix), matrix, W.mT)
 
     # -- files ------------------------------------------------------------------------
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the fitted head as a folder of safetensors and JSON.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Returns
-        -------
-        pathlib.Path
-
-        Raises
-        ------
-        CheckpointError
-            If the place cannot be written.
-        """
+    def _parts(self) -> Parts:
         check_is_fitted(self)
-        return files.save(self, path)
+        names = getattr(self, "feature_names_in_", None)
+        parameters = {**self.get_params(), "device": str(self.device)}
+        fitted = {name: getattr(self, name) for name in _NUMBERS}
+        tensors = {name: getattr(self, name) for name in _ARRAYS}
+        tensors |= {f"path_{name}": np.asarray(getattr(self.path_, name)) for name in _PATH}
+        sizes = [len(columns) for columns in self.active_concepts_]
+        tensors["active_offsets"] = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        tensors["active"] = np.concatenate(self.active_concepts_).astype(np.int64)
+        data = {
+            "parameters": plain(parameters),
+            "fitted": plain(fitted),
+            "classes": self.classes_.tolist(),
+            "feature_names": None if names is None else list(names),
+        }
+        return data, tensors
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SparseLinearHead:
-        """Read what :meth:`save` wrote; its logits have the same bits.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Returns
-        -------
-        SparseLinearHead
-
-        Raises
-        ------
-        CheckpointError
-            Missing, damaged, newer, or another kind.
-        """
-        return files.load(cls, path)
+    def _from_parts(cls, data: dict[str, Any], tensors: dict[str, np.ndarray]) -> Self:
+        head = cls(**data["parameters"])
+        for name in _NUMBERS:
+            setattr(head, name, data["fitted"][name])
+        for name in _ARRAYS:
+            setattr(head, name, tensors[name])
+        head.path_ = SoftmaxPath(**{name: tensors[f"path_{name}"] for name in _PATH})
+        head.active_concepts_ = np.split(tensors["active"], tensors["active_offsets"][1:-1])
+        head.classes_ = np.array(data["classes"])
+        head.nec_ = number_of_effective_concepts(head.coef_)
+        head.n_features_in_ = int(head.coef_.shape[1])
+        if data["feature_names"] is not None:
+            head.feature_names_in_ = np.array(data["feature_names"], dtype=object)
+        return head
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "coef_")

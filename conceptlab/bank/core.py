@@ -7,8 +7,7 @@ __all__ = ["SIMILARITIES", "ConceptBank", "Similarity"]
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -21,10 +20,10 @@ from conceptlab.bank.checks import (
     checked_parents,
     frozen,
 )
-from conceptlab.bank.files import load_bank, save_bank
 from conceptlab.bank.makers import BankMakers
 from conceptlab.bank.table import bank_frame, bank_html, short_space
 from conceptlab.errors import InputError, SpaceMismatchError, unknown_name
+from conceptlab.io.objects import Parts, Saved
 from conceptlab.provenance import fingerprint
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ SIMILARITIES = ("affine", "dot", "cosine")
 Similarity = Literal["affine", "dot", "cosine"]
 
 
-class ConceptBank(BankMakers):
+class ConceptBank(BankMakers, Saved):
     """Concepts as named vectors in the space of one encoder; frozen.
 
     ``bank["red"]`` and ``bank[0]`` are vectors; ``bank[:3]`` and
@@ -86,6 +85,7 @@ class ConceptBank(BankMakers):
     (['round', 'red'], [0.0, 1.0, 0.0], 1)
     """
 
+    _kind = "ConceptBank"
     __slots__ = ("_fingerprint", "_meta", "intercepts", "names", "parents", "space", "vectors")
 
     vectors: np.ndarray
@@ -387,14 +387,8 @@ class ConceptBank(BankMakers):
         return np.asarray(self.score(vectors, similarity="cosine"))
 
     # -- files and tables -----------------------------------------------------
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the bank as a folder with safetensors and JSON; see :meth:`load`."""
-        return save_bank(self, path)
-
     @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], *, space: str | Encoder | None = None
-    ) -> ConceptBank:
+    def load(cls, path: str | os.PathLike[str], *, space: str | Encoder | None = None) -> Self:
         """Read a bank that :meth:`save` wrote.
 
         Parameters
@@ -414,13 +408,32 @@ class ConceptBank(BankMakers):
         SpaceMismatchError
             If it is of another space.
         """
-        bank = load_bank(cls, path)
+        bank = super().load(path)
         bank.check_space(space)
         return bank
 
+    def _parts(self) -> Parts:
+        tensors = {"vectors": self.vectors}
+        if self.intercepts is not None:
+            tensors["intercepts"] = self.intercepts
+        parents = None if self.parents is None else list(self.parents)
+        data = {
+            "names": list(self.names),
+            "space": self.space,
+            "parents": parents,
+            "meta": self.meta,
+        }
+        return data, tensors
+
+    @classmethod
+    def _from_parts(cls, data: dict[str, Any], tensors: dict[str, np.ndarray]) -> Self:
+        names = data.pop("names")
+        return cls(tensors["vectors"], names, intercepts=tensors.get("intercepts"), **data)
+
     def to_frame(self) -> pandas.DataFrame:
         """Give a table with a row for each concept: norm, intercept, parent, and its columns."""
-        return bank_frame(self)
+        columns = self.meta.get("concepts", {})
+        return bank_frame(self.names, self.vectors, self.intercepts, self.parents, columns)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -477,7 +490,7 @@ class ConceptBank(BankMakers):
         return f"ConceptBank({len(self)} concepts × {self.n_features}: {shown})"
 
     def _repr_html_(self) -> str:
-        return bank_html(self)
+        return bank_html(self.to_frame(), self.n_features, self.space)
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = self._fields()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 __all__ = ["ClassConcepts", "Texts"]
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from conceptlab.errors import InputError, SpaceMismatchError, unknown_name
-from conceptlab.io.files import Bundle, read_bundle, write_bundle
-from conceptlab.io.reading import rebuilding
+from conceptlab.io.objects import Parts, Saved
 from conceptlab.vocabulary.prompts import (
     PromptPreset,
     fill_prompt,
@@ -25,12 +22,11 @@ if TYPE_CHECKING:
     from conceptlab.bank import ConceptBank
     from conceptlab.encoders.base import Encoder
 
-_KIND = "ClassConcepts"
 Texts = dict[str, list[str]]
 """Class to its concepts; the order of the keys is the order of the classes."""
 
 
-class ClassConcepts:
+class ClassConcepts(Saved):
     """Texts of concepts for every class, with their vectors where they are known.
 
     Classes may have different numbers of concepts, and none. The same text may
@@ -368,8 +364,7 @@ class ClassConcepts:
 
         return pandas.DataFrame(list(self.items()), columns=["class", "concept"])
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write texts, vectors and meta as a folder; see :mod:`conceptlab.io.files`."""
+    def _parts(self) -> Parts:
         data: dict[str, Any] = {
             "classes": list(self.classes),
             "texts": list(self._texts.values()),
@@ -380,31 +375,19 @@ class ClassConcepts:
         if self.bank is not None:
             data["bank"] = {"space": self.bank.space, "meta": self.bank.meta}
             tensors["vectors"] = np.asarray(self.bank.vectors)
-        return write_bundle(path, Bundle(_KIND, data, tensors))
+        return data, tensors
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ClassConcepts:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        CheckpointError
-            Missing, damaged, newer, or another kind.
-        """
+    def _from_parts(cls, data: dict[str, Any], tensors: dict[str, np.ndarray]) -> Self:
         from conceptlab.bank import ConceptBank
 
-        bundle = read_bundle(path, _KIND)
-        data = bundle.data
-        with rebuilding(path, _KIND):
-            texts = check_texts_by_class(dict(zip(data["classes"], data["texts"], strict=True)))
-            bank = None
-            if data["bank"] is not None:
-                labels = [label for label, values in texts.items() for _ in values]
-                flat = [text for values in texts.values() for text in values]
-                bank = ConceptBank(
-                    bundle.tensors["vectors"], unique_names(labels, flat), **data["bank"]
-                )
-            return cls(texts, bank=bank, meta=data["meta"])
+        texts = check_texts_by_class(dict(zip(data["classes"], data["texts"], strict=True)))
+        bank = None
+        if data["bank"] is not None:
+            labels = [label for label, values in texts.items() for _ in values]
+            flat = [text for values in texts.values() for text in values]
+            bank = ConceptBank(tensors["vectors"], unique_names(labels, flat), **data["bank"])
+        return cls(texts, bank=bank, meta=data["meta"])
 
 
 def check_texts_by_class(texts: Mapping[str, Sequence[str]]) -> Texts:

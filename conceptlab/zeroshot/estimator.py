@@ -5,8 +5,7 @@ from __future__ import annotations
 __all__ = ["BayesianZeroShot"]
 
 import os
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -17,9 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from conceptlab.arrays import as_numpy, check_features, like_input, resolve_device
 from conceptlab.errors import InputError, SpaceMismatchError
+from conceptlab.io.objects import Parts, Saved
+from conceptlab.io.values import plain
 from conceptlab.parameters import OneOf, Real
 from conceptlab.progress import Progress
-from conceptlab.zeroshot import files
 from conceptlab.zeroshot.calibration import fit_temperature
 from conceptlab.zeroshot.explaining import explain_rows, responsibilities
 from conceptlab.zeroshot.explanation import ZeroShotExplanation
@@ -31,15 +31,17 @@ from conceptlab.zeroshot.sources import (
     class_means,
     resolve_concepts,
     resolve_prior,
+    with_vectors,
 )
 from conceptlab.zeroshot.stream import Layout, Settings, iter_scores
 
 _CACHE = 2 << 20  # scores kept while the temperature is fitted: 8 MB in float32
 _GROUP = 1 << 18  # scores for all classes at once
+_PLAIN = ("rule", "prompt", "scale", "temperature")
 _SCALE = 100.0  # of CLIP, where the encoder does not say
 
 
-class BayesianZeroShot(ClassifierMixin, BaseEstimator):
+class BayesianZeroShot(Saved, ClassifierMixin, BaseEstimator):
     """Classify images by the concepts of every class, without training.
 
     Every class is a set of concept vectors. An image is compared with all of
@@ -136,6 +138,8 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
     >>> model.predict(X).tolist(), model.predict_proba(X).round(2).tolist()
     (['frog', 'newt'], [[1.0, 0.0], [0.0, 1.0]])
     """
+
+    _kind = "BayesianZeroShot"
 
     def __init__(
         self,
@@ -451,27 +455,8 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
         )
 
     # -- files ------------------------------------------------------------------------
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the fitted classifier as a folder, without the encoder's weights.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Returns
-        -------
-        pathlib.Path
-
-        Raises
-        ------
-        CheckpointError
-            If the place cannot be written.
-        """
-        check_is_fitted(self)
-        return files.save(self, path)
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str], encoder: Any = None) -> BayesianZeroShot:
+    def load(cls, path: str | os.PathLike[str], encoder: Any = None) -> Self:
         """Read what :meth:`save` wrote.
 
         Parameters
@@ -491,11 +476,52 @@ class BayesianZeroShot(ClassifierMixin, BaseEstimator):
         SpaceMismatchError
             The encoder is another than that of the concepts.
         """
-        model = files.load(cls, path)
+        model = super().load(path)
         model.encoder = encoder
         model.encoder_ = model._resolved_encoder()
         if model.encoder_ is not None:
             model._check_space()
+        return model
+
+    def _parts(self) -> Parts:
+        check_is_fitted(self)
+        parameters = {name: getattr(self, name) for name in _PLAIN}
+        data = {
+            "parameters": parameters,
+            "rule_options": None if self.rule_options is None else plain(self.rule_options),
+            "classes": np.asarray(self.classes_).tolist(),
+            "class_names": list(self.class_names_),
+            "concept_names": self.concept_names_,
+            "scale": self.scale_,
+            "temperature": self.temperature_,
+            "space": self.space_,
+            "encoder": None if self.encoder_ is None else self.encoder_.name,
+        }
+        return data, {"class_log_prior": self.class_log_prior_, **self._layout.arrays()}
+
+    @classmethod
+    def _from_parts(cls, data: dict[str, Any], tensors: dict[str, np.ndarray]) -> Self:
+        layout = Layout.of(tensors)
+        texts = {data["class_names"][k]: list(data["concept_names"][k]) for k in layout.columns}
+        model = cls(
+            with_vectors(texts, layout.vectors, data["space"]),
+            rule_options=data["rule_options"],
+            class_prior=np.exp(tensors["class_log_prior"]),
+            concept_prior=layout.prior,
+            **data["parameters"],
+        )
+        model._layout = layout
+        model.classes_ = np.array(data["classes"])
+        model.class_names_ = np.array(data["class_names"], dtype=object)
+        model.concept_names_ = data["concept_names"]
+        model.concept_labels_ = np.repeat(layout.columns, layout.counts)
+        model.vectors_ = layout.vectors
+        model.space_ = data["space"]
+        model.scale_ = float(data["scale"])
+        model.temperature_ = float(data["temperature"])
+        model.class_log_prior_ = tensors["class_log_prior"]
+        model.n_features_in_ = int(layout.vectors.shape[1])
+        model.encoder_ = None
         return model
 
     # -- inside -----------------------------------------------------------------------

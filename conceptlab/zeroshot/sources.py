@@ -112,6 +112,18 @@ def resolve_concepts(concepts: Any, encoder: Any, prompt: str | None) -> Concept
     )
 
 
+def with_vectors(texts: Mapping[str, list[str]], vectors: np.ndarray, space: str | None) -> Any:
+    """Give texts of classes with their vectors, as concepts that can be fitted again."""
+    from conceptlab.bank import ConceptBank
+    from conceptlab.vocabulary import ClassConcepts
+    from conceptlab.vocabulary.concepts import unique_names
+
+    labels = [label for label, values in texts.items() for _ in values]
+    flat = [text for values in texts.values() for text in values]
+    bank = ConceptBank(vectors, unique_names(labels, flat), space=space)
+    return ClassConcepts(texts, bank=bank)
+
+
 def _holds_arrays(concepts: Any) -> bool:
     from conceptlab.vocabulary import ClassConcepts
 

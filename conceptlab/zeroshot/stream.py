@@ -10,7 +10,7 @@ from __future__ import annotations
 
 __all__ = ["Layout", "Scored", "Settings", "iter_scores"]
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -93,6 +93,17 @@ class Layout:
     offsets: np.ndarray
     columns: np.ndarray
     prior: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Layout:
+        """Take what :meth:`arrays` gave."""
+        prior = arrays.get("concept_prior")
+        return cls(arrays["vectors"], arrays["offsets"], arrays["columns"], prior)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give what it is made of, by name."""
+        found = {"vectors": self.vectors, "offsets": self.offsets, "columns": self.columns}
+        return found if self.prior is None else {**found, "concept_prior": self.prior}
 
     @property
     def counts(self) -> np.ndarray:

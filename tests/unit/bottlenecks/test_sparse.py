@@ -189,7 +189,9 @@ def test_loaded_model_answers_with_the_same_bits(mode, tmp_path):
 
 def test_load_refuses_what_is_no_bottleneck(tmp_path):
     bank_of().save(tmp_path / "bank")
-    with pytest.raises(CheckpointError, match="holds a 'ConceptBank', which is no bottleneck"):
+    with pytest.raises(
+        CheckpointError, match="holds a 'ConceptBank', expected a ConceptBottleneck"
+    ):
         ConceptBottleneck.load(tmp_path / "bank")
     with pytest.raises(CheckpointError, match="expected a 'SparseCBM'"):
         SparseCBM.load(tmp_path / "bank")

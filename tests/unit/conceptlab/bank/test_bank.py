@@ -264,7 +264,7 @@ def test_save_and_load(bank, tmp_path):
     manifest["sha256"]["data.json"] = hashlib.sha256(twice.encode()).hexdigest()
     manifest["size"]["data.json"] = len(twice.encode())
     (path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match=r"describe a whole bank.*more than once"):
+    with pytest.raises(CheckpointError, match=r"describe a whole ConceptBank.*more than once"):
         ConceptBank.load(path)
     with pytest.raises(CheckpointError, match="does not exist"):
         ConceptBank.load(tmp_path / "gone")
