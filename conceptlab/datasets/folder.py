@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["IMAGE_SUFFIXES", "FolderDataset", "load_image_folder"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "FolderDataset",
+    "PassedOverWarning",
+    "load_image_folder",
+    "warn_passed_over",
+]
 
 import functools
 import os
 import threading
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -19,9 +26,25 @@ from conceptlab.datasets.pictures import PICTURE_LIMIT, ImageFile, file_bytes
 from conceptlab.datasets.sources import open_source
 from conceptlab.errors import InputError
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+
+def _suffixes(names: str) -> frozenset[str]:
+    return frozenset(f".{name}" for name in names.split())
+
+
+IMAGE_SUFFIXES = _suffixes(
+    "apng avif avifs bmp dib gif heic heif j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx pbm pcx pgm "
+    "png pnm ppm qoi sgi tga tif tiff webp"
 )
+"""Files that are pictures; one that cannot be decoded here is an error when it is read."""
+_OTHER_SUFFIXES = _suffixes(
+    "bib cfg csv db doc docx gitignore gz h5 html ico ini ipynb json jsonl lnk log mat md npy npz "
+    "parquet pdf pkl py pyc pt pth rst safetensors sh svg tar tex tgz toml torch tsv txt url xls "
+    "xlsx xml yaml yml zip"
+)
+
+
+class PassedOverWarning(UserWarning):
+    """A folder holds files that may be pictures and are not read."""
 
 
 class FolderDataset:
@@ -83,14 +106,14 @@ class FolderDataset:
     @property
     def images(self) -> torch.Tensor:
         """All pictures at once, float32 (n, 3, h, w) in [0, 1]."""
-        return open_source(self.files).batch(self.size)
+        return open_source(self).batch()
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, int | np.integer):
-            return open_source([self.files[int(index)]]).batch(self.size)[0]
+            return open_source(self[[int(index)]]).batch()[0]
         chosen = np.arange(len(self))[index]
         return FolderDataset(
             [self.files[i] for i in chosen],
@@ -114,9 +137,9 @@ def load_image_folder(
     """Open a folder, or a zip archive, of pictures.
 
     Sub-folders are classes, in alphabetical order, and pictures are sorted by
-    path; a folder without sub-folders has no classes. Hidden files and files
-    that are no pictures are passed over. Archives are read in place: nothing
-    is unpacked.
+    path; a folder without sub-folders has no classes. Hidden files are passed over,
+    and so are texts, tables and archives; of any other file that is left out a
+    :class:`PassedOverWarning` tells. Archives are read in place: nothing is unpacked.
 
     Parameters
     ----------
@@ -195,25 +218,42 @@ def _as_text(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def _wanted(relative: PurePosixPath) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
-    return not hidden and relative.suffix.lower() in IMAGE_SUFFIXES
+def _hidden(relative: PurePosixPath) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
+
+
+def warn_passed_over(where: str | os.PathLike[str], names: Sequence[str]) -> None:
+    """Tell of files that may be pictures and are not read; texts, tables and archives are none."""
+    left = [name for name in names if PurePosixPath(name).suffix.lower() not in _OTHER_SUFFIXES]
+    if left:
+        shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+        warnings.warn(
+            f"{os.fspath(where)}: {len(left)} file(s) are no pictures by their suffix and are "
+            f"passed over ({shown}). Convert pictures among them to PNG or JPEG.",
+            PassedOverWarning,
+            stacklevel=4,
+        )
 
 
 def _walk(root: Path) -> list[tuple[PurePosixPath, ImageFile]]:
-    found = []
+    found, left = [], []
     for folder, _, names in os.walk(root):
         for name in names:
             full = Path(folder, name)
             relative = PurePosixPath(full.relative_to(root).as_posix())
-            if _wanted(relative):
+            if _hidden(relative):
+                continue
+            if relative.suffix.lower() in IMAGE_SUFFIXES:
                 found.append((relative, ImageFile(str(full), functools.partial(file_bytes, full))))
+            else:
+                left.append(str(relative))
+    warn_passed_over(root, sorted(left))
     return found
 
 
 def _zip_members(path: Path, subfolder: str | None) -> list[tuple[PurePosixPath, ImageFile]]:
     archive = _Archive(path)
-    found = []
+    found, left = [], []
     for info in archive.open().infolist():
         member = PurePosixPath(info.filename.replace("\\", "/"))
         if member.is_absolute() or ".." in member.parts:
@@ -222,7 +262,7 @@ def _zip_members(path: Path, subfolder: str | None) -> list[tuple[PurePosixPath,
                 "archives are refused; pack the images again.",
                 code="CL-INPUT-FILE",
             )
-        if info.is_dir() or not _wanted(member):
+        if info.is_dir() or _hidden(member):
             continue
         if subfolder:
             if not member.is_relative_to(subfolder):
@@ -230,8 +270,12 @@ def _zip_members(path: Path, subfolder: str | None) -> list[tuple[PurePosixPath,
             relative = member.relative_to(subfolder)
         else:
             relative = member
+        if relative.suffix.lower() not in IMAGE_SUFFIXES:
+            left.append(str(relative))
+            continue
         read = functools.partial(archive.read, info.filename)
         found.append((relative, ImageFile(f"{path}!{info.filename}", read)))
+    warn_passed_over(path, sorted(left))
     return found
 
 

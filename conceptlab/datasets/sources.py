@@ -8,7 +8,7 @@ channels, bytes stored as floats, and values below zero.
 
 from __future__ import annotations
 
-__all__ = ["ImageSource", "Images", "ValueRange", "open_source", "stack", "to_unit"]
+__all__ = ["ImageSource", "Images", "ValueRange", "as_fit", "open_source", "stack", "to_unit"]
 
 import functools
 import hashlib
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from conceptlab.arrays import ArrayKind, check_finite
-from conceptlab.datasets.pictures import ImageFile, as_rgb, file_bytes, is_pil
+from conceptlab.datasets.pictures import ImageFile, as_rgb, file_bytes, is_pil, upright
 from conceptlab.datasets.resize import Fit
 from conceptlab.errors import InputError
 
@@ -81,10 +82,7 @@ class ImageSource:
         clip: bool = True,
     ) -> torch.Tensor:
         """Give all images as one float32 tensor (n, 3, h, w), scaled and cropped to `size`."""
-        fit = None
-        if size is not None:
-            height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-            fit = Fit(height, width)
+        fit = None if size is None else as_fit(size)
         return stack(self.read(0, self._n), fit, device=device, clip=clip)
 
     def __len__(self) -> int:
@@ -96,9 +94,11 @@ def open_source(
 ) -> ImageSource:
     """Open everything but folders, archives and single paths; see :func:`image_source`."""
     files = getattr(images, "files", None)
-    if isinstance(files, Sequence) and files and isinstance(files[0], ImageFile):
+    if isinstance(files, list) and all(isinstance(file, ImageFile) for file in files[:1]):
+        if getattr(images, "size", None) is not None:
+            return _from_files(files, as_fit(images.size))
         images = files
-    elif hasattr(images, "images") and not isinstance(images, np.ndarray | torch.Tensor):
+    elif _holds_images(images):
         images = images.images
     if isinstance(images, np.ndarray) and images.dtype.kind in "OUS":
         images = images.ravel().tolist()
@@ -110,6 +110,36 @@ def open_source(
     if hasattr(images, "__array__") and not hasattr(images, "__getitem__"):
         return _from_batch(np.asarray(images), *options)
     return _from_items(images, *options)
+
+
+def _holds_images(given: Any) -> bool:
+    """Tell what stands for its ``.images`` from a data set, whose items are what it gives."""
+    if isinstance(given, np.ndarray | torch.Tensor | Dataset):
+        return False
+    transformed = any(
+        getattr(given, name, None) is not None for name in ("transform", "transforms")
+    )
+    return hasattr(given, "images") and not (transformed and hasattr(given, "__getitem__"))
+
+
+def as_fit(size: int | tuple[int, int]) -> Fit:
+    """Give the plan that scales and crops images to `size`, a side or (height, width)."""
+    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    return Fit(height, width)
+
+
+def _from_files(files: Sequence[ImageFile], fit: Fit) -> ImageSource:
+    def take(indices: Sequence[int]) -> list[Image | torch.Tensor]:
+        return [fit.pil(files[i].open()) for i in indices]
+
+    def digests(start: int, stop: int) -> list[bytes]:
+        return [
+            hashlib.sha256(prefix + file.read()).digest()
+            for file in files[start : min(stop, len(files))]
+        ]
+
+    prefix = f"files:{fit}:".encode()
+    return ImageSource(len(files), take, digests)
 
 
 def stack(
@@ -238,7 +268,14 @@ def _from_items(items: Any, value_range: ValueRange, channels_last: bool) -> Ima
         if type(items).__name__ == "DataLoader" or not isinstance(items, Iterable):
             raise _type_error(items)
         items = list(items)
-    if hasattr(items, "iloc"):  # a pandas column of paths
+    if hasattr(items, "iloc"):  # of pandas
+        if getattr(items, "ndim", 1) != 1:
+            columns = ", ".join(repr(name) for name in list(items.columns)[:10])
+            raise InputError(
+                f"images cannot be a table; its columns are {columns}. Give the column of paths: "
+                "frame['path'].",
+                code="CL-INPUT-TYPE",
+            )
         items = items.tolist()
     n = len(items)
     if n == 0:
@@ -246,7 +283,7 @@ def _from_items(items: Any, value_range: ValueRange, channels_last: bool) -> Ima
             "images is empty. Give at least one image.",
             code="CL-INPUT-EMPTY",
         )
-    prefix = f"items:{channels_last}:{value_range}:".encode()
+    prefix = f"upright:{channels_last}:{value_range}:".encode()
 
     def item(index: int) -> _Item:
         return _item_of(items[index], f"images[{index}]", value_range, channels_last)
@@ -307,6 +344,13 @@ def _item_of(item: Any, name: str, value_range: ValueRange, channels_last: bool)
             return to_unit(item, value_range=value_range, channels_last=channels_last, name=name)
 
         return _Item(read, lambda prefix: _digest_array(item, prefix))
+    if isinstance(item, Mapping):
+        keys = ", ".join(repr(key) for key in list(item)[:10])
+        raise InputError(
+            f"{name} is a row of named fields ({keys}), none of them 'image', 'img' or 'images'. "
+            "Rename the column, or give the column itself.",
+            code="CL-INPUT-TYPE",
+        )
     raise InputError(
         f"{name} is a {type(item).__name__}; expected a PIL image, a path, or an array or tensor "
         "(3, height, width).",
@@ -315,9 +359,12 @@ def _item_of(item: Any, name: str, value_range: ValueRange, channels_last: bool)
 
 
 def _digest_picture(picture: Image, prefix: bytes) -> bytes:
-    palette = bytes(picture.getpalette() or []) if picture.mode == "P" else b""
-    head = f"{picture.mode}:{picture.size}:".encode()
-    return hashlib.sha256(prefix + head + palette + picture.tobytes()).digest()
+    palette = bytes(picture.getpalette() or []) if picture.mode in ("P", "PA") else b""
+    if "transparency" in picture.info:
+        palette += repr(picture.info["transparency"]).encode()
+    turned = upright(picture)
+    head = f"{picture.mode}:{turned.size}:".encode()
+    return hashlib.sha256(prefix + head + palette + turned.tobytes()).digest()
 
 
 def _digest_array(array: np.ndarray | torch.Tensor, prefix: bytes) -> bytes:

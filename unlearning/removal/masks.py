@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["MaskPolicy", "as_masks", "grow"]
+__all__ = ["MaskPolicy", "as_masks", "check_holes", "grow", "mask_of_picture"]
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from conceptlab.arrays import real_array
+from conceptlab.datasets.pictures import as_rgb, see_through
 from conceptlab.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -141,14 +145,78 @@ def as_masks(masks: Any, *, like: torch.Tensor | None = None, name: str = "masks
         )
     if tensor.dtype == torch.bool:
         return tensor
-    high = tensor.max()
-    if bool(((tensor != 0) & (tensor != high)).any()) or float(tensor.min()) < 0:
+    values = torch.unique(tensor)
+    if int((values != 0).sum()) > 1 or bool((values < 0).any()):
+        raise _grey(values.tolist(), name)
+    return tensor != 0
+
+
+def mask_of_picture(picture: Image, name: str) -> np.ndarray:
+    """Read the mask that a picture shows: black, and one other value or colour.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image
+        Of any mode, upright. Palettes count by their colours, transparent pixels as black.
+    name : str
+        What messages call it.
+
+    Returns
+    -------
+    ndarray of shape (h, w), bool
+
+    Raises
+    ------
+    InputError
+        Other values (``CL-INPUT-RANGE``), with their names; something transparent, and
+        nothing visible but black.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> mask_of_picture(Image.fromarray(np.eye(2, dtype=np.uint8)), "mask").tolist()
+    [[True, False], [False, True]]
+    """
+    if picture.mode == "1" or picture.mode[0] in "IF" or picture.mode == "L":
+        values = np.asarray(picture)
+        visible = None
+    elif see_through(picture):
+        straight = {"La": "LA", "RGBa": "RGBA"}.get(picture.mode, picture.mode)
+        rgba = np.asarray(picture.convert(straight).convert("RGBA"), dtype=np.int64)
+        visible = rgba[..., 3]
+        if not np.isin(visible, (0, 255)).all():
+            raise _grey(np.unique(visible).tolist(), f"The alpha of {name}")
+        values = _one_number(rgba) * (visible > 0)
+    else:
+        values, visible = _one_number(np.asarray(as_rgb(picture, name), dtype=np.int64)), None
+    mask = np.asarray(values != 0)
+    shown = values[mask]
+    if len(shown) and ((shown != shown[0]).any() or not shown[0] > 0):
+        found = np.unique(values).tolist()
+        colours = picture.mode not in ("1", "L") and picture.mode[0] not in "IF"
+        raise _grey([f"#{v:06x}" for v in found] if colours else found, name)
+    if visible is not None and not mask.any() and (visible == 0).any():
         raise InputError(
-            f"{name} hold grey values; a pixel belongs to the hole or it does not. Give "
-            "masks > 0.5, or whatever threshold is right.",
+            f"{name} is transparent in places and black elsewhere, so that nobody can tell which "
+            "of them is the object. Save it in black and white, without alpha.",
             code="CL-INPUT-RANGE",
         )
-    return tensor != 0
+    return mask
+
+
+def _one_number(colours: np.ndarray) -> np.ndarray:
+    return (colours[..., 0] << 16) + (colours[..., 1] << 8) + colours[..., 2]
+
+
+def _grey(values: list[Any], name: str) -> InputError:
+    shown = ", ".join(f"{v:g}" if isinstance(v, int | float) else str(v) for v in values[:8])
+    more = ", ..." if len(values) > 8 else ""
+    return InputError(
+        f"{name} hold{'s' if name != 'masks' else ''} the values {shown}{more}: a pixel belongs to "
+        "the hole or it does not, so a mask is 0 and one other value. Give mask > 127, or whatever "
+        "threshold is right, as PNG (JPEG blurs masks); of a map of labels, a file for each class.",
+        code="CL-INPUT-RANGE",
+    )
 
 
 def check_holes(holes: torch.Tensor, names: list[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["mask_of", "open_annotations"]
+__all__ = ["check_segmentation", "mask_of", "open_annotations"]
 
 import contextlib
 import io
@@ -20,9 +20,9 @@ from unlearning.removal.removers.opencv import require
 FILE_LIMIT = 2**33
 LONGEST_SIDE = 2**15
 _TABLES: dict[str, dict[str, Any]] = {
-    "images": {"id": int, "file_name": str, "height": int, "width": int},
-    "categories": {"id": int, "name": str},
-    "annotations": {"id": int | str, "image_id": int, "category_id": int},
+    "images": {"id": int | str, "file_name": str, "height": int, "width": int},
+    "categories": {"id": int | str, "name": str},
+    "annotations": {"id": int | str, "image_id": int | str, "category_id": int | str},
 }
 
 
@@ -65,22 +65,71 @@ def open_annotations(path: Path) -> Any:
         _check_table(path, name, data[name], fields)
     for image in data["images"]:
         _check_image(path, image)
-    names = [category["name"] for category in data["categories"]]
-    if len(set(names)) < len(names):
-        twice = next(n for place, n in enumerate(names) if n in names[:place])
+    twice = _repeated(category["name"] for category in data["categories"])
+    if twice is not None:
         _refuse(f"{path} has two categories named {twice[:60]!r}. Merge them, or rename one.")
-    known = {image["id"] for image in data["images"]}
-    for annotation in data["annotations"]:
-        if annotation["image_id"] not in known:
+    for name in _TABLES:  # the library would keep the last of them
+        twice = _repeated(row["id"] for row in data[name])
+        if twice is not None:
             _refuse(
-                f"{path}: annotation {annotation['id']!r:.40} is of image "
-                f"{annotation['image_id']!r:.40}, which is not listed."
+                f"{path} has two {name} of the id {twice!r:.40}. Number them again, so that each "
+                "has an id of its own."
             )
+    data = _numbered(path, data)
     coco = COCO()
     coco.dataset = data
     with contextlib.redirect_stdout(io.StringIO()):  # the library prints as it goes
         coco.createIndex()
     return coco
+
+
+def _repeated(ids: Iterable[Any]) -> Any:
+    seen = set()
+    for one in ids:
+        if one in seen:
+            return one
+        seen.add(one)
+    return None
+
+
+def _numbered(path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """Check what annotations refer to, and put numbers in the place of ids that are texts."""
+    ids = {
+        name: {row["id"]: row["id"] for row in data[name]}
+        if all(isinstance(row["id"], int) for row in data[name])
+        else {row["id"]: number for number, row in enumerate(data[name])}
+        for name in ("images", "categories")
+    }
+    found = []
+    for row in data["annotations"]:
+        for field, name in (("image_id", "images"), ("category_id", "categories")):
+            if row[field] not in ids[name]:
+                _refuse(
+                    f"{path}: annotation {row['id']!r:.40} has the {field} {row[field]!r:.40}, "
+                    f"which is none of the ids of {name}. Numbers and texts differ: 1 is not '1'."
+                )
+        image, category = ids["images"][row["image_id"]], ids["categories"][row["category_id"]]
+        found.append({**row, "image_id": image, "category_id": category})
+    tables = {name: [{**row, "id": ids[name][row["id"]]} for row in data[name]] for name in ids}
+    return {**data, **tables, "annotations": found}
+
+
+def check_segmentation(image: Mapping[str, Any], annotation: Mapping[str, Any]) -> None:
+    """Raise a ValueError where an annotation has no mask: boxes, lines, points, no numbers.
+
+    Parameters
+    ----------
+    image, annotation : dict
+        Rows of the file.
+    """
+    shape = annotation.get("segmentation")
+    height, width = image["height"], image["width"]
+    if isinstance(shape, list):
+        _check_polygons(shape, 2 * max(height, width))
+    elif isinstance(shape, dict):
+        _check_run_lengths(shape, height, width)
+    else:
+        raise ValueError("segmentation must be polygons or run-lengths")
 
 
 def mask_of(coco: Any, annotation: Mapping[str, Any]) -> np.ndarray:
@@ -103,20 +152,13 @@ def mask_of(coco: Any, annotation: Mapping[str, Any]) -> np.ndarray:
         A segmentation that is not in the format (``CL-INPUT-FILE``).
     """
     image = coco.imgs[annotation["image_id"]]
-    height, width = image["height"], image["width"]
-    shape = annotation.get("segmentation")
     try:
-        if isinstance(shape, list):
-            _check_polygons(shape, 2 * max(height, width))
-        elif isinstance(shape, dict):
-            _check_run_lengths(shape, height, width)
-        else:
-            raise ValueError("segmentation must be polygons or run-lengths")
+        check_segmentation(image, annotation)
         return np.asarray(coco.annToMask(annotation), dtype=bool)
     except Exception as error:  # of the library: several kinds
         _refuse(
             f"Annotation {annotation['id']!r:.40} of image {image['file_name']!r:.80} has no mask "
-            f"that can be read: {error}.",
+            f"that can be read: {error}. Leave such images out with skip_invalid=True.",
             error,
         )
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 __all__ = ["CocoRemovals"]
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from conceptlab.datasets.images import as_image_batch
+from conceptlab.datasets.pictures import decode, file_bytes
 from conceptlab.errors import InputError
-from unlearning.removal.datasets.annotations import mask_of, open_annotations
+from unlearning.removal.datasets.annotations import check_segmentation, mask_of, open_annotations
 from unlearning.removal.datasets.base import RemovalDataset
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class CocoRemovals(RemovalDataset):
@@ -35,12 +40,22 @@ class CocoRemovals(RemovalDataset):
         Side in pixels that everything is brought to.
     classes : sequence of str, optional
         Categories to remove; all by default.
+    skip_invalid : bool
+        Whether images are left out of a class, with a warning that counts them, that have
+        an annotation of it without a mask (a box alone, a line, a point). They are an error
+        otherwise. They are never taken for images without the class.
+
+    Attributes
+    ----------
+    left_out : dict of str to int
+        For each class the annotations without a mask, with `skip_invalid`.
 
     Raises
     ------
     InputError
-        A file that is missing or is not in the format, or that names pictures outside
-        `folder` (``CL-INPUT-FILE``); a class that is no category.
+        A file that is missing or is not in the format, with an id twice, or that names
+        pictures outside `folder` (``CL-INPUT-FILE``); a picture of another size than the file
+        says (``CL-INPUT-SHAPE``); a class that is no category.
     DependencyError
         Without pycocotools.
 
@@ -75,6 +90,7 @@ class CocoRemovals(RemovalDataset):
         *,
         size: int = 256,
         classes: Sequence[str] | None = None,
+        skip_invalid: bool = False,
     ) -> None:
         if size < 16:
             raise InputError(f"size must be at least 16, got {size}.", code="CL-INPUT-RANGE")
@@ -92,12 +108,25 @@ class CocoRemovals(RemovalDataset):
         self._categories = names
         self.class_names = tuple(classes) if classes else tuple(names)
         self._masks: dict[tuple[str, int], np.ndarray] = {}
+        checked = self.class_names if skip_invalid else ()
+        self._invalid = {name: self._without_mask(name) for name in checked}
+        self.left_out = {name: len(ids) for name, ids in self._invalid.items() if ids}
+        if self.left_out:
+            counts = ", ".join(f"{name} {n}" for name, n in self.left_out.items())
+            warnings.warn(
+                f"{annotations}: annotations without a mask that can be read ({counts}); their "
+                "images are left out of these classes.",
+                stacklevel=2,
+            )
 
     def with_class(self, name: str, *, min_area: float = 0.0, max_area: float = 1.0) -> np.ndarray:
         """Give the images that hold the class within these shares of the area, (n,) int64."""
         self.check_class(name)
         found = []
+        left = set(self._invalid.get(name, ()))
         for index in sorted(self._coco.getImgIds(catIds=[self._categories[name]])):
+            if index in left:
+                continue
             kinds = self._annotations(name, index)
             if all(a.get("iscrowd") or a.get("ignore") for a in kinds):
                 continue
@@ -114,13 +143,7 @@ class CocoRemovals(RemovalDataset):
 
     def images(self, ids: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Read images, (n, 3, H, W) float32 in [0, 1]."""
-        files = [self.folder / self._coco.loadImgs(int(i))[0]["file_name"] for i in ids]
-        for file in files:
-            if not os.path.isfile(file):
-                raise InputError(
-                    f"{file} is named by the annotations and is not there.", code="CL-INPUT-FILE"
-                )
-        return as_image_batch(files, size=self.size)
+        return as_image_batch([self._picture(int(i)) for i in ids], size=self.size)
 
     def masks(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Give the union of the masks of all instances of the class, (n, 1, H, W) bool."""
@@ -130,6 +153,34 @@ class CocoRemovals(RemovalDataset):
     def label(self, index: int) -> str:
         """Give the file's name."""
         return str(self._coco.loadImgs(int(index))[0]["file_name"])
+
+    def _picture(self, index: int) -> Image:
+        info = self._coco.loadImgs(index)[0]
+        file = self.folder / info["file_name"]
+        if not os.path.isfile(file):
+            raise InputError(
+                f"{file} is named by the annotations and is not there.", code="CL-INPUT-FILE"
+            )
+        picture = decode(file_bytes(file), str(file))
+        if picture.size != (info["width"], info["height"]):
+            raise InputError(
+                f"{file} is {picture.width} × {picture.height} pixels (width × height, upright as "
+                f"EXIF says), and the annotations say {info['width']} × {info['height']}. Annotate "
+                "the picture as it is shown, or take the file that was annotated.",
+                code="CL-INPUT-SHAPE",
+            )
+        return picture
+
+    def _without_mask(self, name: str) -> list[int]:
+        """Give the image of each annotation of a class that has no mask."""
+        found = []
+        for number in self._coco.getAnnIds(catIds=[self._categories[name]]):
+            annotation = self._coco.anns[number]
+            try:
+                check_segmentation(self._coco.imgs[annotation["image_id"]], annotation)
+            except ValueError:
+                found.append(annotation["image_id"])
+        return found
 
     def _annotations(self, name: str, index: int) -> list[dict[str, Any]]:
         ids = self._coco.getAnnIds(imgIds=[index], catIds=[self._categories[name]])

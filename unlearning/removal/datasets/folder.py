@@ -7,20 +7,17 @@ __all__ = ["MaskFolder"]
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from conceptlab.datasets.folder import IMAGE_SUFFIXES
+from conceptlab.datasets.folder import IMAGE_SUFFIXES, warn_passed_over
 from conceptlab.datasets.images import as_image_batch
-from conceptlab.datasets.pictures import file_bytes, open_picture
+from conceptlab.datasets.pictures import file_bytes, open_picture, picture_size
 from conceptlab.errors import InputError
 from unlearning.removal.datasets.base import RemovalDataset
 from unlearning.removal.datasets.coco import fit_mask
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from unlearning.removal.masks import mask_of_picture
 
 
 class MaskFolder(RemovalDataset):
@@ -29,10 +26,12 @@ class MaskFolder(RemovalDataset):
     ::
 
         data/images/001.jpg             all images, with and without the classes
-        data/masks/dog/001.png          white where image 001 has a dog
+        data/masks/dog/001.png          not black where image 001 has a dog
         data/truth/dog/001.png          optional: image 001 without the dog
 
     An image without a mask file for a class, or with a black one, does not show the class.
+    A mask is black and one other value or colour, of any kind of picture; other values are
+    an error that names them. All pictures are upright, as EXIF's orientation says.
 
     Parameters
     ----------
@@ -44,8 +43,9 @@ class MaskFolder(RemovalDataset):
     Raises
     ------
     InputError
-        Without those folders, a mask without an image, or a mask of another size than its
-        image.
+        Without those folders, a mask without an image, two pictures of one name
+        (``CL-INPUT-NAMES``), a mask of another size than its image (``CL-INPUT-SHAPE``), or
+        with grey values (``CL-INPUT-RANGE``).
 
     Examples
     --------
@@ -128,7 +128,17 @@ class MaskFolder(RemovalDataset):
 
     def truth(self, name: str, ids: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Read the true removals, (n, 3, H, W) float32 in [0, 1]."""
+        self.check_class(name)
         files = [self._truth[name][self._stems[int(i)]] for i in ids]
+        for i, file in zip(ids, files, strict=True):
+            image = self._files[self._stems[int(i)]]
+            found, expected = (picture_size(file_bytes(p), str(p)) for p in (file, image))
+            if found != expected:
+                raise InputError(
+                    f"{file} is {found[0]} × {found[1]} pixels, its image {expected[0]} × "
+                    f"{expected[1]} (width × height, upright as EXIF says). Bring it to that size.",
+                    code="CL-INPUT-SHAPE",
+                )
         return as_image_batch(files, size=self.size)
 
     def label(self, index: int) -> str:
@@ -142,33 +152,40 @@ class MaskFolder(RemovalDataset):
         key = (name, index)
         if key not in self._fitted:
             stem = self._stems[index]
-            expected = _open(self._files[stem], pixels=False).size
-            picture = _open(self._masks[name][stem])
+            image, file = self._files[stem], self._masks[name][stem]
+            expected = picture_size(file_bytes(image), str(image))
+            picture = open_picture(file_bytes(file), str(file))
             found = picture.size
-            mask = np.asarray(picture.convert("L")) > 127
             if found != expected:
                 raise InputError(
-                    f"{self._masks[name][stem]} is {found[0]} × {found[1]} pixels, its image "
-                    f"{expected[0]} × {expected[1]} (width × height). Resize it, by nearest "
-                    "neighbour.",
+                    f"{file} is {found[0]} × {found[1]} pixels, its image {expected[0]} × "
+                    f"{expected[1]} (width × height, upright as EXIF says). Resize or turn it, by "
+                    "nearest neighbour.",
                     code="CL-INPUT-SHAPE",
                 )
-            self._fitted[key] = fit_mask(mask, self.size)
+            self._fitted[key] = fit_mask(mask_of_picture(picture, str(file)), self.size)
         return self._fitted[key]
-
-
-def _open(file: Path, *, pixels: bool = True) -> Image:
-    return open_picture(file_bytes(file), str(file), pixels=pixels)
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
     if not os.path.isdir(folder):
         raise InputError(f"{folder} is no folder.", code="CL-INPUT-FILE")
-    found = {
-        p.stem: p
-        for p in sorted(folder.iterdir())
-        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-    }
+    found: dict[str, Path] = {}
+    left = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            left.append(path.name)
+            continue
+        if path.stem in found:
+            raise InputError(
+                f"{folder} has {found[path.stem].name} and {path.name}. Images and masks find each "
+                "other by their names without the suffix, so these must differ: rename one.",
+                code="CL-INPUT-NAMES",
+            )
+        found[path.stem] = path
+    warn_passed_over(folder, left)
     if not found:
         raise InputError(f"{folder} holds no images.", code="CL-INPUT-EMPTY")
     return found

@@ -5,21 +5,24 @@ from __future__ import annotations
 __all__ = ["CallableRemover", "Remover", "RemoverSetup"]
 
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from conceptlab.arrays import ArrayKind, as_tensor
 from conceptlab.datasets.images import as_image_batch
 from conceptlab.errors import ConceptlabError, InputError, RemoverError
-from conceptlab.models.identity import describe_callable
+from conceptlab.models.identity import describe_callable, weights_fingerprint
 from conceptlab.provenance import fingerprint
 from unlearning.removal.cache import RemovalCache
 from unlearning.removal.masks import as_masks, check_holes, grow
 
+_LIGHT = 0.02  # of a picture that is not black itself
 _SLACK = 2e-3  # overshoot of resampling and of half precision; clipped
 
 
@@ -31,7 +34,8 @@ class Remover:
     name : str
         For tables.
     version : str
-        Changes when results change; part of the cache's keys.
+        Changes when results change; part of the cache's keys. Of a class that gives none, the
+        code of :meth:`remove` and the public attributes count.
     deterministic : bool
         Whether the seed is ignored; then images are filled many at a time. Others, also
         those that say nothing, are called for one image at a time, each with a seed of its
@@ -270,7 +274,12 @@ class RemoverSetup:
     def identity(self) -> str:
         """What tells this remover's results from another's, but for the hole."""
         name = getattr(self.remover, "name", type(self.remover).__name__)
-        return f"{type(self.remover).__name__}:{name}:{getattr(self.remover, 'version', '1')}"
+        version = getattr(self.remover, "version", Remover.version)
+        if version == Remover.version:  # it says nothing itself
+            version = f"{version} {_settings(self.remover)}"
+        step = int(getattr(self.remover, "pad_multiple", 1))
+        padded = f":{step}" if step != 1 else ""
+        return f"{type(self.remover).__name__}:{name}:{version}{padded}"
 
     def _call(
         self,
@@ -332,7 +341,36 @@ class RemoverSetup:
                 f"{self.label} gave values from {low:.4g} to {high:.4g} for {where}; expected "
                 f"[0, 1]. {guess}"
             )
+        black = tensor.amax(dim=(1, 2, 3)) < 1 / 255
+        if bool((black & (given.mean(dim=(1, 2, 3)) > _LIGHT)).any()):
+            raise RemoverError(
+                f"{self.label} gave a black picture for {where}, as safety checkers do: that is no "
+                "removal. Leave the image out, or use a remover without a checker."
+            )
         return tensor.clamp(0, 1)
 
     def __repr__(self) -> str:
         return f"RemoverSetup({self.label!r})"
+
+
+def _settings(remover: Any) -> str:
+    """Hash the code of a remover and its public attributes, weights and arrays among them."""
+    given = {
+        key: value
+        for key, value in getattr(remover, "__dict__", {}).items()
+        if not key.startswith("_")
+    }
+    return fingerprint(
+        describe_callable(type(remover).remove),
+        {key: _described(value) for key, value in given.items()},
+    )[:16]
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, nn.Module):
+        return weights_fingerprint(value)
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return fingerprint(value)
+    if callable(value):
+        return describe_callable(value)
+    return re.sub(r"0x[0-9a-fA-F]+", "", repr(value))  # addresses change from run to run

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from conceptlab.errors import RemoverError
+from conceptlab.models.identity import describe_callable
+from conceptlab.provenance import fingerprint
 from unlearning.removal.removers.base import Remover
 from unlearning.removal.removers.opencv import as_bytes
 
@@ -27,8 +30,9 @@ class PipelineRemover(Remover):
         What to paint: "" or "background".
     size : int
         Side that pictures are scaled to and back.
-    version : str
-        Name of the weights; part of the cache's keys.
+    version : str, optional
+        Name of the weights; part of the cache's keys. By default made of all the weights and
+        settings that the pipeline holds, which takes seconds for large ones.
     **options
         Passed on, such as ``num_inference_steps=50``.
 
@@ -56,12 +60,14 @@ class PipelineRemover(Remover):
         name: str | None = None,
         prompt: str = "",
         size: int = 512,
-        version: str = "1",
+        version: str | None = None,
         **options: Any,
     ) -> None:
         self.pipeline, self.prompt, self.size = pipeline, prompt, size
         self.options = options
         self.name = name or type(pipeline).__name__
+        if version is None:
+            version = fingerprint(describe_callable(pipeline))[:16]
         shown = ",".join(f"{k}={options[k]!r}" for k in sorted(options))
         self.version = f"{version} {prompt!r} {size} {shown}"
 
@@ -81,6 +87,12 @@ class PipelineRemover(Remover):
                 generator=torch.Generator().manual_seed(seed + i),
                 **self.options,
             )
+            if any(getattr(answer, "nsfw_content_detected", None) or ()):
+                raise RemoverError(
+                    f"The safety checker of {self.name} blacked out its picture "
+                    "(nsfw_content_detected), which is no removal. Leave the image out "
+                    "(on_error='skip' leaves out the remover), or use a pipeline without a checker."
+                )
             picture = answer.images[0].convert("RGB")
             picture = picture.resize((width, height), Image.Resampling.BICUBIC)
             out[i] = np.moveaxis(np.asarray(picture), 2, 0) / np.float32(255)

@@ -164,8 +164,10 @@ def test_range_any_takes_normalised_images_and_does_not_clip():
 
 
 def test_pictures_of_any_mode_become_rgb():
-    for mode in ("L", "RGBA", "P", "1", "CMYK", "LA"):
-        assert as_image_batch([Image.new(mode, (5, 4))]).shape == (1, 3, 4, 5)
+    opaque = {"LA": (0, 255), "RGBA": (0, 0, 0, 255)}
+    for mode in ("L", "RGBA", "P", "1", "CMYK", "LA", "HSV", "YCbCr"):
+        picture = Image.new(mode, (5, 4), opaque.get(mode, 0))
+        assert as_image_batch([picture]).shape == (1, 3, 4, 5)
     with pytest.raises(InputError, match="more than 8 bits"):
         as_image_batch([Image.new("I;16", (5, 4))])
 
