@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from conceptlab.errors import InputError, RemoverError
-from conceptlab.parameters import Whole
+from conceptlab.parameters import Flag, OneOf, Real, Rules, Whole
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import provenance
 from conceptlab.seeds import RandomState, draw_seed
@@ -34,6 +34,16 @@ from unlearning.removal.removers.registry import make_remover
 from unlearning.removal.removers.simple import MeanFill, Nothing
 from unlearning.removal.report import RemovalReport
 from unlearning.removal.scoring import Scorer
+
+_RULES = Rules(
+    match=Flag(),
+    n_min=Whole(2),
+    n_bootstrap=Whole(0),
+    confidence=Real(above=0, below=1),
+    published=Flag(),
+    on_error=OneOf("raise", "skip"),
+    batch_size=Whole(1),
+)
 
 
 class RemovalBenchmark:
@@ -120,21 +130,11 @@ class RemovalBenchmark:
         batch_size: int = 64,
         random_state: RandomState = 0,
     ) -> None:
-        Whole(2).check("n_min", n_min)
+        _RULES.check(locals())
         Whole(n_min).check("n_max", n_max)
-        Whole(1).check("batch_size", batch_size)
-        Whole(0).check("n_bootstrap", n_bootstrap)
         if not isinstance(policy, MaskPolicy):
             raise InputError(
                 f"policy must be a MaskPolicy, got {type(policy).__name__}.", code="CL-INPUT-TYPE"
-            )
-        if not 0 < confidence < 1:
-            raise InputError(
-                f"confidence must lie in (0, 1), got {confidence}.", code="CL-INPUT-RANGE"
-            )
-        if on_error not in ("raise", "skip"):
-            raise InputError(
-                f"on_error must be 'raise' or 'skip', got {on_error!r}.", code="CL-INPUT-OPTION"
             )
         self.features = as_extractor(features)
         if encoder is None and self.features.is_encoder:
