@@ -188,7 +188,7 @@ def as_rgb(image: Image, name: str) -> Image:
         )
     if see_through(image):
         image = image.convert(_STRAIGHT.get(image.mode, image.mode)).convert("RGBA")
-        if image.getchannel("A").getextrema()[0] < 255:
+        if image.getchannel("A").histogram()[255] < image.width * image.height:
             raise InputError(
                 f"{name} is transparent in places, and the colours that the file holds there are "
                 "not what anybody sees. Lay it on a background: canvas = "
