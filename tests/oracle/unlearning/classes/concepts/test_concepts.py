@@ -12,16 +12,16 @@ from torch import nn
 from conceptlab import ConceptBank
 from conceptlab.errors import InputError
 from unlearning.classes.concepts import labels
-from unlearning.classes.concepts.class_concepts import (
-    concept_attributions,
-    find_class_concepts,
-    select_concepts,
-)
 from unlearning.classes.concepts.locating import (
     best_window,
     concept_position_maps,
     find_position_layer,
     occlusion_window_maps,
+)
+from unlearning.classes.concepts.model_concepts import (
+    concept_attributions,
+    find_model_concepts,
+    select_concepts,
 )
 from unlearning.classes.concepts.poisons import blur, mask_windows, paste_windows
 from unlearning.classes.concepts.retained_head import (
@@ -147,7 +147,7 @@ def _planted(seed=0, n=90):
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_planted_concepts_are_found_and_the_shared_one_is_not(head):
     X, logits, y, bank = _planted()
-    found = find_class_concepts(
+    found = find_model_concepts(
         X, logits, y, [1], bank=bank, head=head, numpy=np.random.default_rng(0)
     )
     assert not found["refused"]
@@ -161,7 +161,7 @@ def test_planted_concepts_are_found_and_the_shared_one_is_not(head):
 def test_an_unfaithful_bottleneck_is_refused_in_words():
     X, logits, y, bank = _planted()
     blind = bank[["sky"]]  # all classes have it
-    found = find_class_concepts(X, logits, y, [1], bank=blind, numpy=np.random.default_rng(0))
+    found = find_model_concepts(X, logits, y, [1], bank=blind, numpy=np.random.default_rng(0))
     assert found["refused"]
     assert "nothing is claimed" in found["reason"]
     assert found.chosen(1) == []
@@ -172,13 +172,13 @@ def test_an_unfaithful_bottleneck_is_refused_in_words():
 def test_a_bank_of_other_features_is_an_error():
     X, logits, y, _ = _planted()
     with pytest.raises(InputError, match="penultimate"):
-        find_class_concepts(X, logits, y, [1], bank=ConceptBank(np.eye(3), list("abc"), space=None))
+        find_model_concepts(X, logits, y, [1], bank=ConceptBank(np.eye(3), list("abc"), space=None))
 
 
 def test_a_model_that_answers_one_class_only_is_told():
     X, logits, y, _ = _planted()
     with pytest.raises(InputError, match="answers class 2 for every sample"):
-        find_class_concepts(X, 0 * logits + torch.eye(logits.shape[1])[2], y, [1])
+        find_model_concepts(X, 0 * logits + torch.eye(logits.shape[1])[2], y, [1])
 
 
 # -- places ------------------------------------------------------------------------------
