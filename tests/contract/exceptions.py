@@ -69,8 +69,6 @@ PRIVATE_NAMES = {
     "_disabled_torch_function_impl",
     "_make_wrapper_subclass",
     "_is_mkldnn_bf16_supported",
-    "_get_param_names",  # scikit-learn: the names of a class's parameters, without an instance
-    "_repr_html_",  # the public way of notebooks
     "_image_features",  # what subclasses of BaseEncoder give; a benchmark puts a clock around it
 }
 """Names with an underscore that may be used outside their file."""
