@@ -167,12 +167,12 @@ def breakable_function(function: Callable[..., Any]) -> Callable[..., Any]:
 def marked(model: nn.Module, *, training: bool = True) -> nn.Module:
     """Mark a model with all that must come back: modes, a hook, gradients, flags."""
     model.train(training)
-    model[-1].eval()
+    model[-1].eval()  # type: ignore[index]
     first = next(model.parameters())
     first.requires_grad_(False)
     for parameter in list(model.parameters())[1:]:
         parameter.grad = torch.full_like(parameter, 0.5)
-    model[0].register_forward_hook(_nothing)
+    model[0].register_forward_hook(_nothing)  # type: ignore[index]
     return model
 
 

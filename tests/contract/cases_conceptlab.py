@@ -336,7 +336,7 @@ for method, options in {
 }.items():
     case(
         maps.concept_maps,
-        lambda c, m=method, o=options: (
+        lambda c, m=method, o=options: (  # type: ignore[misc]
             (split(), extractor(), c(images(2))),
             {"method": m, "random_state": 0, **o},
         ),
@@ -418,7 +418,7 @@ case(
 for method in ("integrated_gradients", "gradient_x_input", "saliency"):
     case(
         ConceptGradients.coefficients,
-        lambda c, m=method: (
+        lambda c, m=method: (  # type: ignore[misc]
             (ConceptGradients(split(), extractor(), m, n_steps=3), c(features(4, 2))),
             {"target": 1},
         ),
@@ -427,7 +427,7 @@ for method in ("integrated_gradients", "gradient_x_input", "saliency"):
     )
     case(
         ConceptGradients.inputs,
-        lambda c, m=method: (
+        lambda c, m=method: (  # type: ignore[misc]
             (ConceptGradients(split(), extractor(), m, n_steps=3), c(images(2))),
             {"concept": 1},
         ),
@@ -493,10 +493,10 @@ case(
 # -------------------------------------------------------------------- zero-shot
 for rule in zeroshot.RULES:
     if rule != "mean_embedding":
-        case(zeroshot.pool, lambda c, r=rule: (c(10 * features(4, 7)), r), "like", variant=rule)
+        case(zeroshot.pool, lambda c, r=rule: (c(10 * features(4, 7)), r), "like", variant=rule)  # type: ignore[misc]
         case(
             zeroshot.pool_weights,
-            lambda c, r=rule: (c(10 * features(4, 7)), r),
+            lambda c, r=rule: (c(10 * features(4, 7)), r),  # type: ignore[misc]
             "like",
             variant=rule,
         )

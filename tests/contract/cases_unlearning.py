@@ -259,8 +259,8 @@ def optional(name):
 
 for name in ("nothing", "mean_fill", "blur", "telea", "navier_stokes", "biharmonic", "patchmatch"):
     case(
-        removers.registry.REMOVERS[name].remove,
-        lambda c, name=name: (optional(name), painted(c), holes(), 3),
+        removers.registry.REMOVERS[name].remove,  # type: ignore[attr-defined]
+        lambda c, name=name: (optional(name), painted(c), holes(), 3),  # type: ignore[misc]
         "array",
         variant=name,
     )

@@ -60,23 +60,6 @@ UNLEARNERS = (
 )
 """Methods of forgetting; test_unlearners.py checks what they do."""
 
-OTHER_ESTIMATORS: dict[str, Callable[[type], Any]] = {
-    "BankScorer": lambda cls: cls(small_bank(), similarity="cosine"),
-    "CRAFT": lambda cls: cls(small_split(), 2, patch_size=8, random_state=0),
-    "DPPSelector": lambda cls: cls(n_select=3),
-    "DirectionalAdaptation": lambda cls: cls(small_encoder(), "red"),
-    "EncodeImages": lambda cls: cls(small_encoder()),
-    "LatentGuard": lambda cls: cls(small_encoder(), "red"),
-    "NegativeFineTune": lambda cls: cls(small_encoder(), "red"),
-    "RejectionFilter": lambda cls: cls(small_encoder(), "red"),
-    "SubmodularSelector": lambda cls: cls(n_select=3),
-    "ShardedEnsemble": lambda cls: cls(small_model, n_shards=2),
-    "TextToUnlearn": lambda cls: cls(small_encoder(), "red"),
-    "SobolImportance": lambda cls: cls(n_design=8, n_bootstrap=0, random_state=0),
-    **{name: lambda cls: cls(random_state=0) for name in UNLEARNERS},
-}
-"""Estimators that take images, are called, or choose rows: how to make a small one."""
-
 
 def feature_estimators() -> list[Any]:
     """Give an instance for every entry that exists."""
@@ -157,6 +140,24 @@ def small_encoder() -> Any:
         dim=3,
         fingerprint="mean colour",
     )
+
+
+OTHER_ESTIMATORS: dict[str, Callable[[type], Any]] = {
+    "BankScorer": lambda cls: cls(small_bank(), similarity="cosine"),
+    "CRAFT": lambda cls: cls(small_split(), 2, patch_size=8, random_state=0),
+    "DPPSelector": lambda cls: cls(n_select=3),
+    "DirectionalAdaptation": lambda cls: cls(small_encoder(), "red"),
+    "EncodeImages": lambda cls: cls(small_encoder()),
+    "LatentGuard": lambda cls: cls(small_encoder(), "red"),
+    "NegativeFineTune": lambda cls: cls(small_encoder(), "red"),
+    "RejectionFilter": lambda cls: cls(small_encoder(), "red"),
+    "SubmodularSelector": lambda cls: cls(n_select=3),
+    "ShardedEnsemble": lambda cls: cls(small_model, n_shards=2),
+    "TextToUnlearn": lambda cls: cls(small_encoder(), "red"),
+    "SobolImportance": lambda cls: cls(n_design=8, n_bootstrap=0, random_state=0),
+    **{name: lambda cls: cls(random_state=0) for name in UNLEARNERS},
+}
+"""Estimators that take images, are called, or choose rows: how to make a small one."""
 
 
 def name_of(estimator: Any) -> str:

@@ -222,7 +222,7 @@ NUMBERS = {
 
 SAVED: dict[type, Callable[[], Any]] = {
     **{
-        type(estimator): lambda estimator=estimator: fitted(estimator)
+        type(estimator): lambda estimator=estimator: fitted(estimator)  # type: ignore[misc]
         for estimator in feature_estimators()
         if hasattr(estimator, "load")
     },

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 from discovery import PACKAGES, offered_objects, public_objects
 from exceptions import DOCSTRINGS, EXAMPLES
-from numpydoc.validate import Validator, get_doc_object
+from numpydoc.validate import Validator, get_doc_object  # type: ignore[import-untyped]
 from sklearn.base import BaseEstimator
 
 CALLABLE = {name: value for name, value in public_objects().items() if callable(value)}

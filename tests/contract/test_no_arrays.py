@@ -14,7 +14,7 @@ from exceptions import NO_ARRAYS
 from conceptlab.errors import ConceptlabError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-JUNK = {
+JUNK: dict[str, object] = {
     "None": None,
     "a text": "red",
     "texts": np.array([["a", "b"]]),

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from conceptlab.errors import ConceptlabError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-WRONG = ("nonsense", None, [], -1, 1.5, float("nan"))
+WRONG: tuple[object, ...] = ("nonsense", None, [], -1, 1.5, float("nan"))
 
 
 def estimators():

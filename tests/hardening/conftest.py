@@ -7,7 +7,7 @@ import pytest
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 SPARE = 6 * 2**30
 SECONDS = 120

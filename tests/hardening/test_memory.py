@@ -79,7 +79,7 @@ JOBS = {
     ),
     "CRAFT": craft,
     **{
-        f"maps, {method}": lambda size, method=method, options=options: concept_maps(
+        f"maps, {method}": lambda size, method=method, options=options: concept_maps(  # type: ignore[misc]
             split(),
             extractor(),
             images(),

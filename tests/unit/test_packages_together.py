@@ -131,7 +131,7 @@ def test_photos(monkeypatch):
         pytest.skip("set CONCEPTLAB_DATA to the folder with cifar10_jpeg.zip and models/")
     monkeypatch.syspath_prepend(str(DOCS / "results"))
     monkeypatch.syspath_prepend(str(DOCS / "howto"))
-    from story_photos import drawn, published, walk
+    from story_photos import drawn, published, walk  # type: ignore[import-not-found]
 
     weights = {k: v.clone() for k, v in published()[0].state_dict().items()}
     network, at = published()

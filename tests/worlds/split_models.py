@@ -22,7 +22,7 @@ class SmallCNN(nn.Module):
         self.fc = nn.Linear(2 * channels, n_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.relu(self.stem(x - self.mean))
+        x = self.relu(self.stem(x - self.mean))  # type: ignore[operator]
         x = self.relu(self.last(self.block(x)))
         return self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1))
 

@@ -247,7 +247,7 @@ def test_completeness_is_relative_to_chance():
         (lambda A, c, y: measure_leakage(A, A, y), "expected two, absent and present"),
         (lambda A, c, y: oracle_impurity(A, c & False), "the same in all 200 samples"),
         (lambda A, c, y: oracle_impurity(A * np.nan, c), "NaN"),
-        (lambda A, c, y: niche_impurity(A, c, probe="tree"), "Unknown probe"),
+        (lambda A, c, y: niche_impurity(A, c, probe="tree"), "Unknown probe"),  # type: ignore[arg-type]
         (lambda A, c, y: niche_impurity(A[:4], c[:4]), "8 samples"),
         (lambda A, c, y: interconcept_leakage(A, c, n_bins=1), "n_bins"),
         (lambda A, c, y: auc_matrix(A[0], c), "must be a matrix"),

@@ -225,7 +225,7 @@ def test_scores_without_a_bank_take_their_names_from_a_frame(tmp_path):
             "No concept is left after the filter 'activated'",
         ),
         (lambda X, E, b, y: LabelFreeCBM(b).fit(X), "requires y"),
-        (lambda X, E, b, y: LabelFreeCBM("clip").fit(X, y), "bank must be a ConceptBank"),
+        (lambda X, E, b, y: LabelFreeCBM("clip").fit(X, y), "bank must be a ConceptBank"),  # type: ignore[arg-type]
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -238,8 +238,8 @@ def test_cosine_ignores_length_and_intercepts():
         (lambda X, C, Y: ConceptMatrixSearch(C, Y[:1]).fit(X), "at least two classes, got 1"),
         (lambda X, C, Y: ConceptMatrixSearch(C, Y[:, :5]).fit(X), "class vectors have 5 features"),
         (lambda X, C, Y: ConceptMatrixSearch(C, Y[0]).fit(X), r"axes \(classes, features\)"),
-        (lambda X, C, Y: ConceptMatrixSearch(C, Y, rule="most").fit(X), "Unknown rule 'most'"),
-        (lambda X, C, Y: ConceptMatrixSearch(C, Y, normalize="centre").fit(X), "'center'"),
+        (lambda X, C, Y: ConceptMatrixSearch(C, Y, rule="most").fit(X), "Unknown rule 'most'"),  # type: ignore[arg-type]
+        (lambda X, C, Y: ConceptMatrixSearch(C, Y, normalize="centre").fit(X), "'center'"),  # type: ignore[arg-type]
         (lambda X, C, Y: ConceptMatrixSearch(X, Y).fit(X), "bank must be a ConceptBank"),
         (lambda X, C, Y: ConceptMatrixSearch(C, Y).fit(X[:, :9]), "X has 9 features"),
         (lambda X, C, Y: ConceptMatrixSearch(C, Y * np.nan).fit(X), "holds NaN or infinity"),

@@ -201,7 +201,7 @@ def test_shares_of_classes_are_kept():
     ("call", "message"),
     [
         (lambda X: split_rows(X, fractions=(0.5, 0.5)), "three numbers"),
-        (lambda X: split_rows(X, fractions="most"), "three numbers"),
+        (lambda X: split_rows(X, fractions="most"), "three numbers"),  # type: ignore[arg-type]
         (lambda X: split_rows(X, fractions=(0.9, 0.2, -0.1)), "three numbers"),
         (lambda X: split_rows(X, groups=[1]), "one group for each"),
         (lambda X: split_rows(X[[0] * 9]), "none is left for"),

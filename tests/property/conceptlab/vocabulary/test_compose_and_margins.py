@@ -102,8 +102,8 @@ def test_composed_concepts_are_unordered_and_unlike(texts, size, n, seed):
             lambda c: select_diverse(c, 0, random_encoder()),
             "n_select must be a whole number of at least 1",
         ),
-        (lambda c: select_diverse(c, 1, random_encoder(), kernel="rbf"), "Unknown kernel 'rbf'"),
-        (lambda c: audit("abc"), "must be a mapping from class"),
+        (lambda c: select_diverse(c, 1, random_encoder(), kernel="rbf"), "Unknown kernel 'rbf'"),  # type: ignore[arg-type]
+        (lambda c: audit("abc"), "must be a mapping from class"),  # type: ignore[arg-type]
         (lambda c: audit(c).clean(keep=["typo"]), "'typo' is no fault. Known: duplicate"),
     ],
 )
