@@ -15,7 +15,7 @@ from conceptlab.training import DeferredInterrupt, Engine, Stop, Tensors, descen
 from conceptlab.training import loop as loops
 from conceptlab.training.parts import GlobalRandomness, load_states, states
 
-KEY = {"parameters": {}}
+KEY: dict[str, dict] = {"parameters": {}}
 X = torch.linspace(-1, 1, 24).reshape(12, 2)
 Y = (X @ torch.tensor([[1.0], [-2.0]])) + 0.3
 
