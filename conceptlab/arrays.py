@@ -14,6 +14,7 @@ __all__ = [
     "as_tensor",
     "check_features",
     "check_finite",
+    "check_scale",
     "like_input",
     "real_array",
     "resolve_device",
@@ -383,6 +384,49 @@ def check_finite(array: Any, name: str = "X") -> None:
     )
 
 
+_SCALES = {torch.float32: 1e15, torch.float64: 1e50}
+
+
+def check_scale(array: Any, name: str = "X") -> None:
+    """Raise where entries are so large, or all so small, that their powers leave the dtype.
+
+    Parameters
+    ----------
+    array : ndarray or Tensor
+        What is not of single or double precision passes.
+    name : str
+        What the message calls it.
+
+    Raises
+    ------
+    InputError
+        Code ``CL-INPUT-RANGE``.
+
+    Examples
+    --------
+    >>> check_scale(np.array([1e-12, 1e12]))
+    >>> try:
+    ...     check_scale(np.array([0.0, 1e200]))
+    ... except InputError as error:
+    ...     print(error.code)
+    CL-INPUT-RANGE
+    """
+    tensor = array if isinstance(array, torch.Tensor) else _from_array(array, name)
+    most = _SCALES.get(tensor.dtype)
+    if most is None or not tensor.numel():
+        return
+    low, high = (abs(float(value)) for value in torch.aminmax(tensor.detach()))
+    largest = max(low, high)
+    if largest and not 1 / most <= largest <= most:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise InputError(
+            f"The largest entry of {name} is {largest:.3g}: powers of such numbers are not held in "
+            f"{kind}, which is good for {1 / most:.0e} to {most:.0e} here. Divide {name} by its "
+            "largest entry first.",
+            code="CL-INPUT-RANGE",
+        )
+
+
 def check_features(
     estimator: Any, X: Any, *, reset: bool, min_samples: int = 1, non_negative: bool = False
 ) -> Any:
@@ -409,8 +453,8 @@ def check_features(
     Raises
     ------
     InputError
-        Not 2-D, not finite, negative, too few rows, or another number of
-        features than in ``fit``.
+        Not 2-D, not finite, negative, too few rows, another number of
+        features than in ``fit``, or of a scale that the dtype cannot square.
 
     Examples
     --------
@@ -441,6 +485,7 @@ def check_features(
             mend = _MENDS.get(code, "Give a matrix of numbers, one row for each sample.")
             raise InputError(f"{str(error).rstrip('. ')}. {mend}", code=code) from error
         check_finite(matrix)
+    check_scale(matrix)
     if non_negative and matrix.shape[0] and float(matrix.min()) < 0:
         raise InputError(
             f"Negative values in data passed to {type(estimator).__name__}: the smallest is "

@@ -26,6 +26,7 @@ METHODS = ("loo", "cv", "in-sample")
 _RIDGE = 1e-3
 _FOLDS = 5
 _NOTHING = 1e-9
+_DUST = 1e-12  # of the size of a feature: rounding, and no spread
 
 
 def u_ids(
@@ -46,7 +47,7 @@ def u_ids(
     method : {"loo", "cv", "in-sample"}
         ``"loo"``: least squares, every row scored by the fit without it (exact, one
         Cholesky factorisation). ``"cv"``: linear SVM, five folds. Both give either set
-        half of the weight, whatever its size. ``"in-sample"``: as published, the SVM on
+        half of the weight, whatever its size, and every feature the variance 1. ``"in-sample"``: as published, the SVM on
         its own training rows.
     paired : bool
         Whether row i of one set is made of row i of the other, as a removed image of its
@@ -267,6 +268,8 @@ def _scores(
         )
     check_pair(first, second)
     X = torch.cat([first, second])
+    if method != "in-sample":
+        X = _of_one_scale(X)
     n = len(first)
     y = torch.cat([first.new_ones(n), -first.new_ones(len(second))])
     if method == "loo":
@@ -291,6 +294,18 @@ def _scores(
             held = folds == k
             scores[held] = _svm(X.numpy()[~held], y.numpy()[~held], X.numpy()[held], "balanced")
     return scores[:n], scores[n:]
+
+
+def _of_one_scale(X: torch.Tensor) -> torch.Tensor:
+    """Give every feature the variance 1, and 0 where it is constant.
+
+    Else one feature of a large scale would be all that the penalties see, and the line blind
+    to the others.
+    """
+    shifted = X - X[:1]  # so that a constant feature is 0 to the bit
+    spread = shifted.std(dim=0)
+    live = spread > _DUST * X.abs().amax(dim=0)
+    return shifted * live / torch.where(live, spread, torch.ones_like(spread))
 
 
 def _svm(X: np.ndarray, y: np.ndarray, rows: np.ndarray, weight: str | None = None) -> np.ndarray:

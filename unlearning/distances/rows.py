@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from conceptlab.arrays import as_tensor, check_finite, resolve_device
+from conceptlab.arrays import as_tensor, check_finite, check_scale, resolve_device
 from conceptlab.errors import InputError
 
 
@@ -32,7 +32,8 @@ def feature_tensor(X: Any, name: str, *, device: str | torch.device = "auto") ->
     Raises
     ------
     InputError
-        Not 2-D or no numbers, NaN or infinity, no feature.
+        Not 2-D or no numbers, NaN or infinity, no feature, or numbers whose powers
+        leave float64 (``CL-INPUT-RANGE``).
     """
     if _on_mps(X):
         X = X.detach().cpu()
@@ -45,6 +46,7 @@ def feature_tensor(X: Any, name: str, *, device: str | torch.device = "auto") ->
         )
     tensor = placed(tensor.detach(), device)
     check_finite(tensor, name)
+    check_scale(tensor, name)
     return tensor
 
 
