@@ -17,6 +17,7 @@ __all__ = ["FrechetResult", "frechet", "frechet_distance"]
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from conceptlab.arrays import resolve_device
@@ -26,6 +27,7 @@ from unlearning.distances.features import Features
 from unlearning.distances.linalg import congruence, gram
 from unlearning.distances.moments import FeatureStatistics
 
+_DEALS, _LARGE = 8, 10**8
 _SLACK = 1e-8  # of the traces: rounding below zero that is no fault
 
 
@@ -42,8 +44,10 @@ class FrechetResult:
     covariance_term : float
         tr C1 + tr C2 - 2 tr (C1 C2)^(1/2).
     null_bias : float
-        What FID is on average when both samples, of these sizes, come from one law
-        with about these covariances; see :func:`unlearning.distances.null_bias`.
+        What FID is on average when both samples, of these sizes, come from one law: the
+        rows of both are centred and dealt out anew, eight times (twice from 10⁸ numbers on).
+        Of statistics, which hold no rows, it is that of normal data; see
+        :func:`unlearning.distances.null_bias`.
     debiased : float
         ``distance - null_bias``: an estimate of the distance of the laws; may be
         slightly negative.
@@ -122,6 +126,8 @@ def frechet_distance(X: Any, Y: Any, *, device: str | torch.device = "auto") -> 
 def frechet(X: Any, Y: Any, *, device: str | torch.device = "auto") -> FrechetResult:
     """Compute the Fréchet distance with its parts, its null bias and its route.
 
+    Takes nine times as long as :func:`frechet_distance`, for the null bias.
+
     Parameters
     ----------
     X, Y : array-like of shape (n, d), Features, or FeatureStatistics
@@ -145,9 +151,16 @@ def frechet(X: Any, Y: Any, *, device: str | torch.device = "auto") -> FrechetRe
     >>> found.route, abs(found.debiased) < 0.2 * found.distance
     ('cholesky', True)
     """
+    X, Y = (
+        part if isinstance(part, FeatureStatistics) else Features.of(part, name, device=device)
+        for part, name in ((X, "X"), (Y, "Y"))
+    )
     first, second = _pair(X, Y, device)
     distance, mean_term, covariance_term, spectrum, route = _distance(first, second)
-    bias = null_bias(_null_spectrum(first, second, spectrum), first.n, second.n)
+    if isinstance(X, Features) and isinstance(Y, Features):
+        bias = first.trace / first.n + second.trace / second.n + _dealt_anew(X, Y)
+    else:
+        bias = null_bias(_null_spectrum(first, second, spectrum), first.n, second.n)
     return FrechetResult(
         distance=distance,
         mean_term=mean_term,
@@ -158,6 +171,29 @@ def frechet(X: Any, Y: Any, *, device: str | torch.device = "auto") -> FrechetRe
         n_features=first.n_features,
         route=route,
     )
+
+
+def _dealt_anew(X: Features, Y: Features) -> float:
+    """Give the covariance term of two samples of one law: all rows, dealt out again.
+
+    Of one law any division of the rows is as likely as the one that was given, so nothing
+    needs to be known of the law: features of networks are far from normal, and what a formula
+    for normal data says can be half of the truth.
+    """
+    n, m = len(X), len(Y)
+    rows = torch.cat(
+        [
+            (part.rows - part.rows.mean(dim=0)) * float(np.sqrt(len(part) / (len(part) - 1)))
+            for part in (X, Features(Y.rows.to(X.rows.device)))
+        ]
+    )
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(_DEALS if rows.numel() < _LARGE else 2):
+        order = torch.from_numpy(rng.permutation(n + m)).to(rows.device)
+        parts = (Features(rows[order[:n]]).statistics, Features(rows[order[n:]]).statistics)
+        found.append(_distance(*parts)[2])
+    return float(np.mean(found))
 
 
 def _pair(

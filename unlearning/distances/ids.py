@@ -47,8 +47,8 @@ def u_ids(
     method : {"loo", "cv", "in-sample"}
         ``"loo"``: least squares, every row scored by the fit without it (exact, one
         Cholesky factorisation). ``"cv"``: linear SVM, five folds. Both give either set
-        half of the weight, whatever its size, and every feature the variance 1. ``"in-sample"``: as published, the SVM on
-        its own training rows.
+        half of the weight, whatever its size, and every feature the variance 1.
+        ``"in-sample"``: as published, the SVM on its own training rows.
     paired : bool
         Whether row i of one set is made of row i of the other, as a removed image of its
         original. Then both are left out together: a row's twin carries the other label

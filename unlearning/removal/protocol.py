@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from conceptlab.errors import InputError, RemoverError
-from conceptlab.parameters import Flag, OneOf, Real, Rules, Whole
+from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import provenance
 from conceptlab.seeds import RandomState, draw_seed
@@ -36,11 +36,9 @@ from unlearning.removal.report import RemovalReport
 from unlearning.removal.scoring import Scorer
 
 _RULES = Rules(
-    match=Flag(),
     n_min=Whole(2),
     n_bootstrap=Whole(0),
     confidence=Real(above=0, below=1),
-    published=Flag(),
     on_error=OneOf("raise", "skip"),
     batch_size=Whole(1),
 )
