@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ClassResult"]
+__all__ = ["TOLD", "ClassResult"]
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,8 @@ import numpy as np
 
 from unlearning.removal.concept_shift import ConceptShift
 
+TOLD = 0.9
+"""The least AUC of originals against class-free places at which presence is judged."""
 _SHIFT = ("distance", "removal", "collateral")
 
 
@@ -40,6 +42,9 @@ class ClassResult:
         set.
     context_check : dict or None
         Whether matching is sound; see ``unlearning.removal.context.ContextCheck``.
+    originals_presence : float or None
+        How well the encoder tells the originals from places without the class (AUC). Below
+        :data:`TOLD` presence is not judged: it would call every hole empty.
     pictures : dict
         Worst and best images of each remover.
     """
@@ -56,6 +61,7 @@ class ClassResult:
     truth_is_floor: bool = False
     context_check: dict[str, float] | None = None
     pictures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    originals_presence: float | None = None
 
     def packed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Divide into JSON values and arrays by name."""
@@ -80,6 +86,7 @@ class ClassResult:
             "ceilings": _written(self.ceilings),
             "truth_is_floor": self.truth_is_floor,
             "context_check": self.context_check,
+            "originals_presence": self.originals_presence,
             "shifts": shifts,
             "pictures": pictures,
         }

@@ -13,7 +13,7 @@ import numpy as np
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.io.values import plain
 from unlearning.distances.statistics import compare, tied_ranks
-from unlearning.removal.class_result import ClassResult
+from unlearning.removal.class_result import TOLD, ClassResult
 from unlearning.removal.scores import SCORES
 
 if TYPE_CHECKING:
@@ -63,12 +63,11 @@ class RemovalFindings:
         every = [set(r.labels) for r in self.results]
         self.removers = [k for k in self.results[0].labels if all(k in s for s in every)]
 
-    def scores(self) -> list[str]:
-        """Name the scores that all removers have."""
+    def scores(self, of: str = MEAN) -> list[str]:
+        """Name the scores that all removers have: on a class, or on all for ``"mean"``."""
+        chosen = self.results_of(of)
         return [
-            name
-            for name in SCORES
-            if all(name in r.rows[k] for r in self.results for k in self.removers)
+            name for name in SCORES if all(name in r.rows[k] for r in chosen for k in self.removers)
         ]
 
     def notes(self) -> list[str]:
@@ -81,6 +80,13 @@ class RemovalFindings:
                     f"{r.name}: a perfect removal would score {r.floors['fid']:.3g} and the "
                     f"originals score {r.ceilings['fid']:.3g}, so these images and features cannot "
                     "tell removers apart. Use more images, or features that see the class."
+                )
+            if r.originals_presence is not None and r.originals_presence < TOLD:
+                found.append(
+                    f"Presence of {r.name} is not judged: the encoder does not tell the originals, "
+                    f"where it is in full view, from places without it (AUC "
+                    f"{r.originals_presence:.2f}, {TOLD:g} is needed), so it would call every hole "
+                    "empty. Use an encoder that knows the class."
                 )
             if r.context_check:
                 check = r.context_check
@@ -104,7 +110,7 @@ class RemovalFindings:
         -------
         ndarray of shape (r,)
         """
-        self.check_score(score)
+        self.check_score(score, of)
         table = [[r.rows[k][score] for k in self.removers] for r in self.results_of(of)]
         return np.asarray(np.mean(table, axis=0))
 
@@ -244,7 +250,7 @@ class RemovalFindings:
 
         sides = []
         for name in (first, second):
-            sign = -1 if SCORES[self.check_score(name)].better == "lower" else 1
+            sign = -1 if SCORES[self.check_score(name, of)].better == "lower" else 1
             sides.append(sign * self.values(name, of))
         return float(kendalltau(*sides).statistic)
 
@@ -301,6 +307,7 @@ class RemovalFindings:
                             "ceilings": r.ceilings,
                             "truth_is_floor": r.truth_is_floor,
                             "context_check": r.context_check,
+                            "originals_presence": r.originals_presence,
                             "removers": {k: r.rows[k] for k in r.labels},
                         }
                         for r in self.results
@@ -323,10 +330,10 @@ class RemovalFindings:
         order = [k for k in self.ranking("fid").remover if k not in ("oracle", "nothing")]
         return order[0] if order else self.removers[0]
 
-    def check_score(self, score: str) -> str:
+    def check_score(self, score: str, of: str = MEAN) -> str:
         """Give back the name of a score that all removers have."""
-        if score not in self.scores():
-            raise unknown_name("score", score, self.scores())
+        if score not in self.scores(of):
+            raise unknown_name("score", score, self.scores(of))
         return score
 
     def results_of(self, of: str) -> list[ClassResult]:

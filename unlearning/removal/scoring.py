@@ -27,7 +27,7 @@ from unlearning.distances.kernels import (
 )
 from unlearning.distances.statistics import auc, frechet_replicates, resample_counts
 from unlearning.removal.class_presence import presence
-from unlearning.removal.class_result import ClassResult
+from unlearning.removal.class_result import TOLD, ClassResult
 from unlearning.removal.collecting import Collected
 from unlearning.removal.concept_shift import concept_fid
 
@@ -100,9 +100,10 @@ class Scorer:
             value = (ceilings["fid"] - rows[label]["fid"]) / span if span > 0 else float("nan")
             rows[label]["fid_normalised"] = value
         shifts = self._concepts(rows, data) if self.encoder is not None else {}
-        if self.encoder is not None:
+        seen = self._seen(data)
+        if seen is not None and seen >= TOLD:
             self._presence(rows, data)
-        replicates = self._replicates(data, features) if self.n_bootstrap else {}
+        replicates = self._replicates(data, features, seen) if self.n_bootstrap else {}
         check = data.check
         return ClassResult(
             name=self.name,
@@ -116,6 +117,7 @@ class Scorer:
             shifts=shifts,
             truth_is_floor=data.truth is not None,
             context_check=None if check is None else vars(check) | {},
+            originals_presence=seen,
         )
 
     def _distances(self, row: dict[str, float], X: Features, given: _Matrices) -> None:
@@ -191,6 +193,12 @@ class Scorer:
             pairs.append((Features(rows[order[:size]]), Features(rows[order[size : 2 * size]])))
         return pairs, float(np.mean([frechet_distance(A, B) for A, B in pairs]))
 
+    def _seen(self, data: Collected) -> float | None:
+        """Tell how well the encoder tells originals from places without the class: an AUC."""
+        if not data.crops:
+            return None
+        return float(auc(data.original_crops, data.comparison_crops))
+
     def _presence(self, rows: dict[str, dict[str, float]], data: Collected) -> None:
         for label, scores in data.crops.items():
             found = presence(
@@ -231,7 +239,9 @@ class Scorer:
             shifts[label] = found
         return shifts
 
-    def _replicates(self, data: Collected, given: _Matrices) -> dict[str, np.ndarray]:
+    def _replicates(
+        self, data: Collected, given: _Matrices, seen: float | None
+    ) -> dict[str, np.ndarray]:
         """Draw bootstrap samples of images, the same for all removers."""
         V = resample_counts(len(data.ids), self.n_bootstrap, self.seed)
         W = resample_counts(
@@ -248,7 +258,7 @@ class Scorer:
         found["u_ids"] = np.stack(
             [(W @ real / W.sum(1) + V @ fake / V.sum(1)) / 2 for real, fake in errors]
         )
-        if data.crops:
+        if seen is not None and seen >= TOLD:
             crops = [data.crops[s.label] for s in data.setups]
             found["presence"] = np.stack([auc(c, data.comparison_crops, V, W) for c in crops])
         paired = ("psnr_truth", "psnr_mask", "ssim_truth", "ssim_mask", "lpips", "lpips_mask")

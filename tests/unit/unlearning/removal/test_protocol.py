@@ -36,9 +36,13 @@ def colours(images):
 
 def encoder():
     def words(texts):
-        return torch.tensor([[1.0 + t.count("red"), 1.0, 1.0] for t in texts])
+        return torch.tensor([[float(t.count("red")), 1.0] for t in texts])
 
-    return CallableEncoder(lambda x: x.mean(dim=(2, 3)), words, dim=3, fingerprint="colour")
+    def redness(x):
+        share = (x[:, 0] - torch.maximum(x[:, 1], x[:, 2]) > 0.2).float().mean(dim=(1, 2))
+        return torch.stack([share, torch.full_like(share, 0.1)], dim=1)
+
+    return CallableEncoder(redness, words, dim=2, fingerprint="colour")
 
 
 def scenes(n=40, **options):
