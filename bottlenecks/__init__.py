@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bottlenecks.concept_filters import readable as readable
     from bottlenecks.concept_filters import scored as scored
     from bottlenecks.concept_filters import unlike_classes as unlike_classes
+    from bottlenecks.controls import random_bank as random_bank
     from bottlenecks.evaluation import evaluate as evaluate
     from bottlenecks.explaining import Contributions as Contributions
     from bottlenecks.heads import SparseLinearHead as SparseLinearHead
@@ -95,6 +96,7 @@ _HOMES = {
     "number_of_contributing_concepts": "bottlenecks.measures",
     "number_of_effective_concepts": "bottlenecks.heads",
     "oracle_impurity": "bottlenecks.leakage",
+    "random_bank": "bottlenecks.controls",
     "readable": "bottlenecks.concept_filters",
     "scored": "bottlenecks.concept_filters",
     "sparse_softmax_path": "bottlenecks.heads",

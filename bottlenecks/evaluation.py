@@ -5,19 +5,27 @@ from __future__ import annotations
 __all__ = ["evaluate"]
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
-from bottlenecks.heads import SparseLinearHead
+from bottlenecks.controls import CONTROLS, fit_head, random_bank
+from bottlenecks.intervals import (
+    auc_intervals,
+    mean_interval,
+    paired_interval,
+    rank_p_value,
+    wilson_interval,
+)
 from bottlenecks.leakage import measure_leakage
 from bottlenecks.measures import (
     as_matrix,
     as_presence,
     completeness,
-    number_of_contributing_concepts,
+    contributing_concepts,
     paired_auc,
 )
 from bottlenecks.report import BottleneckReport, NameFidelity
@@ -38,9 +46,11 @@ def evaluate(
     *,
     train: tuple[Any, Any] | None = None,
     nec: float | None = None,
-    n_random: int = 5,
-    n_permutations: int = 10,
+    n_random: int = 39,
+    n_permutations: int = 39,
     leakage_probe: Literal["linear", "mlp"] = "linear",
+    encoder: Any = None,
+    confidence: float = 0.95,
     random_state: RandomState = 0,
 ) -> BottleneckReport:
     """Measure what a bottleneck reaches, against controls, and whether its names hold.
@@ -59,18 +69,24 @@ def evaluate(
         of ``concept_names_``. Names may be left out; without any, names and
         leakage are not measured.
     train : (X, y), optional
-        Rows that the controls are fitted on, as a rule those of the model. They
-        must not be among `X`. By default X is cut in two halves: controls are
-        fitted on one and compared on the other.
+        Rows that the controls are fitted on: those of the model, or nothing can be
+        set against its accuracy. They must not be among `X`. Without them X is cut
+        in two halves; the model's concepts, random ones and the probe are fitted on
+        one and compared on the other, and the model itself is compared with none.
     nec : float, optional
         Number of effective concepts of the controls; that of the model by
         default, or all concepts where it has no weights.
     n_random : int
-        Draws of random concepts, at least 1.
+        Draws of each kind of random concepts, at least 1. With fewer than 19 no
+        p-value can be below 0.05.
     n_permutations : int
         For the baseline of leakage; 0 leaves it out.
     leakage_probe : {"linear", "mlp"}
         See :func:`bottlenecks.niche_impurity`.
+    encoder : Encoder, optional
+        That of X, to draw random words too.
+    confidence : float
+        Level of the intervals.
     random_state : optional
 
     Returns
@@ -85,12 +101,14 @@ def evaluate(
 
     Notes
     -----
-    Random concepts are Gaussian directions in the space of X, as many as the
-    model has, under a sparse head with the same number of effective concepts:
-    with enough concepts random ones are accurate too, so accuracy alone says
-    nothing of the names. The model's own concepts get the same head on the same
-    rows ("refitted"), so that only the concepts differ. Completeness relates
-    the model's accuracy to that of a logistic regression on X.
+    Random concepts (:func:`random_bank`) are as many as the model has, under a sparse
+    head with the same number of effective concepts: with enough concepts random ones
+    are accurate too, so accuracy alone says nothing of the names. All kinds are drawn,
+    and the one that is best on average is the baseline. The model's own concepts get
+    the same head on the same rows ("refitted"), so that only the concepts differ; the
+    difference is taken row by row, its interval from a bootstrap of rows and draws, its
+    p-value is the rank among the draws. Completeness relates the accuracy through the
+    concepts to that of a logistic regression on X, fitted on the same rows.
 
     References
     ----------
@@ -105,15 +123,17 @@ def evaluate(
     >>> X = truth + 0.3 * rng.normal(size=(800, 6))
     >>> y = truth[:, 0] + 2 * truth[:, 1]
     >>> model = PostHocCBM(nec=2).fit(X[:400], y[:400])
-    >>> report = evaluate(model, X[400:], y[400:], truth[400:], n_permutations=5)
-    >>> bool(report.accuracy > report.random_accuracy.mean() + 0.1), report.fidelity.mean > 0.98
-    (True, True)
+    >>> given = {"train": (X[:400], y[:400]), "n_random": 19, "n_permutations": 5}
+    >>> report = evaluate(model, X[400:], y[400:], truth[400:], **given)
+    >>> bool(report.gain > 0.1), report.p_value, report.fidelity.mean > 0.98
+    (True, 0.05, True)
     """
     check_is_fitted(model)
     why = "accuracy without the control of random concepts tells nothing of the concepts"
     Whole(1, hint=why).check("n_random", n_random)
     Whole(0).check("n_permutations", n_permutations)
     (Real(above=0, most=len(model.concept_names_)) | None).check("nec", nec)
+    Real(above=0, below=1).check("confidence", confidence)
     if train is not None and not (isinstance(train, tuple | list) and len(train) == 2):
         raise InputError(
             f"train must be (X, y), rows and their classes, got {type(train).__name__}.",
@@ -131,18 +151,24 @@ def evaluate(
     activations = _activations(model, X)
     right = np.asarray(model.predict(X)) == labels
     coef = getattr(model, "coef_", None)
-    found = _controls(model, rows, labels, activations, train, nec, n_random, seed)
-    measured = right if train is not None else right[found["rows"]]
+    fit = _fit_rows(model, X, rows, labels, activations, train, seed)
+    found = _controls(fit, _nec(model, fit, nec), n_random, encoder, seed)
     fidelity, leakage = None, None
     skipped: dict[str, str] = {}
+    chance = float(np.unique(labels, return_counts=True)[1].max() / len(labels))
+    through = right if train is not None else found.own
+    intervals = _intervals(right, found, through, chance, confidence, seed)
     if concepts is not None:
         truth, kept, skipped = _truth(concepts, names, len(rows))
         places = [names.index(name) for name in kept]
         raw = _raw_scores(model, rows, places)
+        each, mean = auc_intervals(activations[:, places], truth, confidence)
+        intervals["name fidelity (AUC)"] = mean
         fidelity = NameFidelity(
             kept,
             paired_auc(activations[:, places], truth),
             None if raw is None else paired_auc(raw, truth),
+            each,
         )
         leakage = measure_leakage(
             activations[:, places],
@@ -153,17 +179,20 @@ def evaluate(
             probe=leakage_probe,
             random_state=seed,
         )
-    chance = float(np.unique(labels, return_counts=True)[1].max() / len(labels))
+    ncc = None if coef is None else contributing_concepts(activations, coef)
+    if ncc is not None:
+        intervals["NCC"] = mean_interval(ncc, confidence)
+    intervals["zeros among activations"] = mean_interval((activations == 0).mean(1), confidence)
     return BottleneckReport(
         accuracy=float(right.mean()),
-        refitted_accuracy=found["own"],
-        random_accuracy=found["random"],
-        probe_accuracy=found["probe"],
+        refitted_accuracy=float(found.own.mean()),
+        random_accuracy=found.draws.mean(axis=1),
+        probe_accuracy=float(found.probe.mean()),
         chance=chance,
-        completeness=completeness(float(measured.mean()), found["probe"], chance),
+        completeness=completeness(float(through.mean()), float(found.probe.mean()), chance),
         nec=None if coef is None else float((np.asarray(coef) != 0).sum(axis=1).mean()),
-        ncc=None if coef is None else number_of_contributing_concepts(activations, coef),
-        control_nec=found["nec"],
+        ncc=None if ncc is None else float(ncc.mean()),
+        control_nec=found.nec,
         sparsity=float((activations == 0).mean()),
         fidelity=fidelity,
         leakage=leakage,
@@ -174,12 +203,20 @@ def evaluate(
             "n": len(rows),
             "n_classes": len(np.unique(labels)),
             "n_concepts": len(names),
-            "controls": "fitted on the rows given" if train is not None else "fitted on one half",
+            "controls": f"fitted on the {len(fit.y)} rows given"
+            if train is not None
+            else f"fitted on one half, {len(fit.y)} rows",
+            "confidence": confidence,
             "n_random": n_random,
             "n_permutations": n_permutations,
             "seed": seed,
         },
         provenance=provenance(seed=seed),
+        controls={kind: draws.mean(axis=1) for kind, draws in found.kinds.items()},
+        control=found.kind,
+        compared=train is not None,
+        intervals=intervals,
+        p_value=rank_p_value(float(found.own.mean()), found.draws.mean(axis=1)),
     )
 
 
@@ -187,68 +224,132 @@ def _activations(model: Any, X: Any) -> np.ndarray:
     return as_matrix(as_numpy(model.predict_concepts(X)), "activations")
 
 
-def _controls(
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows that heads are fitted on, and rows that they are compared on."""
+
+    X: np.ndarray
+    y: np.ndarray
+    A: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+    A_test: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Controls:
+    """Which test rows each head has right: (n,) of own concepts, (n_random, n) of random ones."""
+
+    nec: float
+    own: np.ndarray
+    probe: np.ndarray
+    kinds: dict[str, np.ndarray]
+
+    @property
+    def kind(self) -> str:
+        return max(self.kinds, key=lambda kind: self.kinds[kind].mean())
+
+    @property
+    def draws(self) -> np.ndarray:
+        return self.kinds[self.kind]
+
+
+def _fit_rows(
     model: Any,
+    given: Any,
     X: np.ndarray,
     y: np.ndarray,
     activations: np.ndarray,
     train: tuple[Any, Any] | None,
-    nec: float | None,
-    n_random: int,
     seed: int,
-) -> dict[str, Any]:
-    """Fit heads on own and on random concepts, and a dense probe; measure on other rows."""
+) -> _Rows:
     if train is None:
         halves = split_rows(X, y, fractions=(0.5, 0.0, 0.5), random_state=seed)
-        fit, test = halves.train, halves.test
-        X_fit, y_fit, A_fit = X[fit], y[fit], activations[fit]
-        X_test, y_test, A_test = X[test], y[test], activations[test]
+        a, b = halves.train, halves.test
+        rows = _Rows(X[a], y[a], activations[a], X[b], y[b], activations[b])
     else:
         X_fit = as_matrix(train[0], "train[0]")
         y_fit = checked_labels(train[1], X_fit)
         check_disjoint(X_fit, X)
-        A_fit, test = _activations(model, train[0]), np.arange(len(X))
-        X_test, y_test, A_test = X, y, activations
-    if len(np.unique(y_fit)) < 2:
+        rows = _Rows(X_fit, y_fit, _activations(model, train[0]), X, y, activations)
+    if len(np.unique(rows.y)) < 2:
         raise InputError(
             "The rows that the controls are fitted on are of one class. Give more rows, or train=.",
             code="CL-INPUT-FEW",
         )
-    used = nec
-    if used is None:
+    return rows
+
+
+def _nec(model: Any, rows: _Rows, nec: float | None) -> float:
+    """Give the NEC of the controls: what was asked for, as far as there are concepts that move."""
+    if nec is None:
         coef = getattr(model, "coef_", None)
-        used = A_fit.shape[1] if coef is None else (np.asarray(coef) != 0).sum(axis=1).mean()
-    usable = int((A_fit.max(axis=0) > A_fit.min(axis=0)).sum())
-    K = len(np.unique(y_fit))
-    used = float(min(max(used, 1 / K), max(usable, 1)))
-    scale = X_fit.std(axis=0)
-    mean, scale = X_fit.mean(axis=0), np.where(scale > 0, scale, 1.0)
-    Z_fit, Z_test = (X_fit - mean) / scale, (X_test - mean) / scale
+        own = rows.A.shape[1] if coef is None else (np.asarray(coef) != 0).sum(axis=1).mean()
+        nec = float(own)
+    usable = int((rows.A.max(axis=0) > rows.A.min(axis=0)).sum())
+    return float(min(max(nec, 1 / len(np.unique(rows.y))), max(usable, 1)))
+
+
+def _controls(rows: _Rows, nec: float, n_random: int, encoder: Any, seed: int) -> _Controls:
+    """Fit the same head on own and on random concepts, and a dense probe; see which rows fit."""
+
+    def right(A: np.ndarray, A_test: np.ndarray) -> np.ndarray:
+        if not (A.max(axis=0) > A.min(axis=0)).any():
+            return np.full(len(A_test), np.nan)
+        return np.asarray(fit_head(A, rows.y, nec)(A_test) == rows.y_test, dtype=np.float64)
+
+    scale = rows.X.std(axis=0)
+    mean, scale = rows.X.mean(axis=0), np.where(scale > 0, scale, 1.0)
+    probe = LogisticRegression(max_iter=1000).fit((rows.X - mean) / scale, rows.y)
     rng = numpy_generator(seed)
-    scores = []
-    for _ in range(n_random):
-        R = rng.normal(size=(X.shape[1], activations.shape[1]))
-        scores.append(_head_accuracy(Z_fit @ R, y_fit, Z_test @ R, y_test, used))
-    probe = LogisticRegression(max_iter=1000).fit(Z_fit, y_fit)
-    return {
-        "own": _head_accuracy(A_fit, y_fit, A_test, y_test, used) if usable else float("nan"),
-        "random": np.array(scores),
-        "probe": float((probe.predict(Z_test) == y_test).mean()),
-        "nec": used,
-        "rows": test,
+    kinds = {}
+    for kind in CONTROLS if encoder is not None else CONTROLS[:2]:
+        draws = []
+        for _ in range(n_random):
+            options: dict[str, Any] = {"encoder": encoder, "random_state": rng}
+            bank = random_bank(rows.X, rows.A.shape[1], kind, **options)  # type: ignore[arg-type]
+            V = bank.vectors.astype(np.float64).T
+            draws.append(right(rows.X @ V, rows.X_test @ V))
+        kinds[kind] = np.array(draws)
+    hits = probe.predict((rows.X_test - mean) / scale) == rows.y_test
+    return _Controls(nec, right(rows.A, rows.A_test), hits.astype(np.float64), kinds)
+
+
+def _intervals(
+    right: np.ndarray,
+    found: _Controls,
+    through: np.ndarray,
+    chance: float,
+    confidence: float,
+    seed: int,
+) -> dict[str, tuple[float, float]]:
+    """Give an interval for every accuracy and what is made of them, by the name of its row."""
+    n, draws = len(found.own), found.draws
+    rng = numpy_generator(seed)
+    picked = rng.multinomial(len(draws), np.full(len(draws), 1 / len(draws)), size=2000)
+    paired: dict[str, Any] = {"confidence": confidence, "seed": seed}
+
+    def gain(counts: np.ndarray) -> np.ndarray:
+        random = ((counts @ draws.T) * picked).sum(axis=1) / len(draws)
+        return np.asarray((counts @ found.own - random) / n)
+
+    def kept(counts: np.ndarray) -> np.ndarray:
+        a, b = counts @ through / n - chance, counts @ found.probe / n - chance
+        return np.divide(a, b, out=np.full(len(a), np.nan), where=b > 0)
+
+    wilson = {
+        "accuracy": right,
+        "accuracy, concepts refitted": found.own,
+        "accuracy, dense probe": found.probe,
     }
-
-
-def _head_accuracy(
-    A: np.ndarray, y: np.ndarray, A_test: np.ndarray, y_test: np.ndarray, nec: float
-) -> float:
-    mean, scale = A.mean(axis=0), A.std(axis=0)
-    moving = scale > 0
-    Z, Z_test = ((V[:, moving] - mean[moving]) / scale[moving] for V in (A, A_test))
-    head: Any = LogisticRegression(max_iter=1000)
-    if nec < Z.shape[1]:  # else all concepts may be used, and nothing has to be searched for
-        head = SparseLinearHead(nec=nec, tol=1e-3, device="cpu")
-    return float((head.fit(Z, y).predict(Z_test) == y_test).mean())
+    return {
+        **{
+            name: wilson_interval(float(values.sum()), len(values), confidence)
+            for name, values in wilson.items()
+        },
+        "accuracy, refitted less random": paired_interval(gain, n, **paired),
+        "completeness": paired_interval(kept, n, **paired),
+    }
 
 
 def _truth(concepts: Any, names: list[str], n: int) -> tuple[np.ndarray, list[str], dict[str, str]]:

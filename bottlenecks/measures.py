@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["auc_matrix", "completeness", "name_fidelity", "number_of_contributing_concepts"]
+__all__ = [
+    "auc_matrix",
+    "completeness",
+    "contributing_concepts",
+    "name_fidelity",
+    "number_of_contributing_concepts",
+]
 
 from collections.abc import Sequence
 from typing import Any
@@ -114,6 +120,11 @@ def number_of_contributing_concepts(activations: Any, coef: Any, *, share: float
     >>> number_of_contributing_concepts([[1.0, 1.0, 1.0]], [[10.0, 1.0, 0.1], [1.0, 0.0, 0.0]])
     1.5
     """
+    return float(contributing_concepts(activations, coef, share=share).mean())
+
+
+def contributing_concepts(activations: Any, coef: Any, *, share: float = 0.95) -> np.ndarray:
+    """Count for each row, as the mean over classes, (n,); see the mean of it above."""
     A, W = as_matrix(activations, "activations"), np.abs(as_matrix(coef, "coef"))
     if A.shape[1] != W.shape[1]:
         raise InputError(
@@ -121,17 +132,20 @@ def number_of_contributing_concepts(activations: Any, coef: Any, *, share: float
             code="CL-INPUT-SHAPE",
         )
     Real(above=0, most=1).check("share", share)
-    total = 0
-    step = max(1, _CELLS // max(1, W.size))
-    for start in range(0, len(A), step):
-        parts = np.abs(A[start : start + step])[:, None, :] * W
-        if share == 1:
-            total += int((parts > 0).sum())
-            continue
-        sums = np.cumsum(-np.sort(-parts, axis=2), axis=2)
-        whole = sums[:, :, -1:]
-        total += int(((sums < share * whole).sum(axis=2) + (whole[:, :, 0] > 0)).sum())
-    return total / (len(A) * len(W))
+    total = np.zeros(len(A))
+    for weights in W:  # over the weights that are not zero: a sparse head has few
+        used = np.flatnonzero(weights)
+        step = max(1, _CELLS // max(1, len(used)))
+        for start in range(0, len(A) if len(used) else 0, step):
+            parts = np.abs(A[start : start + step, used]) * weights[used]
+            rows = slice(start, start + len(parts))
+            if share == 1:
+                total[rows] += (parts > 0).sum(axis=1)
+                continue
+            sums = np.cumsum(-np.sort(-parts, axis=1), axis=1)
+            whole = sums[:, -1:]
+            total[rows] += (sums < share * whole).sum(axis=1) + (whole[:, 0] > 0)
+    return total / len(W)
 
 
 def completeness(accuracy: float, reference: float, chance: float) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bottlenecks.intervals import rank_p_value
 from bottlenecks.leakage import LeakageScores
 from conceptlab.errors import unknown_name
 from conceptlab.io.files import atomic_write
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _KINDS = ("accuracy", "fidelity", "leakage")
+_NOT_COMPARED = (
+    "They were fitted on fewer rows than the model, so its own accuracy is set against none of "
+    "them: give train=, the rows of the model."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +41,8 @@ class NameFidelity:
         Area under the ROC curve of output j for concept j; 0.5 is chance.
     raw_auc : ndarray of shape (q,), float64, or None
         Of the scores that the model started from, where they are known.
+    intervals : ndarray of shape (q, 2), float64, or None
+        Low and high of `auc` (DeLong et al. 1988).
 
     Examples
     --------
@@ -47,6 +54,7 @@ class NameFidelity:
     names: list[str]
     auc: np.ndarray
     raw_auc: np.ndarray | None = None
+    intervals: np.ndarray | None = None
 
     @property
     def mean(self) -> float:
@@ -71,13 +79,15 @@ class BottleneckReport:
         Of a sparse head on the model's concepts, at `control_nec`; NaN where no
         concept ever changes.
     random_accuracy : ndarray of shape (n_random,), float64
-        Of the same head on random concepts, at the same NEC, on the same rows.
+        Of the same head on random concepts, at the same NEC, on the same rows: the
+        kind that is best on average.
     probe_accuracy : float
         Of a logistic regression on the features.
     chance : float
         Share of the largest class.
     completeness : float
-        (accuracy - chance) / (probe_accuracy - chance).
+        (accuracy - chance) / (probe_accuracy - chance), of heads fitted on as many rows:
+        the accuracy of the model where `compared`, else the refitted one.
     nec, ncc : float or None
         Number of effective, and of contributing (95 %), concepts.
     control_nec : float
@@ -94,6 +104,17 @@ class BottleneckReport:
     settings : dict
     provenance : dict
         Versions and machine.
+    controls : dict of str to ndarray of shape (n_random,)
+        Accuracy of every kind of random concepts (:func:`bottlenecks.random_bank`).
+    control : str
+        The kind of `random_accuracy`.
+    compared : bool
+        Whether the controls saw as many rows as the model (``train=`` was given); where
+        not, only the refitted concepts have a baseline.
+    intervals : dict of str to (float, float)
+        Low and high by the name of the row in :meth:`to_frame`.
+    p_value : float
+        Rank of `refitted_accuracy` among `random_accuracy`.
 
     Examples
     --------
@@ -101,9 +122,9 @@ class BottleneckReport:
     >>> rng = np.random.default_rng(0)
     >>> X = (rng.random((200, 4)) < 0.5) + 0.1 * rng.normal(size=(200, 4))
     >>> y = X[:, 0] > 0.5
-    >>> report = evaluate(PostHocCBM(nec=2).fit(X, y), X, y)
-    >>> float(report.accuracy), report.random_accuracy.shape
-    (1.0, (5,))
+    >>> report = evaluate(PostHocCBM(nec=2).fit(X, y), X, y, n_random=5)
+    >>> float(report.accuracy), report.random_accuracy.shape, list(report.controls)
+    (1.0, (5,), ['isotropic', 'covariance'])
     """
 
     accuracy: float
@@ -122,6 +143,16 @@ class BottleneckReport:
     concept_names: list[str]
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    controls: dict[str, np.ndarray] = field(default_factory=dict)
+    control: str = "isotropic"
+    compared: bool = True
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    p_value: float = float("nan")
+
+    @property
+    def gain(self) -> float:
+        """Accuracy of the refitted concepts less that of the best random ones."""
+        return self.refitted_accuracy - float(self.random_accuracy.mean())
 
     def to_frame(self) -> pd.DataFrame:
         """Tabulate all measures.
@@ -129,25 +160,45 @@ class BottleneckReport:
         Returns
         -------
         pandas.DataFrame
-            Index ``measure``; columns ``value``, ``baseline`` (of the control
-            that belongs to it: random concepts at the same NEC, chance, raw
-            scores, shuffled outputs), ``baseline_sd``, ``p_value`` and
-            ``better`` ("higher" or "lower"). NaN where there is none.
+            Index ``measure``; columns ``value``, ``low`` and ``high`` (its interval),
+            ``baseline`` (of the control that belongs to it: the best kind of random
+            concepts at the same NEC, chance, raw scores, shuffled outputs),
+            ``baseline_sd``, ``p_value`` and ``better`` ("higher" or "lower"). NaN where
+            there is none. Of random concepts low and high hold 95 % of the draws.
         """
         import pandas as pd
 
+        random = {
+            "baseline": float(self.random_accuracy.mean()),
+            "baseline_sd": _spread(self.random_accuracy),
+        }
+        higher = {"better": "higher"}
         rows: dict[str, dict[str, Any]] = {
             "accuracy": {
                 "value": self.accuracy,
-                "baseline": float(self.random_accuracy.mean()),
-                "baseline_sd": float(self.random_accuracy.std()),
-                "better": "higher",
+                **higher,
+                **({**random, "p_value": self._rank(self.accuracy)} if self.compared else {}),
             },
             "accuracy, concepts refitted": {
                 "value": self.refitted_accuracy,
-                "baseline": float(self.random_accuracy.mean()),
-                "baseline_sd": float(self.random_accuracy.std()),
-                "better": "higher",
+                **higher,
+                **random,
+                "p_value": self.p_value,
+            },
+            "accuracy, refitted less random": {
+                "value": self.gain,
+                **higher,
+                "baseline": 0.0,
+                "p_value": self.p_value,
+            },
+            **{
+                f"accuracy, random concepts: {kind}": {
+                    "value": float(draws.mean()),
+                    "low": float(np.quantile(draws, 0.025)),
+                    "high": float(np.quantile(draws, 0.975)),
+                    "baseline": self.chance,
+                }
+                for kind, draws in self.controls.items()
             },
             "accuracy, dense probe": {
                 "value": self.probe_accuracy,
@@ -169,7 +220,10 @@ class BottleneckReport:
             for name, row in self.leakage.to_frame().iterrows():
                 kept = {key: row[key] for key in ("value", "baseline", "baseline_sd", "p_value")}
                 rows[f"leakage, {name}"] = {**kept, "better": "lower"}
-        columns = ["value", "baseline", "baseline_sd", "p_value", "better"]
+        for name, (low, high) in self.intervals.items():
+            if name in rows:
+                rows[name] |= {"low": low, "high": high}
+        columns = ["value", "low", "high", "baseline", "baseline_sd", "p_value", "better"]
         frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
         numbers = columns[:-1]
         frame[numbers] = frame[numbers].astype(float)
@@ -181,20 +235,21 @@ class BottleneckReport:
         Returns
         -------
         pandas.DataFrame
-            Index ``concept``; columns ``auc``, ``raw_auc``, ``CTL``, ``ICL``;
+            Index ``concept``; columns ``auc``, ``low``, ``high``, ``raw_auc``, ``CTL``, ``ICL``;
             empty without true concepts.
         """
         import pandas as pd
 
-        columns = ["auc", "raw_auc", "CTL", "ICL"]
+        columns = ["auc", "low", "high", "raw_auc", "CTL", "ICL"]
         if self.fidelity is None:
             return pd.DataFrame(columns=columns).rename_axis("concept")
         frame = pd.DataFrame({"auc": self.fidelity.auc}, index=self.fidelity.names)
+        known = self.fidelity.intervals
+        frame[["low", "high"]] = np.full((len(frame), 2), np.nan) if known is None else known
         frame["raw_auc"] = np.nan if self.fidelity.raw_auc is None else self.fidelity.raw_auc
         for name in ("CTL", "ICL"):
             score = None if self.leakage is None else self.leakage.get(name)
-            known = score is not None and score.by_concept is not None
-            frame[name] = score.by_concept if score is not None and known else np.nan
+            frame[name] = np.nan if score is None or score.by_concept is None else score.by_concept
         return frame.sort_values("auc", kind="stable").rename_axis("concept")
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,6 +259,8 @@ class BottleneckReport:
             "measures": {str(name): _json(row) for name, row in frame.iterrows()},
             "concepts": {str(name): _json(row) for name, row in concepts.iterrows()},
             "random_accuracy": self.random_accuracy.tolist(),
+            "controls": {kind: draws.tolist() for kind, draws in self.controls.items()},
+            "control": self.control,
             "control_nec": self.control_nec,
             "chance": self.chance,
             "skipped": self.skipped,
@@ -262,8 +319,9 @@ class BottleneckReport:
                 "Accuracy and controls",
                 picture(self.plot("accuracy"), "accuracy beside its controls") + self._table(),
                 text=f"Random concepts are as many, with the same NEC ({self.control_nec:.2f}), "
-                "on the same rows. Concepts that beat them by little owe their accuracy to their "
-                "number, not to their meaning.",
+                f"on the same rows; the best kind of them ({self.control}) is the baseline. "
+                "Concepts that beat them by little owe their accuracy to their number, not to "
+                "their meaning." + ("" if self.compared else " " + _NOT_COMPARED),
             )
         ]
         if self.fidelity is not None:
@@ -313,8 +371,23 @@ class BottleneckReport:
         return (
             f"{s.get('model', 'Model')} with {len(self.concept_names)} concepts on "
             f"{s.get('n', '?')} rows of {s.get('n_classes', '?')} classes; controls "
-            f"{s.get('controls', '')}."
+            f"{s.get('controls', '')}. {self._verdict()}"
         )
+
+    def _verdict(self) -> str:
+        """Say in a sentence whether the names carry the accuracy."""
+        low, high = self.intervals.get("accuracy, refitted less random", (np.nan, np.nan))
+        if np.isnan(low):
+            return ""
+        what = "level with" if low <= 0 <= high else "above" if low > 0 else "below"
+        points = ", ".join(f"{100 * v:+.1f}" for v in (low, high))
+        return (
+            f"Its concepts are {what} the best random ones ({self.control}): "
+            f"{100 * self.gain:+.1f} points [{points}]."
+        )
+
+    def _rank(self, value: float) -> float:
+        return rank_p_value(value, self.random_accuracy)
 
     def _table(self) -> str:
         frame = self.to_frame()
@@ -330,11 +403,17 @@ class BottleneckReport:
     def __repr__(self) -> str:
         nec = "" if self.nec is None else f", NEC {self.nec:.2f}"
         named = "" if self.fidelity is None else f", name AUC {self.fidelity.mean:.3f}"
+        low, high = self.intervals.get("accuracy, refitted less random", (np.nan, np.nan))
         return (
-            f"BottleneckReport(accuracy {self.accuracy:.3f}{nec}, random concepts "
-            f"{self.random_accuracy.mean():.3f} ± {self.random_accuracy.std():.3f}, dense probe "
-            f"{self.probe_accuracy:.3f}{named})"
+            f"BottleneckReport(accuracy {self.accuracy:.3f}{nec}, concepts refitted "
+            f"{self.refitted_accuracy:.3f} less random concepts ({self.control}) "
+            f"{self.random_accuracy.mean():.3f} = {self.gain:+.3f} [{low:+.3f}, {high:+.3f}], "
+            f"dense probe {self.probe_accuracy:.3f}{named})"
         )
+
+
+def _spread(draws: np.ndarray) -> float:
+    return float(draws.std(ddof=1)) if len(draws) > 1 else float("nan")
 
 
 def _shown(value: Any) -> str:

@@ -82,7 +82,7 @@ def bottleneck(
         "active": model.active_concepts_,
         "nec": model.nec_,
         "sparsity": model.sparsity_,
-        "accuracy": _accuracies(model, bank, X, found.labels, rows, held, options, seed),
+        **_accuracies(model, bank, reader, X, found.labels, rows, held, options, seed),
         "weights": {
             str(label): {row.concept: round(row.weight, 4) for row in part.itertuples()}
             for label, part in model.to_frame().groupby("class")
@@ -207,31 +207,35 @@ def _bank(path: Path | None, found: _Found, reader: Any) -> Any:
 def _accuracies(
     model: Any,
     bank: Any,
+    reader: Any,
     X: Any,
     labels: np.ndarray,
     rows: np.ndarray,
     held: np.ndarray,
     options: dict[str, Any],
     seed: int,
-) -> dict[str, float]:
+) -> dict[str, dict[str, float]]:
     """Measure on images held out, beside a dense probe and random concepts at the same NEC."""
+    from bottlenecks.controls import CONTROLS, random_bank
     from bottlenecks.sparse import SparseCBM
-    from conceptlab.bank import ConceptBank
 
-    vectors = np.random.default_rng(seed).normal(size=bank.vectors.shape)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    names = [f"random {i}" for i in range(len(bank))]
-    random = ConceptBank(vectors.astype(bank.vectors.dtype), names, space=bank.space)
-    fits = {
-        "bottleneck": model,
-        "all concepts, dense": SparseCBM(
-            bank, sparsity=0.0, head="dense", max_epochs=1, random_state=seed, device=model.device
-        ).fit(X[rows], labels[rows]),
-        "random concepts": SparseCBM(random, random_state=seed, **options).fit(
-            X[rows], labels[rows]
-        ),
+    def accuracy(model: Any) -> float:
+        return float(model.score(X[held], labels[held]))
+
+    dense = SparseCBM(
+        bank, sparsity=0.0, head="dense", max_epochs=1, random_state=seed, device=model.device
+    )
+    controls = {}
+    for kind in CONTROLS if hasattr(reader, "encode_text") else CONTROLS[:2]:
+        random = random_bank(X[rows], len(bank), kind, encoder=reader, random_state=seed)
+        fitted = SparseCBM(random, random_state=seed, **options).fit(X[rows], labels[rows])
+        controls[kind] = accuracy(fitted)
+    found = {
+        "bottleneck": accuracy(model),
+        "all concepts, dense": accuracy(dense.fit(X[rows], labels[rows])),
+        "random concepts": max(controls.values()),
     }
-    return {name: float(fit.score(X[held], labels[held])) for name, fit in fits.items()}
+    return {"accuracy": found, "controls": controls}
 
 
 def _show(console: Console, facts: dict[str, Any]) -> None:
@@ -247,5 +251,7 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
     console.print(f"{sparse}; {facts['sparsity']:.0%} of all activations are zero.")
     for name, accuracy in facts["accuracy"].items():
         console.print(f"Accuracy, {name}: {accuracy:.1%}")
+    kinds = ", ".join(f"{kind} {share:.1%}" for kind, share in facts["controls"].items())
+    console.print(f"Random concepts are the best of: {kinds}.")
     for note in facts["notes"]:
         console.print(note)

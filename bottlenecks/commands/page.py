@@ -31,7 +31,8 @@ def bottleneck_page(
     titles : sequence of m str
         What stands above each.
     facts : mapping
-        accuracy (by method), nec, sparsity, concepts, active, encoder, n_train, n_test, notes.
+        accuracy (by method), controls (accuracy of random concepts by kind), nec, sparsity,
+        concepts, active, encoder, n_train, n_test, notes.
     curves : mapping of str to InterventionCurve
         By policy; may be empty.
 
@@ -40,13 +41,14 @@ def bottleneck_page(
     str
     """
     accuracy = facts["accuracy"]
+    kinds = ", ".join(f"{kind} {share:.1%}" for kind, share in facts["controls"].items())
     parts = [
         section(
             "Is it good?",
             table(("classifier", "accuracy"), accuracy.items()),
             text=f"On {facts['n_test']} images that were held out. The dense probe uses all "
-            "concepts; random concepts are directions that mean nothing, with as many of them a "
-            "class: what they reach, names do not explain.",
+            "concepts; random concepts mean nothing, with as many of them a class: what the best "
+            f"of them reach, names do not explain. By kind: {kinds}.",
         ),
         section(
             "What speaks for each class",

@@ -23,7 +23,7 @@ def accuracy_bars(report: Any, *, ax: Axes | None = None) -> Axes:
     ----------
     report : BottleneckReport
         With ``accuracy``, ``refitted_accuracy``, ``random_accuracy``,
-        ``probe_accuracy``, ``chance`` and ``control_nec``.
+        ``controls``, ``intervals``, ``probe_accuracy``, ``chance`` and ``control_nec``.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
 
@@ -32,23 +32,40 @@ def accuracy_bars(report: Any, *, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
     """
     ax = new_axes(ax, 6.4, 2.6)
-    draws = np.asarray(report.random_accuracy)
+    controls = report.controls or {report.control: np.asarray(report.random_accuracy)}
     at = f"NEC {report.control_nec:.3g}"
-    rows = [
-        ("the model", report.accuracy, _OWN),
-        (f"its concepts, refitted, {at}", report.refitted_accuracy, "#56B4E9"),
-        (f"random concepts, {at}", float(draws.mean()), _RANDOM),
-        ("dense probe on the features", report.probe_accuracy, _PROBE),
+    found = report.intervals
+    rows: list[tuple[str, float, str, Any]] = [
+        ("the model", report.accuracy, _OWN, found.get("accuracy")),
+        (
+            f"its concepts, refitted, {at}",
+            report.refitted_accuracy,
+            "#56B4E9",
+            found.get("accuracy, concepts refitted"),
+        ),
+        *(
+            (f"random concepts ({kind}), {at}", float(draws.mean()), _RANDOM, draws)
+            for kind, draws in controls.items()
+        ),
+        (
+            "dense probe on the features",
+            report.probe_accuracy,
+            _PROBE,
+            found.get("accuracy, dense probe"),
+        ),
     ]
     places = np.arange(len(rows))[::-1]
-    for place, (_, value, colour) in zip(places, rows, strict=True):
+    for place, (_, value, colour, spread) in zip(places, rows, strict=True):
         ax.barh(place, value, height=0.68, color=colour)
-        end = max(value, float(draws.max())) if colour == _RANDOM else value
+        end = value if spread is None else max(value, *spread)
         ax.text(end + 0.012, place, f"{value:.3f}", va="center", fontsize=9)
-    ax.plot(draws, np.full(len(draws), places[2]), "|", color="#333333", ms=9)
+        if colour == _RANDOM:
+            ax.plot(spread, np.full(len(spread), place), "|", color="#333333", ms=9)
+        elif spread is not None:
+            ax.plot(spread, [place, place], color="#333333", lw=1.2)
     ax.axvline(report.chance, color="#555555", lw=1, ls=":")
     ax.text(report.chance, len(rows) - 0.4, "chance", ha="center", fontsize=8, color="#555555")
-    ax.set_yticks(places, [name for name, _, _ in rows], fontsize=9)
+    ax.set_yticks(places, [row[0] for row in rows], fontsize=9)
     ax.set_xlim(0, 1.1)
     ax.set_xticks(np.arange(0, 1.01, 0.2))
     ax.set_xlabel("accuracy")

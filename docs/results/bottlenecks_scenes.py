@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bottlenecks import SparseCBM, SparseLinearHead
+from bottlenecks import SparseCBM, SparseLinearHead, random_bank
 from conceptlab import ConceptBank
 from conceptlab.datasets import load_scenes
 from conceptlab.encoders import load_encoder
@@ -97,10 +97,7 @@ def measure(draw, bank, what):
     """Give accuracy, NEC, share of zeros, name AUC and recall of one method."""
     none = float("nan")
     if what == "random":
-        rng = np.random.default_rng(draw.seed)
-        vectors = rng.normal(size=bank.vectors.shape)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        control = ConceptBank(vectors, [f"random {j}" for j in range(len(bank))], space=bank.space)
+        control = random_bank(draw.X, len(bank), random_state=draw.seed, space=bank.space)
         model = SparseCBM(control, nec=NEC, random_state=draw.seed).fit(draw.X, draw.y)
         A = model.predict_concepts(draw.Xt)
         return model.score(draw.Xt, draw.yt), model.nec_, float((A == 0).mean()), none, none

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bottlenecks import SparseCBM, SparseLinearHead
+from bottlenecks import SparseCBM, SparseLinearHead, random_bank
 from bottlenecks.labelfree import LabelFreeCBM
 from bottlenecks.measures import name_fidelity, number_of_contributing_concepts
 from bottlenecks.posthoc import PostHocCBM
@@ -68,15 +68,6 @@ def learned_bank(task):
     return ConceptBank.from_examples(None, examples, space=None, random_state=task.seed)
 
 
-def random_bank(task, k):
-    """Draw as many directions at random, with the covariance of the features."""
-    rng = np.random.default_rng(1000 + task.seed)
-    rows = task.X[task.fit]
-    vectors = rng.standard_normal((k, len(rows))) @ (rows - rows.mean(axis=0))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return ConceptBank(vectors, [f"random {j}" for j in range(k)], space=None)
-
-
 def methods(bank, control, seed):
     """Give every method: name, estimator, and whether its concepts are named truly."""
     few = {"nec": NEC, "random_state": seed}
@@ -111,7 +102,7 @@ def figures(task):
     """Measure all methods on one draw: {name: figures in the order of COLUMNS}."""
     X, y = task.X, task.y
     bank = learned_bank(task)
-    control = random_bank(task, len(bank))
+    control = random_bank(task.X[task.fit], len(bank), random_state=1000 + task.seed)
     k, d = len(bank), X.shape[1]
     found = {}
     for name, rows, width in (

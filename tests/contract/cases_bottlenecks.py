@@ -98,6 +98,7 @@ case(
     "numpy",
     tolerance=100,
 )
+case(bottlenecks.random_bank, lambda c: (c(outputs()), 2), "numpy")
 case(bottlenecks.class_similarity, lambda c: (c(outputs()), c.of(classes())), "numpy")
 case(bottlenecks.concept_discriminability, lambda c: (c(features(3, K)),), "numpy")
 case(bottlenecks.cos_cubed_similarity, lambda c: (c(outputs()), c(outputs()[::-1])), "numpy")

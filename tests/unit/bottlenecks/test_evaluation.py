@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
+from word_encoder import WordEncoder
 
 from bottlenecks import (
     ConceptMatrixSearch,
@@ -17,8 +19,11 @@ from bottlenecks import (
     evaluate,
     name_fidelity,
     number_of_contributing_concepts,
+    random_bank,
     split_rows,
 )
+from bottlenecks.controls import CONTROLS
+from bottlenecks.intervals import auc_intervals, wilson_interval
 from conceptlab import ConceptBank
 from conceptlab.errors import InputError
 
@@ -64,6 +69,11 @@ def test_figures_are_those_of_the_parts(judged):
         completeness(report.accuracy, report.probe_accuracy, report.chance)
     )
     assert report.refitted_accuracy == pytest.approx(report.accuracy, abs=0.01)
+    low, high = report.intervals["accuracy"]
+    assert low < report.accuracy < high
+    assert list(report.controls) == ["isotropic", "covariance"]
+    assert report.random_accuracy.mean() == max(c.mean() for c in report.controls.values())
+    assert report.p_value == 1 / 4
     assert report.leakage["CTL"].value < 0.05
 
 
@@ -71,6 +81,100 @@ def test_random_concepts_at_the_same_nec_are_worse_than_named_ones(judged):
     *_, report = judged
     assert report.random_accuracy.shape == (3,)
     assert report.accuracy > report.random_accuracy.max() + 0.2
+
+
+def test_the_strongest_control_is_the_baseline():
+    """Where the features move in the directions of the classes, random ones that follow them win.
+
+    Isotropic directions in 60 columns hardly see the one that moves; those with the covariance
+    of the features are that column but for a scale, so they are as good as the named concept.
+    """
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    X = 0.5 * rng.normal(size=(400, 60))
+    X[:, 0] += 8.0 * y
+    bank = ConceptBank(np.eye(60)[:1], ["named"], space=None)
+    model = PostHocCBM(bank, nec=1).fit(X[:200], y[:200])
+    report = evaluate(model, X[200:], y[200:], train=(X[:200], y[:200]), n_random=19)
+    assert report.control == "covariance"
+    assert report.accuracy == 1.0
+    assert report.controls["isotropic"].mean() < 0.8 < report.controls["covariance"].mean()
+    assert report.gain < 0.05 < 0.2 < 1 - report.controls["isotropic"].mean()
+    low, high = report.intervals["accuracy, refitted less random"]
+    assert low <= report.gain <= high
+    assert ("level with" if low <= 0 <= high else "above") in report.to_html()
+
+
+def test_a_concept_that_never_moves_among_the_rows_stops_nothing():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 3))
+    X[:, 1] = -0.13341
+    X[:7, 1] = 1.0
+    y = (X[:, 0] > 0) * 1 + (X[:, 2] > 0)
+    model = PostHocCBM(nec=1).fit(X, y)
+    rest = rng.normal(size=(200, 3))
+    rest[:, 1] = -0.13341
+    report = evaluate(model, rest, (rest[:, 0] > 0) * 1 + (rest[:, 2] > 0), n_random=1)
+    assert 0.4 < report.refitted_accuracy <= 1
+
+
+def test_random_banks():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 6)) * [5, 1, 1, 1, 1, 0]
+    isotropic, covariance = (random_bank(X, 400, kind).vectors for kind in CONTROLS[:2])
+    for V in (isotropic, covariance):
+        np.testing.assert_allclose(np.linalg.norm(V, axis=1), 1)
+    np.testing.assert_allclose((isotropic**2).mean(0), np.full(6, 1 / 6), atol=0.03)
+    assert (covariance[:, 5] == 0).all()
+    assert (covariance[:, 0] ** 2).mean() > 0.6
+    assert np.array_equal(random_bank(X, 4).vectors, random_bank(X, 4).vectors)
+    encoder = WordEncoder(dim=6)
+    words = random_bank(X, 3, "words", encoder=encoder)
+    assert words.space == encoder.fingerprint
+    assert len(set(words.names)) == 3
+    for options, message in (
+        ({"kind": "word"}, "Did you mean 'words'"),
+        ({"kind": "words"}, "needs an encoder"),
+        ({"kind": "words", "encoder": encoder, "words": ["a", "b", "b"]}, "2 different words"),
+        (
+            {"kind": "words", "encoder": WordEncoder(dim=5)},
+            "have length 5, but the features have 6",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            random_bank(X, 3, **options)
+    with pytest.raises(InputError, match="no covariance"):
+        random_bank(np.ones((4, 2)), 1)
+
+
+@pytest.mark.slow
+def test_intervals_of_areas_hold_their_level():
+    rng = np.random.default_rng(0)
+    hits, together = 0, 0
+    truth = norm.cdf(1 / np.sqrt(2))
+    for _ in range(400):
+        c = rng.random((120, 3)) < 0.3
+        shared = rng.normal(size=(120, 1))  # noise that the scores share
+        each, mean = auc_intervals(c + 0.6 * rng.normal(size=c.shape) + 0.8 * shared, c)
+        hits += ((each[:, 0] < truth) & (truth < each[:, 1])).mean()
+        together += mean[0] < truth < mean[1]
+    assert 0.91 < hits / 400 < 0.98
+    assert 0.91 < together / 400 < 0.98
+
+
+def test_intervals_are_those_of_the_books():
+    low, high = wilson_interval(8, 10)
+    assert (round(low, 4), round(high, 4)) == (0.4902, 0.9433)  # Agresti and Coull 1998
+    assert wilson_interval(0, 10)[0] == 0
+    rng = np.random.default_rng(0)
+    c = np.arange(50) < 20
+    s = rng.normal(size=50) + c
+    pairs = (s[c][:, None] > s[~c][None]) + 0.5 * (s[c][:, None] == s[~c][None])
+    variance = pairs.mean(1).var(ddof=1) / 20 + pairs.mean(0).var(ddof=1) / 30
+    each, mean = auc_intervals(s[:, None], c[:, None])
+    half = 1.959964 * np.sqrt(variance)
+    np.testing.assert_allclose(each[0], [pairs.mean() - half, pairs.mean() + half], atol=1e-6)
+    np.testing.assert_allclose(mean, each[0])
 
 
 def test_random_concepts_in_number_are_accurate(judged):
@@ -91,7 +195,15 @@ def test_halves_are_cut_where_no_training_rows_are_given(judged):
     one, two = (evaluate(model, X, y, names, n_random=1, n_permutations=0) for _ in range(2))
     assert one.to_dict()["measures"] == two.to_dict()["measures"]
     assert one.fidelity.names == ["red", "wide"]
-    assert one.settings["controls"] == "fitted on one half"
+    assert one.settings["controls"] == "fitted on one half, 224 rows"
+    # The model saw twice as many rows: it is set against nothing, its concepts refitted are.
+    frame = one.to_frame()
+    assert np.isnan(frame.loc["accuracy", "baseline"])
+    assert frame.loc["accuracy, concepts refitted", "baseline"] == one.random_accuracy.mean()
+    assert one.completeness == pytest.approx(
+        completeness(one.refitted_accuracy, one.probe_accuracy, one.chance)
+    )
+    assert "give train=" in one.to_html()
     frame = pd.DataFrame(names)
     assert evaluate(model, X, y, frame, n_random=1, n_permutations=0).fidelity.mean == (
         one.fidelity.mean
@@ -120,7 +232,12 @@ def test_constant_truth_is_left_out_and_told(judged):
 def test_report_as_table_picture_page_and_file(judged, tmp_path):
     *_, report = judged
     frame = report.to_frame()
-    assert list(frame.columns) == ["value", "baseline", "baseline_sd", "p_value", "better"]
+    columns = ["value", "low", "high", "baseline", "baseline_sd", "p_value", "better"]
+    assert list(frame.columns) == columns
+    told = frame[~frame["low"].isna()]
+    assert (told["low"] <= told["value"]).all()
+    assert (told["value"] <= told["high"]).all()
+    assert {"accuracy", "name fidelity (AUC)", "completeness", "NCC"} <= set(told.index)
     assert {"accuracy", "NEC", "NCC", "completeness", "leakage, NIS"} <= set(frame.index)
     concepts = report.concept_frame()
     assert concepts["auc"].is_monotonic_increasing
