@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CONTROLS", "fit_head", "random_bank"]
+__all__ = ["CONTROLS", "Control", "fit_head", "random_bank"]
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -17,14 +17,15 @@ from conceptlab.errors import InputError
 from conceptlab.parameters import OneOf, Whole
 from conceptlab.seeds import RandomState, numpy_generator
 
-CONTROLS = ("isotropic", "covariance", "words")
-"""Kinds of random concepts."""
+Control = Literal["isotropic", "covariance", "words"]
+"""A kind of random concepts."""
+CONTROLS: tuple[Control, ...] = ("isotropic", "covariance", "words")
 
 
 def random_bank(
     features: Any,
     n_concepts: int,
-    kind: Literal["isotropic", "covariance", "words"] = "covariance",
+    kind: Control = "covariance",
     *,
     encoder: Any = None,
     words: Sequence[str] | None = None,

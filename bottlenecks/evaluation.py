@@ -307,7 +307,7 @@ def _controls(rows: _Rows, nec: float, n_random: int, encoder: Any, seed: int) -
         draws = []
         for _ in range(n_random):
             options: dict[str, Any] = {"encoder": encoder, "random_state": rng}
-            bank = random_bank(rows.X, rows.A.shape[1], kind, **options)  # type: ignore[arg-type]
+            bank = random_bank(rows.X, rows.A.shape[1], kind, **options)
             V = bank.vectors.astype(np.float64).T
             draws.append(right(rows.X @ V, rows.X_test @ V))
         kinds[kind] = np.array(draws)

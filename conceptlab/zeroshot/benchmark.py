@@ -89,11 +89,12 @@ def _measured(X: Any, y: np.ndarray, bank: Any, rule: str, encoder: Any) -> dict
     # Bank order, not the alphabet: y counts the classes as the concepts do.
     scale = getattr(encoder, "logit_scale", None) or 100.0
     model = BayesianZeroShot(bank, rule=rule, scale=scale).fit()
-    places = np.argsort(model._layout.columns)
+    own = np.array(list(dict.fromkeys(model.concept_labels_.tolist())))  # column of each class
+    places = np.argsort(own)
     log_proba = np.asarray(model.predict_log_proba(X), dtype=np.float64)
     columns = np.empty(len(places), dtype=np.int64)
     columns[places] = np.arange(len(places))
-    truth = model._layout.columns[y]
+    truth = own[y]
     return {
         "accuracy": float((log_proba.argmax(axis=1) == truth).mean()),
         "log_loss": float(-log_proba[np.arange(len(y)), truth].mean()),
