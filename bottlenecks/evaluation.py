@@ -302,7 +302,7 @@ def _controls(rows: _Rows, nec: float, n_random: int, encoder: Any, seed: int) -
     mean, scale = rows.X.mean(axis=0), np.where(scale > 0, scale, 1.0)
     probe = LogisticRegression(max_iter=1000).fit((rows.X - mean) / scale, rows.y)
     rng = numpy_generator(seed)
-    kinds = {}
+    kinds: dict[str, np.ndarray] = {}
     for kind in CONTROLS if encoder is not None else CONTROLS[:2]:
         draws = []
         for _ in range(n_random):

@@ -225,7 +225,7 @@ def _accuracies(
     dense = SparseCBM(
         bank, sparsity=0.0, head="dense", max_epochs=1, random_state=seed, device=model.device
     )
-    controls = {}
+    controls: dict[str, float] = {}
     for kind in CONTROLS if hasattr(reader, "encode_text") else CONTROLS[:2]:
         random = random_bank(X[rows], len(bank), kind, encoder=reader, random_state=seed)
         fitted = SparseCBM(random, random_state=seed, **options).fit(X[rows], labels[rows])
