@@ -5,14 +5,13 @@ from __future__ import annotations
 __all__ = ["Layout", "find_layout"]
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 
 from conceptlab.errors import InputError, SplitError
-
-_MAX_PREFIX = 16
+from conceptlab.models.axes import Named
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class Layout:
     ----------
     axes : str
         One letter an axis: ``n`` samples, ``c`` channels, any others are
-        positions; ``"nc"``, ``"nchw"``, ``"nhwc"``, ``"ntc"``, ``"tnc"``, ``"nct"``.
+        positions; ``"nc"``, ``"nchw"``, ``"nhwc"``, ``"ntc"``, ``"tnc"``, ``"nct"``,
+        ``"ncdhw"``; ``"s"`` and ``"t"`` for two that are no plane of an image.
     n_prefix : int
         Tokens before the image's patches (class token, registers).
     grid : tuple of int or None
@@ -42,8 +42,10 @@ class Layout:
 
     @property
     def to_last(self) -> tuple[int, ...]:
-        """Permutation to (n, *positions, c)."""
+        """Permutation to (n, *positions, c), rows before columns."""
         places = [i for i, letter in enumerate(self.axes) if letter not in "nc"]
+        if sorted(self.axes) == ["c", "h", "n", "w"]:
+            places.sort(key=lambda place: self.axes[place])
         return (self.axes.index("n"), *places, self.axes.index("c"))
 
     def to_positions(self, activations: torch.Tensor) -> torch.Tensor:
@@ -69,7 +71,7 @@ class Layout:
 
     def spatial(self, values: torch.Tensor) -> torch.Tensor | None:
         """Lay (n, *positions, k) out on the image's plane: (n, h, w, k), or None."""
-        if len(self.axes) == 4 and values.ndim == 4:
+        if self.grid is not None and len(self.axes) == 4 and values.ndim == 4:
             return values
         if self.grid is None or len(self.axes) != 3 or values.ndim != 3:
             return None
@@ -86,7 +88,8 @@ def find_layout(
     *,
     image_size: tuple[int, int] | None,
     seen_grids: Iterable[tuple[int, int]] = (),
-    channels: int | None = None,
+    named: Named | None = None,
+    moved: Callable[[], dict[int, int] | None] = lambda: None,
     axes: str | None = None,
     n_prefix: int | None = None,
     grid: tuple[int, int] | None = None,
@@ -103,8 +106,11 @@ def find_layout(
         (height, width) of the images; None when the input is no image.
     seen_grids : iterable of tuple of int
         Spatial sizes of feature maps met on the way, earliest first.
-    channels : int, optional
-        Number of channels where the layer tells.
+    named : Named, optional
+        What following a pass has shown of the axes.
+    moved : callable
+        Where that is not enough: gives the axes that an input of another size changes,
+        see :func:`conceptlab.models.axes.moved_axes`.
     axes, n_prefix, grid : optional
         The user's word, which goes first.
 
@@ -115,68 +121,103 @@ def find_layout(
     Raises
     ------
     SplitError
-        ``CL-SPLIT-LAYOUT``: no rule fits.
+        ``CL-SPLIT-LAYOUT``: nothing tells the channels from the positions.
     """
-    if axes is not None:
-        if len(axes) != len(shape) or axes.count("n") != 1 or axes.count("c") != 1:
-            raise SplitError(
-                f"layout={axes!r} must name the {len(shape)} axes of the activations "
-                f"{shape} with one 'n' and one 'c', such as 'nchw' or 'ntc'.",
-                code="CL-SPLIT-LAYOUT",
-            )
-    elif len(shape) == 2 and batch_axis == 0:
-        axes = "nc"
-    elif len(shape) == 3 and batch_axis in (0, 1):
-        axes = "ntc" if batch_axis == 0 else "tnc"
-        # One number a position would be no channels at all: (n, c, 1) comes from a pooling.
-        if batch_axis == 0 and (channels == shape[1] != shape[2] or shape[2] == 1 < shape[1]):
-            axes = "nct"
-    elif len(shape) == 4 and batch_axis == 0:
-        axes = _channels_side(shape, image_size, channels)
-    elif len(shape) == 5 and batch_axis == 0:
-        axes = "ncdhw"
-    else:
+    if axes is None:
+        channel = _channel(shape, batch_axis, named, moved)
+        axes = _letters(shape, batch_axis, channel, named, moved)
+    elif len(axes) != len(shape) or axes.count("n") != 1 or axes.count("c") != 1:
         raise SplitError(
-            f"Activations of shape {shape} with the samples on axis {batch_axis} have no known "
-            "layout. Choose another layer, or name the axes: SplitModel(..., layout='nchw').",
+            f"layout={axes!r} must name the {len(shape)} axes of the activations "
+            f"{shape} with one 'n' and one 'c', such as 'nchw' or 'ntc'.",
             code="CL-SPLIT-LAYOUT",
         )
     sizes = dict(zip(axes, shape, strict=True))
     if len(axes) == 4:
-        rows, columns = (size for letter, size in sizes.items() if letter not in "nc")
-        return Layout(axes, 0, (rows, columns))
+        rows, columns = (size for letter, size in sorted(sizes.items()) if letter not in "nc")
+        return Layout(axes, 0, None if "s" in axes else (rows, columns))
     if len(axes) != 3 or (image_size is None and grid is None):
         return Layout(axes, n_prefix or 0, None)
-    tokens = next(size for letter, size in sizes.items() if letter not in "nc")
-    return Layout(axes, *_token_grid(tokens, image_size, seen_grids, n_prefix, grid))
+    place = next(i for i, letter in enumerate(axes) if letter not in "nc")
+    found = None
+    if grid is None and named is not None and named.patches is not None:
+        found = named.token_grid()
+    elif grid is None and image_size is not None:
+        found = _confirmed_grid(shape[place], (moved() or {}).get(place), image_size, seen_grids)
+    return Layout(axes, *_token_grid(shape[place], found, n_prefix, grid))
 
 
-def _channels_side(
-    shape: tuple[int, ...], image_size: tuple[int, int] | None, channels: int | None
+def _channel(
+    shape: tuple[int, ...],
+    batch_axis: int,
+    named: Named | None,
+    moved: Callable[[], dict[int, int] | None],
+) -> int:
+    """Find the axis of the channels, or ask."""
+    rest = [axis for axis in range(len(shape)) if axis != batch_axis]
+    if len(shape) == 2 or (len(shape) in (3, 4, 5) and len([a for a in rest if shape[a] > 1]) == 1):
+        # One number a position would be no channels at all: (n, c, 1, 1) comes from a pooling.
+        return next((axis for axis in rest if shape[axis] > 1), rest[-1])
+    if len(shape) in (3, 4, 5) and batch_axis in (0, 1):
+        found = None if named is None else named.channel_axis(batch_axis)
+        if found is None:
+            still = [axis for axis in rest if axis not in (moved() or dict.fromkeys(rest))]
+            found = still[0] if len(still) == 1 else None
+        if found is not None:
+            return found
+    raise SplitError(
+        f"It cannot be told which axis of the activations {shape} holds the channels. Name the "
+        "axes, with n for samples and c for channels: SplitModel(..., layout='nchw'), 'nhwc', "
+        "'ntc', 'nct' or 'tnc'; or choose another layer.",
+        code="CL-SPLIT-LAYOUT",
+    )
+
+
+def _letters(
+    shape: tuple[int, ...],
+    batch_axis: int,
+    channel: int,
+    named: Named | None,
+    moved: Callable[[], dict[int, int] | None],
 ) -> str:
-    _, first, middle, last = shape
-    if channels is not None and (first == channels) != (last == channels):
-        return "nchw" if first == channels else "nhwc"
-    if image_size is None:
-        return "nchw"
-    # The positions keep the image's proportions and are fewer than its pixels.
-    height, width = image_size
+    places = [axis for axis in range(len(shape)) if axis not in (batch_axis, channel)]
+    tags = [None if named is None else named.axes[axis] for axis in places]
+    usual = {0: "", 1: "t", 2: "hw", 3: "dhw"}[len(places)]
+    if len(places) == 2 and tags.count("t") == 2:
+        # Rows and columns double with the image; attention's positions are fourfold then.
+        other = moved() or {}
+        plane = all(other.get(axis) == 2 * shape[axis] for axis in places)
+        usual = "hw" if plane else "st"
+    elif len(places) > 1 and sorted(filter(None, tags)) == ["t", "x", "y"][3 - len(places) :]:
+        usual = "".join({"t": "d", "y": "h", "x": "w"}[str(tag)] for tag in tags)
+    letters = dict(zip(places, usual, strict=True)) | {batch_axis: "n", channel: "c"}
+    return "".join(letters[axis] for axis in range(len(shape)))
 
-    def misfit(rows: int, columns: int) -> float:
-        if rows > height or columns > width:
-            return math.inf
-        return abs(math.log((rows / columns) * (width / height)))
 
-    return "nhwc" if misfit(first, middle) < misfit(middle, last) - 1e-9 else "nchw"
+def _confirmed_grid(
+    tokens: int,
+    doubled: int | None,
+    image_size: tuple[int, int],
+    seen_grids: Iterable[tuple[int, int]],
+) -> tuple[int, tuple[int, int] | None]:
+    """Find the grid of tokens whose number followed the image's size."""
+    patches = ((doubled or tokens) - tokens) // 3  # height and width were doubled
+    if not 0 < patches <= tokens or tokens + 3 * patches != doubled:
+        return 0, None
+    squares = [(math.isqrt(patches),) * 2] if image_size[0] == image_size[1] else []
+    for rows, columns in [*reversed(list(seen_grids)), *squares]:
+        if rows * columns == patches:
+            return tokens - patches, (rows, columns)
+    return 0, None
 
 
 def _token_grid(
     tokens: int,
-    image_size: tuple[int, int] | None,
-    seen_grids: Iterable[tuple[int, int]],
+    found: tuple[int, tuple[int, int] | None] | None,
     n_prefix: int | None,
     grid: tuple[int, int] | None,
 ) -> tuple[int, tuple[int, int] | None]:
+    """Give the user's word, or else what was found."""
     if grid is not None:
         rest = tokens - grid[0] * grid[1]
         if rest < 0 or (n_prefix is not None and rest != n_prefix):
@@ -185,13 +226,6 @@ def _token_grid(
                 code="CL-SPLIT-LAYOUT",
             )
         return rest, (int(grid[0]), int(grid[1]))
-    allowed = range(_MAX_PREFIX + 1) if n_prefix is None else (n_prefix,)
-    for rows, columns in reversed(list(seen_grids)):
-        if tokens - rows * columns in allowed:
-            return tokens - rows * columns, (rows, columns)
-    if image_size is not None and image_size[0] == image_size[1]:
-        for prefix in allowed:
-            side = math.isqrt(max(tokens - prefix, 0))
-            if side and side * side == tokens - prefix:
-                return prefix, (side, side)
-    return n_prefix or 0, None
+    if found is None or found[1] is None or n_prefix not in (None, found[0]):
+        return n_prefix or 0, None
+    return found

@@ -19,6 +19,7 @@ from torch import nn
 
 from conceptlab.arrays import ArrayKind, as_tensor, real_array, resolve_device
 from conceptlab.errors import InputError, SplitError, unknown_name
+from conceptlab.models.axes import moved_axes, trace_axes
 from conceptlab.models.capture import capture
 from conceptlab.models.checks import changed, checked_images, to_inputs
 from conceptlab.models.faults import mismatch_error, runs_error
@@ -489,7 +490,10 @@ class SplitModel:
             replay.batch_axis,
             image_size=size,
             seen_grids=replay.grids,
-            channels=_channels(self._layer),
+            named=trace_axes(self._session, self._layer, sample),
+            moved=lambda: moved_axes(
+                self._session, self._layer, sample, tuple(replay.activations.shape)
+            ),
             axes=cast("str | None", axes),
             n_prefix=cast("int | None", self._asked["n_prefix"]),
             grid=cast("tuple[int, int] | None", self._asked["grid"]),
@@ -563,21 +567,6 @@ class SplitModel:
         if isinstance(values, torch.Tensor):
             return move(values)
         return move(torch.as_tensor(real_array(values))).numpy()
-
-
-def _channels(layer: nn.Module) -> int | None:
-    """Channels by the last convolution or norm inside the layer, where that is clear."""
-    found = None
-    for module in layer.modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            found = module.out_channels
-        elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
-            found = int(module.normalized_shape[0])
-        elif isinstance(module, nn.Linear):
-            found = module.out_features
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-            found = module.num_features
-    return found
 
 
 def _float(tensor: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,11 @@ def test_from_positions_undoes_to_positions(axes, data):
 def test_token_grids_from_a_seen_map(rows, columns, prefix):
     tokens = prefix + rows * columns
     layout = find_layout(
-        (2, tokens, 8), 0, image_size=(rows * 4, columns * 4), seen_grids=[(rows, columns)]
+        (2, tokens, 8),
+        0,
+        image_size=(rows * 4, columns * 4),
+        seen_grids=[(rows, columns)],
+        moved=lambda: {1: prefix + 4 * rows * columns},
     )
     assert (layout.n_prefix, layout.grid) == (prefix, (rows, columns))
     values = torch.arange(2 * tokens * 3).reshape(2, tokens, 3)
