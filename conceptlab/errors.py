@@ -49,6 +49,7 @@ CODES: dict[str, str] = {
     "CL-SPLIT-LAYER": "The layer does not exist in the model",
     "CL-SPLIT-RUNS": "The layer runs more than once, or never",
     "CL-SPLIT-MISMATCH": "h(g(x)) differs from f(x)",
+    "CL-SPLIT-BATCH": "The answer for a sample depends on its batch",
     "CL-SPLIT-OUTPUT": "The model or the layer does not return one tensor",
     "CL-SPLIT-LAYOUT": "The layer's activations have an unknown layout",
     "CL-SPACE-MISMATCH": "A bank or vector comes from another encoder",

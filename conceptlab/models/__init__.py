@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["ActivationStore", "Patches", "SplitModel", "crop", "pooled_activations"]
+__all__ = [
+    "ActivationStore",
+    "Patches",
+    "SplitModel",
+    "SplitWarning",
+    "crop",
+    "pooled_activations",
+]
 
+from conceptlab.models.faults import SplitWarning
 from conceptlab.models.patches import Patches, crop, pooled_activations
 from conceptlab.models.split import SplitModel
 from conceptlab.models.store import ActivationStore

@@ -417,9 +417,12 @@ def _moved(named: Named, shape: tuple[int, ...], places: torch.Tensor) -> Named:
         varied = [a for a, values in enumerate(old) if len(values) and (values != values[0]).any()]
         tags = [named.axes[a] for a in varied]
         if len(varied) == 1:
-            axes.append(tags[0])
-            if tags[0] == "t" and named.patches is not None:
-                patches, grid = named.patches[old[varied[0]]], named.grid
+            tag = tags[0]
+            if tag == "t" and named.patches is not None and named.grid is not None:
+                line_of = named.patches[old[varied[0]]]
+                tag = _direction(line_of, named.grid[1])
+                patches, grid = (line_of, named.grid) if tag == "t" else (patches, grid)
+            axes.append(tag)
             continue
         if tags and all(tag == "c" for tag in tags):
             axes.append("c")
@@ -433,3 +436,12 @@ def _moved(named: Named, shape: tuple[int, ...], places: torch.Tensor) -> Named:
             grid = (len(kinds), len(others))
             patches = rows * grid[1] + columns
     return Named(tuple(axes), patches, grid)
+
+
+def _direction(patches: np.ndarray, columns: int) -> Tag:
+    """Tell whether some patches are a column or a row of the grid again."""
+    if (patches < 0).any():
+        return "t"
+    if (patches % columns == patches[0] % columns).all():
+        return "y"
+    return "x" if (patches // columns == patches[0] // columns).all() else "t"

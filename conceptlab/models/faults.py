@@ -2,15 +2,69 @@
 
 from __future__ import annotations
 
-__all__ = ["mismatch_error", "runs_error"]
+__all__ = [
+    "BATCH",
+    "NOISE",
+    "SplitWarning",
+    "batch_error",
+    "folded_error",
+    "mismatch_error",
+    "runs_error",
+]
 
 from torch import nn
+from torch.jit import ScriptModule
 
 from conceptlab.errors import SplitError
 
 
+class SplitWarning(UserWarning):
+    """Something about a model or its cut makes what is computed with it doubtful."""
+
+
+BATCH = (
+    "its answer for a sample depends on the others in its batch (statistics of the batch, a "
+    "softmax along the wrong axis, or the like), so that no figure belongs to one sample"
+)
+
+NOISE = (
+    "two passes of the same input differ, so it draws random numbers in evaluation mode; switch "
+    "that off, or no figure can be trusted"
+)
+
+
+def batch_error(model: str, worst: float) -> SplitError:
+    """Build the error for answers that hang on the batch."""
+    return SplitError(
+        f"{model} answers otherwise for a sample alone than within its batch, by "
+        f"{worst:.3g} of the largest output: {BATCH}. Mend the model, for batch norms by "
+        "track_running_stats=True and for a softmax by its axis, or give one sample at a time.",
+        code="CL-SPLIT-BATCH",
+    )
+
+
+def folded_error(layer: str, shape: tuple[int, ...]) -> SplitError:
+    """Build the error for activations without an axis of the samples."""
+    return SplitError(
+        f"Layer {layer!r} gives activations of shape {shape} for one sample, and no axis of "
+        "them is as long as there are samples: positions (windows, frames) are folded into it, or "
+        "they do not depend on the input. Cut at the block around it.",
+        code="CL-SPLIT-LAYOUT",
+    )
+
+
 def runs_error(model: nn.Module, layer: str, runs: int) -> SplitError:
     """Build the error for a layer that runs several times, or never."""
+    path = layer.split(".")
+    names = [".".join(path[: end + 1]) for end in range(len(path))]
+    scripted = [name for name in names if isinstance(model.get_submodule(name), ScriptModule)]
+    if scripted:
+        return SplitError(
+            f"Layer {layer!r} is part of a TorchScript program, {scripted[0]!r}, which runs as a "
+            "whole: nothing is seen or changed inside it. Cut before or after it, or put the "
+            "Python module from before torch.jit.script there.",
+            code="CL-SPLIT-RUNS",
+        )
     if runs:
         outer = layer.rpartition(".")[0]
         return SplitError(

@@ -51,6 +51,12 @@ class Replay:
         The layer's output for the sample.
     batch_axis : int
         Its axis that follows the number of samples.
+    follows : bool
+        Whether that axis is as long as there are samples.
+    alone : bool
+        Whether the output for a sample was the same whatever the others in its batch were.
+    noisy : bool
+        Whether two passes of one sample differed.
     logits : torch.Tensor of shape (1, n_outputs)
         The model's answer for the sample.
     closed : bool
@@ -70,6 +76,8 @@ class Replay:
     ) -> None:
         self.session, self.layer, self.select = session, layer, select
         self.closed = False
+        self.alone = self.follows = True
+        self.noisy = False
         self.mutates = True
         self.batch_axis = 0
         self._ghosts = self._own = False
@@ -83,11 +91,18 @@ class Replay:
                 self._prepare(one, sample)
 
     def _prepare(self, one: Recording, sample: Inputs) -> None:
-        pair = sample.rows(torch.tensor([0, 0]))
+        pair = _beside_another(sample)
         two = record(self.session, self.layer, pair, stop=True)
         name = type(self.layer).__name__
         self.activations = layer_tensor(one.layer_output, name)
-        self.batch_axis = _grown(self.activations, layer_tensor(two.layer_output, name)) or 0
+        both = layer_tensor(two.layer_output, name)
+        axis = _grown(self.activations, both)
+        self.batch_axis = axis or 0
+        self.follows = axis is not None and self.activations.shape[axis] == 1
+        if self.follows and not _close(both.narrow(self.batch_axis, 0, 1), self.activations):
+            again = record(self.session, self.layer, sample, stop=True)
+            self.noisy = not _close(layer_tensor(again.layer_output, name), self.activations)
+            self.alone = self.noisy
         self._inputs = _pair((sample.args, sample.kwargs), (pair.args, pair.kwargs))
         self._skeleton = _pair(one.layer_output, two.layer_output)
         self._records: dict[nn.Module, list[Any]] = {}
@@ -108,17 +123,22 @@ class Replay:
 
     def _try_ghosts(self) -> None:
         """Run without values; keep to it when the answer is real and right."""
-        several = torch.cat([self.activations] * 3, dim=self.batch_axis)
+        a = self.activations
+        # Others beside it, so that an answer which hangs on the batch is seen.
+        several = torch.cat([a, a, a.flip(-1) / 2], dim=self.batch_axis)
+        given = several.clone()
         try:
-            found = self._run(several, 3, ghosts=True)
+            found = self._run(given, 3, ghosts=True)
         except Exception:  # a model's code may do anything with values that are not there
             return
         if isinstance(found, Ghost) or found.shape != (3, self.logits.shape[1]):
             return
-        scale = float(self.logits.abs().max()) + 1e-6
-        if float((found - self.logits).abs().max()) <= 2e-2 * scale:
+        if _close(found[:2], self.logits):
             self.closed = self._ghosts = True
-            self.mutates = several._version > 0
+            self.mutates = given._version > 0
+            return
+        self.noisy = self.noisy or not _close(self._run(several, 3, ghosts=True), found)
+        self.alone = self.noisy
 
     def _watch_in_place(self) -> None:
         """Find out whether the model writes into the activations or into what was recorded."""
@@ -214,6 +234,25 @@ class Replay:
                 module.__dict__.pop("forward", None)
                 if had:
                     module.__dict__["forward"] = forward
+
+
+def _beside_another(sample: Inputs) -> Inputs:
+    """Put a second sample beside one: images mirrored, words the same."""
+
+    def both(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.ndim or tensor.shape[0] != n:
+            return tensor
+        image = tensor.is_floating_point() and tensor.ndim > 2
+        return torch.cat([tensor, tensor.flip(-1) if image else tensor])
+
+    n = sample.batch_size
+    return sample.map(both)
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two answers agree to what batches of another size and half precision may do."""
+    one, other = one.float(), other.float()
+    return float((one - other).abs().max()) <= 2e-2 * (float(other.abs().max()) + 1e-6)
 
 
 def _filled(fill: Fill, value: Any) -> Any:

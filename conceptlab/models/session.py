@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Inputs", "Session", "Stop", "model_copy", "model_lock", "unwrap"]
+__all__ = [
+    "Inputs",
+    "Session",
+    "Stop",
+    "check_model",
+    "input_dtype",
+    "model_copy",
+    "model_lock",
+    "unwrap",
+]
 
 import contextlib
 import copy
@@ -15,6 +24,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 from torch.utils._pytree import tree_map
+
+from conceptlab.errors import InputError
+from conceptlab.models.plain import plain_pass
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -53,6 +65,48 @@ def unwrap(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+def input_dtype(model: nn.Module) -> torch.dtype:
+    """Find the floating dtype of a model's inputs: that of its first convolution or linear map.
+
+    In models of mixed precision others are kept in float32, such as positions and norms.
+    """
+    first: torch.dtype | None = None
+    for module in model.modules():
+        for name, tensor in module.named_parameters(recurse=False):
+            if not tensor.is_floating_point():
+                continue
+            if name == "weight" and tensor.ndim > 1 and not isinstance(module, nn.Embedding):
+                return tensor.dtype
+            first = first or tensor.dtype
+    return first or torch.float32
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse a model that cannot be run, or cannot be looked into.
+
+    Raises
+    ------
+    InputError
+        For TorchScript (``CL-INPUT-TYPE``), and for weights that are not there
+        (``CL-INPUT-DEVICE``).
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            f"The model is a TorchScript program ({type(model).__name__}): it runs as a whole, so "
+            "that no layer inside it can be seen or changed. Give the Python module from before "
+            "torch.jit.script or torch.jit.trace, with load_state_dict for its weights.",
+            code="CL-INPUT-TYPE",
+        )
+    empty = next((name for name, p in model.named_parameters() if p.is_meta), None)
+    if empty is not None:
+        raise InputError(
+            f"The weights of {type(model).__name__} are not loaded: {empty!r} is on the device "
+            "'meta', which holds shapes only. Load them: model.to_empty(device='cpu') and "
+            "model.load_state_dict(...), or build the model outside torch.device('meta').",
+            code="CL-INPUT-DEVICE",
+        )
 
 
 @dataclass(frozen=True)
@@ -108,10 +162,10 @@ class Inputs:
 class Session:
     """Runs passes through a model that belongs to someone else.
 
-    During a pass the model is in evaluation mode and its parameters are stood
-    in for by detached tensors that share their storage, so that no gradient
-    reaches the user's parameters. Afterwards, also after an exception, every
-    flag, hook and attribute is as before.
+    During a pass the model is in evaluation mode, its parameters ask for no
+    gradient, and nothing is compiled or checkpointed, see
+    :func:`conceptlab.models.plain.plain_pass`. Afterwards, also after an
+    exception, every flag, hook and attribute is as before.
 
     Parameters
     ----------
@@ -129,6 +183,7 @@ class Session:
     def __init__(
         self, model: nn.Module, device: torch.device, precision: str, channels_last: bool
     ) -> None:
+        check_model(model)
         self.model = model
         self.device = device
         self.precision = precision
@@ -141,12 +196,12 @@ class Session:
         """Of the weights; float32 on the own device for a model without any."""
         for tensor in self.model.parameters():
             if tensor.is_floating_point():
-                return tensor.dtype, tensor.device
+                return input_dtype(self.model), tensor.device
         return torch.float32, self.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating dtype of the weights."""
+        """Floating dtype of inputs."""
         return self.dtype_and_device[0]
 
     @contextlib.contextmanager
@@ -171,24 +226,20 @@ class Session:
         if self.channels_last:
             inputs = inputs.map(_channels_last)
         state = self._state()
-        if state is None:
-            return self.model(*inputs.args, **inputs.kwargs)
-        return torch.func.functional_call(
-            self.model, state, inputs.args, inputs.kwargs, tie_weights=False
-        )
+        with plain_pass(self.model):
+            if state is None:
+                return self.model(*inputs.args, **inputs.kwargs)
+            return torch.func.functional_call(
+                self.model, state, inputs.args, inputs.kwargs, tie_weights=False
+            )
 
     def _state(self) -> dict[str, torch.Tensor] | None:
-        """Detached stand-ins for parameters and buffers; None where none is needed."""
-        converted = self.channels_last or self.dtype_and_device[1] != self.device
-        if not converted and not torch.is_grad_enabled():
+        """Copies of parameters and buffers elsewhere or in another order; None if not needed."""
+        if not self.channels_last and self.dtype_and_device[1] == self.device:
             return None
-        parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        if converted:
-            tensors = parameters | dict(self.model.named_buffers(remove_duplicate=False))
-            return {name: self._convert(name, t) for name, t in tensors.items()}
-        if not any(p.requires_grad for p in parameters.values()):
-            return None
-        return {name: p.detach() for name, p in parameters.items()}
+        tensors: dict[str, torch.Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
+        tensors |= dict(self.model.named_buffers(remove_duplicate=False))
+        return {name: self._convert(name, t) for name, t in tensors.items()}
 
     def _convert(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         version = tensor._version

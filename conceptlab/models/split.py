@@ -9,27 +9,27 @@ from __future__ import annotations
 
 __all__ = ["SplitModel"]
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from conceptlab.arrays import ArrayKind, as_tensor, real_array, resolve_device
-from conceptlab.errors import InputError, SplitError, unknown_name
-from conceptlab.models.axes import moved_axes, trace_axes
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.models.axes import moved_axes
 from conceptlab.models.capture import capture
 from conceptlab.models.checks import changed, checked_images, to_inputs
 from conceptlab.models.faults import mismatch_error, runs_error
 from conceptlab.models.folding import Folded
 from conceptlab.models.identity import describe_callable, weights_fingerprint
-from conceptlab.models.layout import Layout, find_layout
 from conceptlab.models.outputs import Output, count_tensors, layer_tensor, select_logits
 from conceptlab.models.replay import Replay
 from conceptlab.models.session import Inputs, Session, unwrap
+from conceptlab.models.shapes import Shapes
 from conceptlab.models.suggest import find_layer, session_for, suggest_layers
+from conceptlab.models.verify import check_alone, check_layout, distance
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PRECISIONS = ("float32", "bfloat16")
-_MAX_SHAPES = 8
+_HALF = (torch.bfloat16, torch.float16)
 
 
 class SplitModel:
@@ -159,14 +159,11 @@ class SplitModel:
         self.precision = precision
         self.channels_last = channels_last
         self.fold_batch_norm = fold_batch_norm
-        self._asked = {"axes": layout, "n_prefix": n_prefix, "grid": grid}
+        self._asked = {"layout": layout, "n_prefix": n_prefix, "grid": grid}
         self._session = Session(self.model, self.device, precision, channels_last)
         self._folded = Folded(self._session, self._layer, self.layer) if fold_batch_norm else None
-        self._replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
-        self._samples: OrderedDict[tuple[int, ...], Inputs] = OrderedDict()
-        self._layouts: dict[tuple[int, ...], Layout] = {}
-        self._first: Replay | None = None
-        self._first_layout: Layout | None = None
+        asked = {"axes": layout, "n_prefix": n_prefix, "grid": grid}
+        self._shapes = Shapes(self._session, self._layer, self.layer, self._select, asked)
 
     # ---------------------------------------------------------------- passes
     def g(self, x: Any) -> Any:
@@ -189,7 +186,7 @@ class SplitModel:
         with self._session.borrowed():
             self._probe(inputs)
             activations = layer_tensor(self._capture(inputs), self.layer)
-            self._remember(tuple(activations.shape), inputs)
+            self._shapes.remember(tuple(activations.shape), inputs)
         return _answer(x, activations)
 
     def h(self, activations: Any, *, inputs: Any = None) -> Any:
@@ -214,8 +211,9 @@ class SplitModel:
         with self._session.borrowed():
             if given is not None:
                 self._probe(given)
-            a = as_tensor(activations).to(self.device, self._session.dtype)
-            replay = self._replay(tuple(a.shape), given)
+            a = as_tensor(activations)
+            replay = self._shapes.replay(tuple(a.shape), given)
+            a = a.to(self.device, replay.activations.dtype)
             if given is not None and given.batch_size != a.shape[replay.batch_axis]:
                 raise InputError(
                     f"inputs has {given.batch_size} samples, but activations "
@@ -275,7 +273,7 @@ class SplitModel:
         return np.asarray(torch.cat(parts).numpy()) if parts else np.zeros(0, np.int64)
 
     def check(self, x: Any, *, tolerance: float | None = None) -> float:
-        """Measure whether h(g(x)) = f(x), and raise where it is not.
+        """Measure whether h(g(x)) = f(x), and raise where it is not, or is of no use.
 
         Parameters
         ----------
@@ -284,7 +282,7 @@ class SplitModel:
             that one image is enough.
         tolerance : float, optional
             Largest difference allowed, relative to the largest output; by
-            default 1e-4, and 0.05 in bfloat16.
+            default 1e-4, and 0.05 in half precision.
 
         Returns
         -------
@@ -294,30 +292,43 @@ class SplitModel:
         Raises
         ------
         SplitError
-            ``CL-SPLIT-MISMATCH``, with the likely causes.
+            ``CL-SPLIT-MISMATCH``, with the likely causes; ``CL-SPLIT-BATCH``, where an
+            answer depends on the other samples in the batch; ``CL-SPLIT-LAYOUT``, where
+            an input of another size shows that channels and positions were mistaken.
         """
         if tolerance is None:
-            tolerance = 0.05 if self.precision == "bfloat16" else 1e-4
+            half = self.precision == "bfloat16" or self._session.dtype in _HALF
+            tolerance = 0.05 if half else 1e-4
         inputs = self._inputs(x)
         worst = 0.0
         with self._session.borrowed(), torch.no_grad():
-            self._probe(inputs)
+            first = self._probe(inputs)
             for batch in (inputs, inputs.map(changed)):
-                value = self._capture(batch)
-                activations = layer_tensor(value, self.layer)
-                self._remember(tuple(activations.shape), batch)
-                replay = self._replay(tuple(activations.shape), None)
-                whole = self._select(self._session.run(batch)).float()
-                again = replay(_float(activations)).float()
-                scale = float(whole.abs().max()) + 1e-12
-                worst = max(worst, float((whole - again).abs().max()) / scale)
-                if worst <= tolerance:
-                    continue
-                repeat = self._select(self._session.run(batch)).float()
-                noisy = float((repeat - whole).abs().max()) / scale > tolerance / 10
-                raise mismatch_error(
-                    self.layer, worst, tolerance, noisy=noisy, several=count_tensors(value) > 1
-                )
+                worst = max(worst, self._check_cut(batch, tolerance))
+            name = type(self.model).__name__
+            check_alone(lambda x: self._select(self._session.run(x)), name, inputs, tolerance)
+            sample, shape = inputs.rows(torch.tensor([0])), tuple(first.activations.shape)
+            moved = moved_axes(self._session, self._layer, sample, shape)
+            check_layout(self.layout, shape, self.layer, moved)
+        return worst
+
+    def _check_cut(self, batch: Inputs, tolerance: float) -> float:
+        """Compare h(g(x)) with f(x)."""
+        value = self._capture(batch)
+        activations = layer_tensor(value, self.layer)
+        self._shapes.remember(tuple(activations.shape), batch)
+        whole = self._select(self._session.run(batch))
+        again = self._shapes.replay(tuple(activations.shape), None)(activations)
+        worst = distance(again, whole)
+        if worst > tolerance:
+            noise = distance(self._select(self._session.run(batch)), whole)
+            raise mismatch_error(
+                self.layer,
+                worst,
+                tolerance,
+                noisy=noise > tolerance / 10,
+                several=count_tensors(value) > 1,
+            )
         return worst
 
     # ------------------------------------------------------------- positions
@@ -327,11 +338,11 @@ class SplitModel:
         Tokens keep their axis whole, prefix tokens included, so that
         :meth:`from_positions` is the exact inverse.
         """
-        return self._permute(activations, self._layout_of().to_positions)
+        return self._permute(activations, self._shapes.layout().to_positions)
 
     def from_positions(self, activations: Any) -> Any:
         """Permute (n, *positions, c) back to the layer's own layout."""
-        return self._permute(activations, self._layout_of().from_positions)
+        return self._permute(activations, self._shapes.layout().from_positions)
 
     def spatial(self, values: Any) -> Any:
         """Lay values of positions out on the image's plane.
@@ -349,56 +360,53 @@ class SplitModel:
         """
         kind = isinstance(values, torch.Tensor)
         given = values if kind else torch.as_tensor(real_array(values))
-        found = self._layout_of(tuple(given.shape)[1:-1]).spatial(given)
+        found = self._shapes.layout(tuple(given.shape)[1:-1]).spatial(given)
         return found if found is None or kind else found.numpy()
 
     @property
     def layout(self) -> str:
         """Axes of the activations: ``"nc"``, ``"nchw"``, ``"ntc"``, ..."""
-        return self._layout_of().axes
+        return self._shapes.layout().axes
 
     @property
     def grid(self) -> tuple[int, int] | None:
         """(height, width) of the positions on the image's plane; None without one."""
-        return self._layout_of().grid
+        return self._shapes.layout().grid
 
     @property
     def n_prefix(self) -> int:
         """Number of tokens before the patches."""
-        return self._layout_of().n_prefix
+        return self._shapes.layout().n_prefix
 
     @property
     def n_channels(self) -> int:
         """Number of channels c."""
-        axes = self._layout_of().axes
-        return int(cast(Replay, self._first).activations.shape[axes.index("c")])
+        return int(self._shapes.first.activations.shape[self.layout.index("c")])
 
     @property
     def n_outputs(self) -> int:
         """Number of the model's outputs."""
-        self._layout_of()
-        return int(cast(Replay, self._first).logits.shape[1])
+        return int(self._shapes.first.logits.shape[1])
 
     @property
     def closed(self) -> bool:
         """Whether it is proved that outputs depend on the activations only."""
-        self._layout_of()
-        return cast(Replay, self._first).closed
+        return self._shapes.first.closed
 
     # ------------------------------------------------------------- the model
+    def _settings(self) -> dict[str, Any]:
+        """All parameters but the model and the layer, and those of the activations' axes."""
+        names = "output preprocess class_names device precision channels_last fold_batch_norm"
+        return {name: getattr(self, name) for name in names.split()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Locks and hooks stay behind; the copy learns again from the samples.
+        settings = {**self._settings(), **self._asked}
+        return _again, (self.model, self.layer, settings, self._shapes.samples())
+
     def at_layer(self, at: str | nn.Module, model: nn.Module | None = None) -> SplitModel:
         """Cut the same model, or another one, at a layer, with the same settings."""
-        return SplitModel(
-            self.model if model is None else model,
-            at,
-            output=self.output,
-            preprocess=self.preprocess,
-            class_names=self.class_names,
-            device=self.device,
-            precision=self.precision,
-            channels_last=self.channels_last,
-            fold_batch_norm=self.fold_batch_norm,
-        )
+        return SplitModel(self.model if model is None else model, at, **self._settings())
 
     @staticmethod
     def suggest(model: nn.Module, example: Any = None, *, output: Output = None) -> pd.DataFrame:
@@ -439,6 +447,10 @@ class SplitModel:
             self.precision,
         )
 
+    def learn_from(self, samples: list[Inputs]) -> None:
+        """Take samples seen by another cut of the same model at the same layer."""
+        self._shapes.wait([x.map(lambda tensor: tensor.to(self.device)) for x in samples])
+
     def __sklearn_clone__(self) -> SplitModel:
         return self
 
@@ -463,105 +475,18 @@ class SplitModel:
             raise runs_error(self.model, self.layer, 0)
         return value
 
-    def _probe(self, inputs: Inputs) -> None:
-        """At the first pass, learn layout, runs and the rest of the model."""
-        if self._first is not None:
-            return
-        sample = inputs.rows(torch.tensor([0]))
-        replay = Replay(self._session, self._layer, sample, self._select)
-        if replay.runs != 1:
-            raise runs_error(self.model, self.layer, replay.runs)
-        self._first_layout = self._find_layout(replay, sample)
-        if self.class_names is not None and len(self.class_names) != replay.logits.shape[1]:
+    def _probe(self, inputs: Inputs) -> Replay:
+        first = self._shapes.probe(inputs)
+        if self.class_names is not None and len(self.class_names) != first.logits.shape[1]:
             raise InputError(
                 f"class_names has {len(self.class_names)} names, but the model has "
-                f"{replay.logits.shape[1]} outputs.",
+                f"{first.logits.shape[1]} outputs.",
                 code="CL-INPUT-LABELS",
             )
-        self._store(tuple(replay.activations.shape), replay)
-        self._first = replay
-
-    def _find_layout(self, replay: Replay, sample: Inputs) -> Layout:
-        images = [t for t in sample.tensors() if t.ndim == 4]
-        size = (int(images[0].shape[2]), int(images[0].shape[3])) if images else None
-        axes = self._asked["axes"]
-        return find_layout(
-            tuple(replay.activations.shape),
-            replay.batch_axis,
-            image_size=size,
-            seen_grids=replay.grids,
-            named=trace_axes(self._session, self._layer, sample),
-            moved=lambda: moved_axes(
-                self._session, self._layer, sample, tuple(replay.activations.shape)
-            ),
-            axes=cast("str | None", axes),
-            n_prefix=cast("int | None", self._asked["n_prefix"]),
-            grid=cast("tuple[int, int] | None", self._asked["grid"]),
-        )
-
-    def _key(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        axis = 0 if self._first is None else self._first.batch_axis
-        return shape[:axis] + shape[axis + 1 :]
-
-    def _remember(self, shape: tuple[int, ...], inputs: Inputs) -> None:
-        """Keep one sample for each shape, from which h can be built when it is wanted."""
-        key = self._key(shape)
-        if key in self._replays or key in self._samples or not inputs.batch_size:
-            return
-        self._samples[key] = inputs.rows(torch.tensor([0])).map(lambda t: t.detach().clone())
-        while len(self._samples) > _MAX_SHAPES:
-            self._samples.popitem(last=False)
-
-    def _store(self, shape: tuple[int, ...], replay: Replay) -> None:
-        self._replays[self._key(shape)] = replay
-        while len(self._replays) > _MAX_SHAPES:
-            self._replays.popitem(last=False)
-
-    def _replay(self, shape: tuple[int, ...], inputs: Inputs | None) -> Replay:
-        key = self._key(shape)
-        if key in self._replays:
-            return self._replays[key]
-        sample = self._samples.pop(key, None)
-        if sample is None and inputs is not None:
-            sample = inputs.rows(torch.tensor([0]))
-        if sample is None:
-            seen = [tuple(k) for k in [*self._replays, *self._samples]]
-            raise SplitError(
-                f"h cannot take activations of shape {shape}: no input seen so far gives them. "
-                f"Shapes seen, without the samples: {seen or 'none'}. Call g(x), f(x) or check(x) "
-                "on such an input first, or reshape with from_positions.",
-                code="CL-SPLIT-LAYOUT",
-            )
-        replay = Replay(self._session, self._layer, sample, self._select)
-        self._store(tuple(replay.activations.shape), replay)
-        self._layouts[self._key(tuple(replay.activations.shape))] = self._find_layout(
-            replay, sample
-        )
-        return replay
+        return first
 
     def _select(self, value: Any) -> torch.Tensor:
         return _float(select_logits(value, self.output))
-
-    def _layout_of(self, positions: tuple[int, ...] | None = None) -> Layout:
-        if self._first_layout is None:
-            raise SplitError(
-                "Layout, grid and sizes are known after the first pass: call g(x), f(x) or "
-                "check(x) on a few inputs before.",
-                code="CL-SPLIT-LAYOUT",
-            )
-        layout = self._first_layout
-        if positions is None or len(layout.axes) != 3 or len(positions) != 1:
-            return layout
-        # Images of another size have another number of tokens.
-        place = next(i for i, letter in enumerate(layout.axes) if letter not in "nc")
-        place -= layout.batch_axis < place
-        with self._session.borrowed():
-            for key in list(self._samples):
-                if key[place] == positions[0] and layout.grid is not None:
-                    self._replay((*key[: layout.batch_axis], 1, *key[layout.batch_axis :]), None)
-        return next(
-            (found for key, found in self._layouts.items() if key[place] == positions[0]), layout
-        )
 
     def _permute(self, values: Any, move: Callable[[torch.Tensor], torch.Tensor]) -> Any:
         if isinstance(values, torch.Tensor):
@@ -569,8 +494,17 @@ class SplitModel:
         return move(torch.as_tensor(real_array(values))).numpy()
 
 
+def _again(
+    model: nn.Module, layer: str, settings: dict[str, Any], samples: list[Inputs]
+) -> SplitModel:
+    """Make a copy of a split model, from another process or beside it."""
+    split = SplitModel(model, layer, **settings)
+    split.learn_from(samples)
+    return split
+
+
 def _float(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+    return tensor.float() if tensor.dtype in _HALF else tensor
 
 
 def _answer(like: Any, tensor: torch.Tensor) -> Any:

@@ -14,6 +14,7 @@ from torch import nn
 
 from conceptlab.errors import InputError, SplitError
 from conceptlab.models.outputs import Output, layer_tensor, select_logits
+from conceptlab.models.plain import plain_pass
 from conceptlab.models.replay import Replay
 from conceptlab.models.session import Inputs, Session, unwrap
 
@@ -42,7 +43,11 @@ def find_layer(model: nn.Module, at: str | nn.Module) -> tuple[str, nn.Module]:
     SplitError
         ``CL-SPLIT-LAYER``, with the nearest names.
     """
-    names = {name: module for name, module in model.named_modules() if name}
+    names: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if name:
+            # A compiled layer goes by the name of what was compiled.
+            names.setdefault(name.replace("._orig_mod", ""), module)
     if isinstance(at, nn.Module):
         for name, module in names.items():
             if module is at:
@@ -74,7 +79,10 @@ def suggest_layers(session: Session, inputs: Inputs | None, output: Output) -> p
     model = session.model
     seen: dict[nn.Module, dict[str, Any]] = {}
     for name, module in model.named_modules():
+        if name.endswith("_orig_mod"):  # what a compiled layer compiles; the layer stands for it
+            continue
         if name and not isinstance(module, nn.ModuleList | nn.ModuleDict | nn.Dropout):
+            name = name.replace("._orig_mod", "")
             seen[module] = {"name": name, "type": type(module).__name__, "runs": 0}
     if inputs is None:
         return pd.DataFrame(list(seen.values()), columns=["name", "type"])
@@ -155,9 +163,13 @@ def _run_once(
             for module in seen:
                 if not isinstance(module, torch.jit.ScriptModule):
                     handles.append(module.register_forward_hook(hook))
-            answer = torch.func.functional_call(
-                model, live, inputs.args, inputs.kwargs, tie_weights=False
-            )
+            with plain_pass(model):
+                if any(isinstance(module, torch.jit.ScriptModule) for module in seen):
+                    answer = session.run(inputs)  # whose weights cannot be stood in for
+                else:
+                    answer = torch.func.functional_call(
+                        model, live, inputs.args, inputs.kwargs, tie_weights=False
+                    )
         finally:
             for handle in handles:
                 handle.remove()
