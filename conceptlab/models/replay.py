@@ -99,9 +99,9 @@ class Replay:
         axis = _grown(self.activations, both)
         self.batch_axis = axis or 0
         self.follows = axis is not None and self.activations.shape[axis] == 1
-        if self.follows and not _close(both.narrow(self.batch_axis, 0, 1), self.activations):
+        if self.follows and _differ(both.narrow(self.batch_axis, 0, 1), self.activations):
             again = record(self.session, self.layer, sample, stop=True)
-            self.noisy = not _close(layer_tensor(again.layer_output, name), self.activations)
+            self.noisy = _differ(layer_tensor(again.layer_output, name), self.activations)
             self.alone = self.noisy
         self._inputs = _pair((sample.args, sample.kwargs), (pair.args, pair.kwargs))
         self._skeleton = _pair(one.layer_output, two.layer_output)
@@ -137,8 +137,9 @@ class Replay:
             self.closed = self._ghosts = True
             self.mutates = given._version > 0
             return
-        self.noisy = self.noisy or not _close(self._run(several, 3, ghosts=True), found)
-        self.alone = self.noisy
+        if _differ(found[:2], self.logits):
+            self.noisy = self.noisy or _differ(self._run(several, 3, ghosts=True), found)
+            self.alone = self.noisy
 
     def _watch_in_place(self) -> None:
         """Find out whether the model writes into the activations or into what was recorded."""
@@ -249,10 +250,18 @@ def _beside_another(sample: Inputs) -> Inputs:
     return sample.map(both)
 
 
-def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two answers agree to what batches of another size and half precision may do."""
+def _gap(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Difference of two answers, in what batches of another size and half precision may do."""
     one, other = one.float(), other.float()
-    return float((one - other).abs().max()) <= 2e-2 * (float(other.abs().max()) + 1e-6)
+    return float((one - other).abs().max()) / (2e-2 * (float(other.abs().max()) + 1e-6))
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return _gap(one, other) <= 1
+
+
+def _differ(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return _gap(one, other) > 1  # neither, where there are NaN
 
 
 def _filled(fill: Fill, value: Any) -> Any:
