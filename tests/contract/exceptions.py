@@ -62,7 +62,6 @@ PRIVATE_NAMES = {
     "_version",
     "_forward_hooks",
     "_forward_pre_hooks",
-    "_BatchNorm",
     "_NormBase",
     "_schema",
     "_C",
