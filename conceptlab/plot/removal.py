@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["agreement_plot", "class_bars", "concept_bars", "picture_grid", "ranking_plot"]
+__all__ = [
+    "agreement_plot",
+    "class_bars",
+    "concept_bars",
+    "dilation_curves",
+    "picture_grid",
+    "ranking_plot",
+]
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,6 +132,46 @@ def class_bars(
     ax.invert_yaxis()
     ax.set_xlabel(shorten(title, 80))
     ax.legend(frameon=False, fontsize=8, title="class", title_fontsize=8)
+    open_frame(ax)
+    return ax
+
+
+def dilation_curves(
+    curves: Mapping[str, np.ndarray],
+    *,
+    title: str,
+    floor: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a score over the dilation of the masks: how removers take masks that are not exact.
+
+    Parameters
+    ----------
+    curves : mapping of str to ndarray of shape (k, 4)
+        For each remover dilation, value, low and high; NaN where there is no interval.
+    title : str
+        Name of the score.
+    floor : float, optional
+        What a perfect removal scores.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = new_axes(ax, 6.4, 3.6)
+    for number, (name, curve) in enumerate(curves.items()):
+        colour = concept_color(number)
+        ax.plot(curve[:, 0], curve[:, 1], "o-", color=colour, lw=1.6, ms=4, label=shorten(name))
+        if np.isfinite(curve[:, 2:]).all():
+            ax.fill_between(curve[:, 0], curve[:, 2], curve[:, 3], color=colour, alpha=0.15, lw=0)
+    if floor is not None:
+        ax.axhline(floor, color="#888888", lw=1.1, ls=":", label=f"floor {floor:.3g}")
+    ax.axvline(0, color="#cccccc", lw=0.8, zorder=0)
+    ax.set_xlabel("pixels that masks grow by (below 0: rims of the object are left)")
+    ax.set_ylabel(shorten(title, 80))
+    ax.legend(frameon=False, fontsize=8)
     open_frame(ax)
     return ax
 

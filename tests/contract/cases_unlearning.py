@@ -238,6 +238,7 @@ case(removal.presence, lambda c: ((c(X[:, 0]), c(Z[:, 0])), {"n_bootstrap": 5}),
 case(removal.psnr, lambda c: (c(images(2)), c(images(2)[::-1])), "numpy")
 case(removal.ssim, lambda c: (c(images(2)), c(images(2)[::-1])), "numpy")
 case(removal.remove_score, lambda c: (c(images(2)), holes()), "numpy")
+case(removal.effect_mask, lambda c: (painted(c), painted(c).flip(0), holes()), "tensor")
 case(removal.match_context, lambda c: (c(X[:3]), c(Z)), "numpy")
 case(removal.make_remover, lambda c: ("mean_fill+2",))
 case(available_removers)

@@ -85,6 +85,7 @@ PLOTS = {
     ),
     "patch_grid": lambda: plots.patch_grid([[images()[0]]], [HOSTILE], notes=[HOSTILE]),
     "picture_grid": lambda: removal.picture_grid(images(1)[None], [HOSTILE], title=HOSTILE),
+    "dilation_curves": lambda: removal.dilation_curves({HOSTILE: np.ones((2, 4))}, title=HOSTILE),
     "ranking_plot": lambda: removal.ranking_plot([HOSTILE], np.ones((1, 3)), [1], title=HOSTILE),
     "relearn_curves": lambda: unlearning.relearn_curves(
         {HOSTILE: (np.arange(2), np.arange(2))}, target=0.9

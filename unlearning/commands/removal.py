@@ -65,6 +65,7 @@ def removal(
 ) -> None:
     """Judge object removers by images that never held the object."""
     from conceptlab.encoders import load_encoder
+    from conceptlab.encoders.registry import EMBEDDED_NOTE
     from conceptlab.io.places import report_file
     from unlearning.removal.masks import MaskPolicy
     from unlearning.removal.protocol import RemovalBenchmark
@@ -81,6 +82,8 @@ def removal(
             console.print(f"Left out: {name}. {reason}", highlight=False)
     else:
         setups = [make_remover(spec) for spec in _listed(removers) or []]
+    if folder is not None and features == "embedded":
+        console.print(EMBEDDED_NOTE, style="yellow", highlight=False)
     encoder = load_encoder(features)
     benchmark = RemovalBenchmark(
         encoder,

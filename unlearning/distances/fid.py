@@ -47,7 +47,7 @@ class FrechetResult:
         What FID is on average when both samples, of these sizes, come from one law: the
         rows of both are centred and dealt out anew, eight times (twice from 10⁸ numbers on).
         Of statistics, which hold no rows, it is that of normal data; see
-        :func:`unlearning.distances.null_bias`.
+        :func:`unlearning.distances.null_bias`. NaN where their number of rows is not known.
     debiased : float
         ``distance - null_bias``: an estimate of the distance of the laws; may be
         slightly negative.
@@ -159,6 +159,8 @@ def frechet(X: Any, Y: Any, *, device: str | torch.device = "auto") -> FrechetRe
     distance, mean_term, covariance_term, spectrum, route = _distance(first, second)
     if isinstance(X, Features) and isinstance(Y, Features):
         bias = first.trace / first.n + second.trace / second.n + _dealt_anew(X, Y)
+    elif not (first.counted and second.counted):
+        bias = float("nan")
     else:
         bias = null_bias(_null_spectrum(first, second, spectrum), first.n, second.n)
     return FrechetResult(
@@ -202,7 +204,7 @@ def _pair(
     first = _statistics(X, "X", device)
     second = _statistics(Y, "Y", first.device if device == "auto" else device)
     for statistics, name in ((first, "X"), (second, "Y")):
-        if statistics.n < 2:
+        if statistics.counted and statistics.n < 2:
             raise InputError(
                 f"{name} has {statistics.n} row(s); a covariance needs at least 2. Give more "
                 "images.",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 __all__ = ["FeatureStatistics"]
 
+import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from conceptlab.arrays import as_tensor
 from conceptlab.errors import InputError
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
-from conceptlab.io.reading import rebuilding
+from conceptlab.io.reading import read_plain_file, rebuilding
+from conceptlab.parameters import Whole
 from unlearning.distances.linalg import gram
 from unlearning.distances.rows import feature_tensor
 
@@ -36,6 +40,8 @@ class FeatureStatistics:
         Rows seen.
     n_features : int
         d; 0 before the first batch.
+    counted : bool
+        Whether `n` is known; see :meth:`from_moments`.
 
     Examples
     --------
@@ -57,6 +63,107 @@ class FeatureStatistics:
         self._sum = torch.empty(0)
         self._outer: torch.Tensor | None = None
         self._covariance: torch.Tensor | None = None
+        self.counted = True
+
+    @classmethod
+    def from_moments(
+        cls,
+        mean: Any,
+        covariance: Any,
+        n: int | None = None,
+        *,
+        device: str | torch.device = "auto",
+    ) -> FeatureStatistics:
+        """Take a mean and a covariance that others have computed.
+
+        Parameters
+        ----------
+        mean : array-like of shape (d,)
+            The mean.
+        covariance : array-like of shape (d, d)
+            The unbiased covariance.
+        n : int, optional
+            Rows that they were computed of. Without it distances are known, and their bias is
+            not.
+        device : str or torch.device
+            Where to keep them.
+
+        Returns
+        -------
+        FeatureStatistics
+
+        Raises
+        ------
+        InputError
+            Shapes that do not fit, NaN or infinity, or a matrix that is no covariance.
+
+        Examples
+        --------
+        >>> X = np.random.default_rng(0).normal(size=(50, 3))
+        >>> found = FeatureStatistics.from_moments(X.mean(axis=0), np.cov(X.T), 50)
+        >>> bool(np.allclose(found.covariance, FeatureStatistics().update(X).covariance))
+        True
+        """
+        C = feature_tensor(covariance, "covariance", device=device)
+        middle = feature_tensor(as_tensor(mean, name="mean").reshape(1, -1), "mean", device=device)
+        if tuple(C.shape) != (middle.shape[1],) * 2:
+            raise InputError(
+                f"A mean of {middle.shape[1]} features needs a covariance of {middle.shape[1]} × "
+                f"{middle.shape[1]}, got {tuple(C.shape)}.",
+                code="CL-INPUT-SHAPE",
+            )
+        if not torch.allclose(C, C.T, rtol=1e-5, atol=1e-8) or bool((C.diagonal() < 0).any()):
+            raise InputError(
+                "covariance is not symmetric with variances of at least 0. Give np.cov(X.T).",
+                code="CL-INPUT-RANGE",
+            )
+        if n is not None:
+            Whole(2).check("n", n)
+        found = cls(device=device)
+        found.device, found.n_features = C.device, len(C)
+        found.n, found.counted = n or 0, n is not None
+        found._shift, found._sum = middle[0], torch.zeros_like(middle[0])
+        found._covariance = (C + C.T) / 2
+        found._outer = found._covariance * (max(found.n, 2) - 1)
+        return found
+
+    @classmethod
+    def from_npz(cls, path: str | os.PathLike[str], n: int | None = None) -> FeatureStatistics:
+        """Read statistics in the format of pytorch-fid and clean-fid: ``mu`` and ``sigma``.
+
+        Parameters
+        ----------
+        path : path-like
+            The ``.npz`` file.
+        n : int, optional
+            Images that they were computed of, which the file does not say.
+
+        Returns
+        -------
+        FeatureStatistics
+
+        Raises
+        ------
+        InputError
+            No such file, or one without the two arrays (``CL-INPUT-FILE``).
+
+        Examples
+        --------
+        >>> X = np.random.default_rng(0).normal(size=(50, 3))
+        >>> np.savez("stats.npz", mu=X.mean(axis=0), sigma=np.cov(X.T))
+        >>> FeatureStatistics.from_npz("stats.npz", 50)
+        FeatureStatistics(n=50, n_features=3)
+        """
+        try:
+            with np.load(io.BytesIO(read_plain_file(path, limit=2**33))) as arrays:
+                mean, covariance = arrays["mu"], arrays["sigma"]
+        except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{os.fspath(path)} holds no arrays 'mu' and 'sigma': {error}. Make it with "
+                "pytorch-fid (--save-stats), or np.savez(path, mu=..., sigma=...).",
+                code="CL-INPUT-FILE",
+            ) from error
+        return cls.from_moments(mean, covariance, n)
 
     def update(self, X: Any, *, name: str = "X") -> FeatureStatistics:
         """Add a batch.
@@ -82,6 +189,7 @@ class FeatureStatistics:
 
     def add_rows(self, batch: torch.Tensor) -> FeatureStatistics:
         """Add rows that are checked, float64 (m, d); see :meth:`update`."""
+        self._need_count()
         if self.n == 0:
             self.device = batch.device
             self.n_features = batch.shape[1]
@@ -116,6 +224,8 @@ class FeatureStatistics:
         -------
         FeatureStatistics
         """
+        self._need_count()
+        other._need_count()
         if 0 in (self.n, other.n):
             kept = self if other.n == 0 else other
             return kept.to(kept.device)
@@ -152,6 +262,8 @@ class FeatureStatistics:
         moved._rows = [rows.to(device) for rows in self._rows]
         moved._shift, moved._sum = self._shift.to(device), self._sum.to(device)
         moved._outer = None if self._outer is None else self._outer.to(device)
+        moved._covariance = None if self._covariance is None else self._covariance.to(device)
+        moved.counted = self.counted
         return moved
 
     @property
@@ -168,7 +280,7 @@ class FeatureStatistics:
     def mean_(self) -> torch.Tensor:
         """The mean as a tensor on the device."""
         self._need(1)
-        return self._shift + self._sum / self.n
+        return self._shift + self._sum / max(self.n, 1)
 
     @property
     def covariance_(self) -> torch.Tensor:
@@ -235,6 +347,8 @@ class FeatureStatistics:
             found.n_features = len(found._shift)
             found._rows = [parts["rows"]] if "rows" in parts else []
             found._outer = parts.get("outer")
+            if found.n == 0 and found._outer is not None:
+                found.counted, found._covariance = False, found._outer
             return found
 
     def __repr__(self) -> str:
@@ -246,11 +360,19 @@ class FeatureStatistics:
         return gram(torch.cat(self._rows))
 
     def _need(self, least: int) -> None:
-        if self.n < least:
+        if self.counted and self.n < least:
             raise InputError(
                 f"These statistics have seen {self.n} row(s), {least} are needed. Add features "
                 "with update().",
                 code="CL-INPUT-FEW",
+            )
+
+    def _need_count(self) -> None:
+        if not self.counted:
+            raise InputError(
+                "It is not known how many rows these statistics are of, so none can be added. Give "
+                "n= where they are read.",
+                code="CL-INPUT-OPTION",
             )
 
     def _check(self, X: Any, name: str) -> torch.Tensor:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from unlearning.removal.datasets import RemovalDataset as RemovalDataset
     from unlearning.removal.datasets import SceneRemovals as SceneRemovals
     from unlearning.removal.masks import MaskPolicy as MaskPolicy
+    from unlearning.removal.masks import effect_mask as effect_mask
     from unlearning.removal.paired import Lpips as Lpips
     from unlearning.removal.paired import psnr as psnr
     from unlearning.removal.paired import ssim as ssim
@@ -59,6 +60,7 @@ _HOMES = {
     "SceneRemovals": ".datasets",
     "cmmd": "unlearning.distances.kernels",
     "concept_fid": ".concept_shift",
+    "effect_mask": ".masks",
     "frechet": "unlearning.distances.fid",
     "frechet_distance": "unlearning.distances.fid",
     "kid": "unlearning.distances.kernels",

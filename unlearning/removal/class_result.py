@@ -45,6 +45,8 @@ class ClassResult:
     originals_presence : float or None
         How well the encoder tells the originals from places without the class (AUC). Below
         :data:`TOLD` presence is not judged: it would call every hole empty.
+    effects : int
+        Images in which the truth differs outside the mask too, as where a shadow went.
     pictures : dict
         Worst and best images of each remover.
     """
@@ -62,6 +64,7 @@ class ClassResult:
     context_check: dict[str, float] | None = None
     pictures: dict[str, dict[str, Any]] = field(default_factory=dict)
     originals_presence: float | None = None
+    effects: int = 0
 
     def packed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Divide into JSON values and arrays by name."""
@@ -87,6 +90,7 @@ class ClassResult:
             "truth_is_floor": self.truth_is_floor,
             "context_check": self.context_check,
             "originals_presence": self.originals_presence,
+            "effects": self.effects,
             "shifts": shifts,
             "pictures": pictures,
         }

@@ -17,7 +17,7 @@ from unlearning.removal.cache import RemovalCache
 from unlearning.removal.class_presence import region_crops
 from unlearning.removal.context import ContextCheck, context_descriptor
 from unlearning.removal.features import FeatureExtractor
-from unlearning.removal.masks import grow
+from unlearning.removal.masks import effect_mask, grow
 from unlearning.removal.paired import averaged, psnr, ssim_map
 from unlearning.removal.removers.base import RemoverSetup
 from unlearning.removal.surroundings import remove_score
@@ -152,6 +152,11 @@ class Collector:
         if truth is not None:
             found["psnr_truth"] = psnr(removed, truth)
             found["psnr_mask"] = psnr(removed, truth, region)
+            effects = effect_mask(images, truth, masks)
+            if bool(effects.any()):
+                found["psnr_effect"] = psnr(removed, truth, effects)
+            else:
+                found["psnr_effect"] = np.full(len(images), np.nan)
             if min(images.shape[-2:]) >= 11:
                 local = ssim_map(removed, truth)
                 found["ssim_truth"] = averaged(local, None)

@@ -74,7 +74,20 @@ class RemovalFindings:
         """Say what a reader has to know: what was left out, and where nothing can be told."""
         found = [f"{k} was passed over: {v}." for k, v in self.skipped.items()]
         found += [f"{k} failed and was left out: {v}" for k, v in self.failed.items()]
+        for k in self.settings.get("thin_masks", ()):
+            if k in self.removers:
+                found.append(
+                    f"{k} continues what lies at the rim of the hole: where masks are a pixel too "
+                    f"small it spreads the object. Run {k}+2 beside it."
+                )
         for r in self.results:
+            if r.effects and not self.settings.get("whole_pictures"):
+                found.append(
+                    f"{r.name}: {r.effects} of {r.n} images show effects of the object outside its "
+                    "mask (shadow, reflection), which stay when the original is put around the "
+                    "hole. Judge removers that take them away with RemoverSetup(remover, "
+                    "composite=False)."
+                )
             if not r.floors["fid"] < r.ceilings["fid"]:
                 found.append(
                     f"{r.name}: a perfect removal would score {r.floors['fid']:.3g} and the "

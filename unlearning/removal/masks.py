@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["MaskPolicy", "as_masks", "check_holes", "grow", "mask_of_picture"]
+__all__ = ["MaskPolicy", "as_masks", "check_holes", "effect_mask", "grow", "mask_of_picture"]
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from conceptlab.arrays import real_array
 from conceptlab.datasets.pictures import as_rgb, see_through
@@ -149,6 +150,43 @@ def as_masks(masks: Any, *, like: torch.Tensor | None = None, name: str = "masks
     if int((values != 0).sum()) > 1 or bool((values < 0).any()):
         raise _grey(values.tolist(), name)
     return tensor != 0
+
+
+def effect_mask(
+    images: torch.Tensor, truth: torch.Tensor, masks: Any, *, least: float = 0.05, rim: int = 2
+) -> torch.Tensor:
+    """Find what an object does outside its mask: where the truth differs from the image.
+
+    Parameters
+    ----------
+    images, truth : Tensor of shape (n, 3, H, W), in [0, 1]
+        With the object, and without it.
+    masks : array-like of shape (n, 1, H, W), bool
+        The object.
+    least : float
+        Differences of a channel that count: more than the noise of a camera or of JPEG.
+    rim : int
+        Pixels about the object that belong to it.
+
+    Returns
+    -------
+    Tensor of shape (n, 1, H, W), bool
+        Shadows, reflections; all False where there are none.
+
+    Examples
+    --------
+    >>> images, truth = torch.full((1, 3, 16, 16), 0.5), torch.full((1, 3, 16, 16), 0.5)
+    >>> images[..., :4, :4], truth[..., 10:12, 10:12] = 0.9, 0.8  # an object, and its shadow
+    >>> masks = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    >>> masks[..., :4, :4] = True
+    >>> int(effect_mask(images, truth, masks).sum())
+    4
+    """
+    grown = torch.from_numpy(grow(as_masks(masks, like=images).cpu().numpy(), rim))
+    differs = (images - truth).abs().amax(dim=1, keepdim=True) > least
+    differs &= ~grown.to(differs.device)
+    # Specks, as of rounding at edges, are no shadows.
+    return differs & (functional.avg_pool2d(differs.float(), 3, stride=1, padding=1) * 9 > 3.5)
 
 
 def mask_of_picture(picture: Image, name: str) -> np.ndarray:

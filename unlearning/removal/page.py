@@ -9,7 +9,7 @@ from conceptlab.io.pages import Page, Section
 from conceptlab.io.values import digits
 from unlearning.removal.findings import RemovalFindings
 from unlearning.removal.scores import SCORES
-from unlearning.removal.views import draw
+from unlearning.removal.views import dilation_curves, draw
 
 _SHOWN = (
     "fid_debiased",
@@ -24,7 +24,16 @@ _SHOWN = (
     "remove_score",
     "background_max",
 )
-_TRUTH = ("fid_truth", "psnr_mask", "ssim_mask", "lpips_mask", "psnr_truth", "ssim_truth", "lpips")
+_TRUTH = (
+    "fid_truth",
+    "psnr_mask",
+    "psnr_effect",
+    "ssim_mask",
+    "lpips_mask",
+    "psnr_truth",
+    "ssim_truth",
+    "lpips",
+)
 _MISLEADING = (
     "fid_original",
     "kid_original",
@@ -83,6 +92,15 @@ def removal_page(report: RemovalFindings, title: str) -> Page:
             "Shown as a warning.",
         )
     )
+    if dilation_curves(report):
+        parts.append(
+            Section(
+                "Masks that are not exact",
+                picture(draw(report, "dilation"), "FID* over the dilation of the masks"),
+                text="FID* over the pixels that masks grow or shrink by. A steep fall to the right "
+                "says that the masks leave rims of the object; a rise, that much is invented.",
+            )
+        )
     if len(report.classes) > 1:
         parts.append(Section("By class", picture(draw(report, "classes"), "FID* of each class")))
     if any(r.shifts for r in report.results):

@@ -214,6 +214,12 @@ class RemovalBenchmark:
             "max_area": self.policy.max_area,
             "n_bootstrap": self.n_bootstrap,
             "confidence": self.confidence,
+            "whole_pictures": [s.label for s in setups if not s.composite],
+            "thin_masks": [
+                s.label
+                for s in setups
+                if s.dilation + self.policy.dilation < getattr(s.remover, "least_dilation", 0) > 0
+            ],
         }
         return RemovalReport(
             results,

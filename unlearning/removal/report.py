@@ -65,9 +65,10 @@ class RemovalReport(RemovalFindings, HtmlReport):
 
         Parameters
         ----------
-        kind : {"ranking", "classes", "concepts", "pictures", "agreement"}
+        kind : {"ranking", "classes", "concepts", "pictures", "agreement", "dilation"}
             Values with intervals; bars for each class; what a remover leaves and makes; its
-            worst and best pictures; a score against FID to the truth (or to the original).
+            worst and best pictures; a score against FID to the truth (or to the original); a
+            score over the dilation of the masks, for removers that were run with several.
         score : str
             Which score, for the first two and the last; FID* is ranked debiased.
         of : str

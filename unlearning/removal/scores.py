@@ -48,6 +48,7 @@ SCORES: dict[str, Score] = {
     "fid_truth": Score("FID to truth", "lower", "Fréchet distance to the true removals"),
     "psnr_truth": Score("PSNR to truth", "higher", "whole image, dB"),
     "psnr_mask": Score("PSNR in mask", "higher", "object and two pixels around it, dB"),
+    "psnr_effect": Score("PSNR of effects", "higher", "shadows, reflections outside the mask, dB"),
     "ssim_truth": Score("SSIM to truth", "higher", "whole image"),
     "ssim_mask": Score("SSIM in mask", "higher", "object and two pixels around it"),
     "lpips": Score("LPIPS to truth", "lower", "learned perceptual distance"),

@@ -36,6 +36,7 @@ _MEANS = (
     "background_psnr",
     "psnr_truth",
     "psnr_mask",
+    "psnr_effect",
     "ssim_truth",
     "ssim_mask",
     "lpips",
@@ -86,6 +87,8 @@ class Scorer:
         labels = [s.label for s in data.setups]
         rows: dict[str, dict[str, float]] = {label: {} for label in labels}
         features = _Matrices.of(data)
+        shown = [np.isfinite(v["psnr_effect"]) for v in data.values.values() if "psnr_effect" in v]
+        effects = int(shown[0].sum()) if shown else 0
         for label in labels:
             self._distances(rows[label], features.removed[label], features)
             for name, values in data.values[label].items():
@@ -93,6 +96,8 @@ class Scorer:
                     capped = np.minimum(values, PSNR_CAP) if "psnr" in name else values
                     finite = capped[np.isfinite(capped)]
                     rows[label][name] = float(finite.mean()) if len(finite) else float("nan")
+            if not effects:
+                rows[label].pop("psnr_effect", None)
             rows[label]["background_max"] = float(data.values[label]["background_max"].max())
         floors, ceilings = self._anchors(features)
         for label in labels:
@@ -118,6 +123,7 @@ class Scorer:
             truth_is_floor=data.truth is not None,
             context_check=None if check is None else vars(check) | {},
             originals_presence=seen,
+            effects=effects,
         )
 
     def _distances(self, row: dict[str, float], X: Features, given: _Matrices) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["KINDS", "draw"]
+__all__ = ["KINDS", "dilation_curves", "draw"]
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from conceptlab.errors import InputError, unknown_name
 from unlearning.removal.findings import MEAN, RemovalFindings
 from unlearning.removal.scores import SCORES
 
-KINDS = ("ranking", "classes", "concepts", "pictures", "agreement")
+KINDS = ("ranking", "classes", "concepts", "pictures", "agreement", "dilation")
+_DILATED = re.compile(r" [+-]\d+$")
 
 
 def draw(
@@ -48,6 +50,20 @@ def draw(
             ceiling=ends[1],
             ax=ax,
         )
+    if kind == "dilation":
+        curves = dilation_curves(findings, score, of)
+        if not curves:
+            raise InputError(
+                "No remover was run with two dilations. Give such as ['telea-2', 'telea'].",
+                code="CL-INPUT-OPTION",
+            )
+        floors = [r.floors[score] for r in findings.results_of(of) if score in r.floors]
+        return removal.dilation_curves(
+            curves,
+            title=SCORES[score].title,
+            floor=float(np.mean(floors)) if floors else None,
+            ax=ax,
+        )
     if kind == "classes":
         values = np.stack([findings.values(score, c) for c in findings.classes])
         return removal.class_bars(
@@ -80,3 +96,15 @@ def draw(
     return removal.picture_grid(
         shown["images"], shown["labels"], title=f"{label}: worst and best by {shown['by']}"
     )
+
+
+def dilation_curves(
+    findings: RemovalFindings, score: str = "fid", of: str = MEAN
+) -> dict[str, np.ndarray]:
+    """Give for each remover with several dilations the rows (dilation, value, low, high)."""
+    values, intervals = findings.values(score, of), findings.interval(score, of)
+    points: dict[str, list[list[float]]] = {}
+    for label, value, (low, high) in zip(findings.removers, values, intervals, strict=True):
+        name, _, dilation = label.rpartition(" ") if _DILATED.search(label) else (label, "", "0")
+        points.setdefault(name, []).append([float(dilation), value, low, high])
+    return {name: np.array(sorted(rows)) for name, rows in points.items() if len(rows) > 1}

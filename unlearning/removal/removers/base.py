@@ -42,6 +42,8 @@ class Remover:
         own, so that results depend on no batch and a stopped run ends at the same bits.
     pad_multiple : int
         Images are padded by reflection until their sides are multiples of it.
+    least_dilation : int
+        Dilation of exact masks below which results collapse; reports then say so.
     needs_truth : bool
         Whether :meth:`remove` takes the true removal as a fourth argument.
 
@@ -57,6 +59,7 @@ class Remover:
     deterministic: bool = False
     pad_multiple: int = 1
     needs_truth: bool = False
+    least_dilation: int = 0
 
     def remove(self, images: torch.Tensor, masks: torch.Tensor, seed: int) -> Any:
         """Fill the holes.

@@ -17,7 +17,10 @@ class Biharmonic(Remover):
 
     Notes
     -----
-    Damelin and Hoang 2018, as in scikit-image. It overshoots; values are clipped.
+    Damelin and Hoang 2018, as in scikit-image. It overshoots; values are clipped. Of all that
+    lies at the hole it continues values and slopes, so a mask that is a pixel too small spreads
+    the object's rim over the whole hole: on photos PSNR fell from 16.6 to 7.1 dB. Grow masks
+    by a pixel or two: ``"biharmonic+2"``.
 
     Examples
     --------
@@ -29,6 +32,7 @@ class Biharmonic(Remover):
 
     name = "biharmonic"
     deterministic = True
+    least_dilation = 1
 
     def __init__(self) -> None:
         self._restoration = require("skimage.restoration", "scikit-image")
