@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from conceptlab.arrays import real_array
+from conceptlab.datasets.images import as_image_batch
 from conceptlab.datasets.pictures import as_rgb, see_through
 from conceptlab.errors import InputError
 
@@ -153,13 +154,13 @@ def as_masks(masks: Any, *, like: torch.Tensor | None = None, name: str = "masks
 
 
 def effect_mask(
-    images: torch.Tensor, truth: torch.Tensor, masks: Any, *, least: float = 0.05, rim: int = 2
+    images: Any, truth: Any, masks: Any, *, least: float = 0.05, rim: int = 2
 ) -> torch.Tensor:
     """Find what an object does outside its mask: where the truth differs from the image.
 
     Parameters
     ----------
-    images, truth : Tensor of shape (n, 3, H, W), in [0, 1]
+    images, truth : array-like of shape (n, 3, H, W), in [0, 1]
         With the object, and without it.
     masks : array-like of shape (n, 1, H, W), bool
         The object.
@@ -182,8 +183,14 @@ def effect_mask(
     >>> int(effect_mask(images, truth, masks).sum())
     4
     """
-    grown = torch.from_numpy(grow(as_masks(masks, like=images).cpu().numpy(), rim))
-    differs = (images - truth).abs().amax(dim=1, keepdim=True) > least
+    first, second = as_image_batch(images), as_image_batch(truth)
+    if first.shape != second.shape:
+        raise InputError(
+            f"images have shape {tuple(first.shape)}, the truth {tuple(second.shape)}.",
+            code="CL-INPUT-SHAPE",
+        )
+    grown = torch.from_numpy(grow(as_masks(masks, like=first).cpu().numpy(), rim))
+    differs = (first - second.to(first.device)).abs().amax(dim=1, keepdim=True) > least
     differs &= ~grown.to(differs.device)
     # Specks, as of rounding at edges, are no shadows.
     return differs & (functional.avg_pool2d(differs.float(), 3, stride=1, padding=1) * 9 > 3.5)
