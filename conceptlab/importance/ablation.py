@@ -15,6 +15,7 @@ from conceptlab.arrays import as_numpy
 from conceptlab.batching import AutoInt
 from conceptlab.errors import InputError
 from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
+from conceptlab.importance.remainder import rest_of
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 
@@ -96,6 +97,8 @@ def ablate(
     batch_size: AutoInt = "auto",
     random_state: RandomState = None,
     progress: Progress = None,
+    remainder: str = "drop",
+    activations: Any = None,
 ) -> Ablation:
     """Take concepts out one at a time, and put them in one at a time.
 
@@ -115,6 +118,11 @@ def ablate(
         Seed of the bootstrap.
     progress : bool, callable or None
         See :data:`conceptlab.progress.Progress`.
+    remainder : {"drop", "hold", "player"}
+        What becomes of the part of the activations that the concepts do not code; see
+        :mod:`conceptlab.importance.remainder`. As a player it comes last, behind the k concepts.
+    activations : array-like of shape (n, *positions, p), optional
+        What `U` codes; only where the rest is kept.
 
     Returns
     -------
@@ -139,16 +147,24 @@ def ablate(
     [2.0, -1.0]
     """
     U = check_coefficients(U)
-    n, k = len(U), U.shape[-1]
+    rest = rest_of(fn, U, activations, remainder)
+    n, k = len(U), U.shape[-1] + (remainder == "player")
     seed = draw_seed(random_state)
     evaluate = Evaluator(fn, batch_size)
-    whole = evaluate(U if isinstance(target, str) else U[:1])
+    part = slice(None) if isinstance(target, str) else slice(1)
+    whole = evaluate(U[part], None if rest is None else rest[part])
     chosen = resolve_target(target, whole if len(whole) == n else int(whole.shape[1]), n)
     eye = torch.eye(k)
     masks = torch.cat([torch.ones(1, k), torch.zeros(1, k), 1 - eye, eye]).to(U)
     columns = torch.arange(k, device=U.device).expand(1, k)
     rows = [
-        evaluate.grid(U[i : i + 1], masks, columns, chosen[i : i + 1])[0]
+        evaluate.grid(
+            U[i : i + 1],
+            masks,
+            columns,
+            chosen[i : i + 1],
+            None if rest is None else rest[i : i + 1],
+        )[0]
         for i in track(range(n), description="ablate concepts", progress=progress, unit="image")
     ]
     y = as_numpy(torch.stack(rows))

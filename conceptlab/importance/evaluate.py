@@ -59,7 +59,8 @@ class Evaluator:
         Maps coefficients (m, *positions, k) to outputs (m, n_outputs) or (m,).
         Where it has a method ``for_image(U_i)``, masked copies of one image go
         through the function of masks that it returns; with ``uses_scratch`` it also
-        gets ``scratch=``, a :class:`~conceptlab.importance.scratch.Scratch`.
+        gets ``scratch=``, a :class:`~conceptlab.importance.scratch.Scratch`. Where a rest of
+        the activations is kept, `fn` and ``for_image`` take it as ``rest=``.
     batch_size : int or "auto"
         Rows in a call of `fn`.
     """
@@ -78,14 +79,23 @@ class Evaluator:
         self._limit = 2**62
         self._scratch = Scratch()
 
-    def __call__(self, U: torch.Tensor) -> torch.Tensor:
+    def __call__(self, U: torch.Tensor, rest: torch.Tensor | None = None) -> torch.Tensor:
         """Give fn(U) of shape (m, n_outputs), float64 on the CPU."""
-        return self._batched(self.fn, U, U[0].numel())
+        if rest is None:
+            return self._batched(self.fn, U, U[0].numel())
+        rows = torch.arange(len(U), device=U.device)
+        return self._batched(lambda i: self.fn(U[i], rest=rest[i]), rows, rest[0].numel())
 
     def masked(
-        self, U_i: torch.Tensor, masks: torch.Tensor, target: int | None = None
+        self,
+        U_i: torch.Tensor,
+        masks: torch.Tensor,
+        target: int | None = None,
+        rest: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Evaluate one image's coefficients under masks (m, k).
+
+        With a `rest` (*positions, p), masks of k columns hold it and a column more masks it.
 
         Returns
         -------
@@ -95,14 +105,23 @@ class Evaluator:
         width = max(U_i.numel(), int(getattr(self.fn, "row_numbers", 0)))
         prepare = getattr(self.fn, "for_image", None)
         if prepare is not None:
-            reuse = getattr(self.fn, "uses_scratch", False)
-            call = prepare(U_i, scratch=self._scratch) if reuse else prepare(U_i)
-            return self._batched(call, masks, width, wanted)
+            options: dict[str, Any] = {}
+            if getattr(self.fn, "uses_scratch", False):
+                options["scratch"] = self._scratch
+            if rest is not None:
+                options["rest"] = rest
+                masks = _held(masks, U_i.shape[-1])
+            return self._batched(prepare(U_i, **options), masks, width, wanted)
         shape = (-1, *(1,) * (U_i.ndim - 1), masks.shape[1])
         return self._batched(lambda part: self.fn(U_i * part.reshape(shape)), masks, width, wanted)
 
     def grid(
-        self, U: torch.Tensor, masks: torch.Tensor, columns: torch.Tensor, target: torch.Tensor
+        self,
+        U: torch.Tensor,
+        masks: torch.Tensor,
+        columns: torch.Tensor,
+        target: torch.Tensor,
+        rest: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Evaluate every image under every mask.
 
@@ -116,22 +135,35 @@ class Evaluator:
             Which column a concept gets.
         target : torch.Tensor of shape (q,), int64
             The output that counts for each image.
+        rest : torch.Tensor of shape (q, *positions, p), optional
+            What the concepts do not code; held, or masked by a last column.
 
         Returns
         -------
         torch.Tensor of shape (q, m), float64
         """
         positions = U.shape[1:-1]
+        axes = range(1, 1 + len(positions))
         alike = all(
-            U.stride(axis) == 0 or U.shape[axis] == 1 for axis in range(1, 1 + len(positions))
+            part.stride(axis) == 0 or part.shape[axis] == 1
+            for part in (U, rest)
+            if part is not None
+            for axis in axes
         )
         if not alike:
             return torch.stack(
                 [
-                    self.masked(U_i, masks[:, order], int(t))
-                    for U_i, order, t in zip(U, columns, target, strict=True)
+                    self.masked(
+                        U[i],
+                        masks[:, columns[i]],
+                        int(target[i]),
+                        rest=None if rest is None else rest[i],
+                    )
+                    for i in range(len(U))
                 ]
             )
+        if rest is not None:
+            return self._pooled_grid(U, masks, columns, target, rest)
         # One value an image and concept: masks of several images go into one call.
         q, m = len(U), len(masks)
         single = U
@@ -142,6 +174,34 @@ class Evaluator:
         # What an expanded view decodes to is expanded too, so it takes little memory.
         width = max(rows.shape[-1], int(getattr(self.fn, "row_numbers", 0)) // 8)
         return self._batched(self.fn, rows, width, target.repeat_interleave(m)).reshape(q, m)
+
+    def _pooled_grid(
+        self,
+        U: torch.Tensor,
+        masks: torch.Tensor,
+        columns: torch.Tensor,
+        target: torch.Tensor,
+        rest: torch.Tensor,
+    ) -> torch.Tensor:
+        """Do the same for values that are alike at all positions, with a rest."""
+        positions, q, m, k = U.shape[1:-1], len(U), len(masks), U.shape[-1]
+        first = (slice(None), *(0,) * len(positions))
+        codes, left = U[first], rest[first]
+
+        def spread(rows: torch.Tensor) -> torch.Tensor:
+            rows = rows.reshape(len(rows), *(1,) * len(positions), -1)
+            return rows.expand(-1, *positions, -1)
+
+        def call(pairs: torch.Tensor) -> Any:
+            image, row = pairs // m, pairs % m
+            some = _held(masks[row[:, None], columns[image]], k)
+            return self.fn(
+                spread(some[:, :k] * codes[image]), rest=spread(some[:, k:] * left[image])
+            )
+
+        pairs = torch.arange(q * m, device=U.device)
+        width = max(left.shape[-1], int(getattr(self.fn, "row_numbers", 0)) // 8)
+        return self._batched(call, pairs, width, target.repeat_interleave(m)).reshape(q, m)
 
     def _batched(
         self,
@@ -199,6 +259,13 @@ class Evaluator:
         values = values.to("cpu", torch.float64, copy=True)  # `answer` may lie in the scratch
         check_finite(values, "fn(U)")
         return values
+
+
+def _held(masks: torch.Tensor, k: int) -> torch.Tensor:
+    """Give masks (m, k) a last column of ones, which holds the rest; (m, k + 1) stay."""
+    if masks.shape[1] > k:
+        return masks
+    return torch.cat([masks, masks.new_ones(len(masks), 1)], dim=1)
 
 
 def resolve_target(target: Any, outputs: torch.Tensor | int, n: int) -> torch.Tensor:

@@ -119,18 +119,28 @@ class HeadOnCoefficients:
         offset = as_tensor(extractor.inverse_transform(zeros.numpy())).reshape(-1)
         return cls(split, W, offset=offset if bool(offset.any()) else None, transform=transform)
 
-    def __call__(self, U: Any) -> torch.Tensor:
-        """Map coefficients (m, *positions, k) to outputs (m, n_outputs); differentiable."""
+    def __call__(self, U: Any, *, rest: Any = None) -> torch.Tensor:
+        """Map coefficients (m, *positions, k) to outputs (m, n_outputs); differentiable.
+
+        Parameters
+        ----------
+        U : array-like of shape (m, *positions, k)
+            Coefficients.
+        rest : array-like of shape (m, *positions, p), optional
+            Added in the place of the offset; see :mod:`conceptlab.importance.remainder`.
+        """
         U = self._at_positions(self._tensor(U))
         self._fits(U)
+        parts = [U] if rest is None else [U, self._at_positions(self._tensor(rest))]
         positions = range(1, U.ndim - 1)
-        if positions and _expanded(U, positions):
+        if positions and all(_expanded(part, positions) for part in parts):
             # An expanded view: decode one position, expand the activations.
-            one = U[(slice(None), *(0,) * len(positions))]
-            decoded = self.decode(one).reshape(len(U), *(1,) * len(positions), -1)
+            first = (slice(None), *(0,) * len(positions))
+            decoded = self._sum(*(part[first] for part in parts))
+            decoded = decoded.reshape(len(U), *(1,) * len(positions), -1)
             decoded = decoded.expand(*U.shape[:-1], -1)
         else:
-            decoded = self.decode(U)
+            decoded = self._sum(*parts)
         self.row_numbers = max(self.row_numbers, int(decoded[0].numel()))
         return self._head(self.split.from_positions(decoded))
 
@@ -152,7 +162,7 @@ class HeadOnCoefficients:
         return self._decoder(U_i)(masks)
 
     def for_image(
-        self, U_i: Any, *, scratch: Scratch | None = None
+        self, U_i: Any, *, rest: Any = None, scratch: Scratch | None = None
     ) -> Callable[[torch.Tensor], torch.Tensor]:
         """Prepare one image: a function from masks (m, k) to outputs (m, n_outputs).
 
@@ -160,6 +170,8 @@ class HeadOnCoefficients:
         ----------
         U_i : array-like of shape (*positions, k)
             Coefficients of the image.
+        rest : array-like of shape (*positions, p), optional
+            What is not coded; masks then have a last column for it, (m, k + 1).
         scratch : Scratch, optional
             Where activations are decoded to. Outputs must then be copied before the next
             call, because a head may hand its activations on.
@@ -169,37 +181,47 @@ class HeadOnCoefficients:
         callable
         """
         U_i = as_tensor(U_i, device=self.device, dtype=self.W.dtype)
+        parts = [U_i] if rest is None else [U_i, self._tensor(rest)]
         positions = U_i.shape[:-1]
-        if positions and _expanded(U_i, range(len(positions))):
-            one = U_i[(0,) * len(positions)]
+        if positions and all(_expanded(part, range(len(positions))) for part in parts):
+            ones = [part[(0,) * len(positions)] for part in parts]
+
+            def spread(rows: torch.Tensor) -> torch.Tensor:
+                rows = rows.reshape(len(rows), *(1,) * len(positions), -1)
+                return rows.expand(-1, *positions, -1)
 
             def pooled(masks: torch.Tensor) -> torch.Tensor:
-                rows = self._tensor(masks) * one
-                rows = rows.reshape(len(rows), *(1,) * len(positions), -1)
-                return self(rows.expand(-1, *positions, -1))
+                masks = self._tensor(masks)
+                if rest is None:
+                    return self(spread(masks * ones[0]))
+                return self(spread(masks[:, :-1] * ones[0]), rest=spread(masks[:, -1:] * ones[1]))
 
             return pooled
-        decode = self._decoder(U_i, scratch)
+        decode = self._decoder(U_i, scratch, None if rest is None else parts[1])
         return lambda masks: self._head(decode(masks))
 
     def mask_outputs(self, U_i: Any, masks: Any) -> torch.Tensor:
         """Give the outputs (m, n_outputs) of image `U_i` (*positions, k) under `masks` (m, k)."""
         return self.for_image(U_i)(self._tensor(masks))
 
-    def _decoder(self, U_i: Any, scratch: Scratch | None = None) -> Callable[[Any], torch.Tensor]:
+    def _decoder(
+        self, U_i: Any, scratch: Scratch | None = None, rest: torch.Tensor | None = None
+    ) -> Callable[[Any], torch.Tensor]:
         U_i = self._at_positions(self._tensor(U_i)[None])[0]
         self._fits(U_i)
         k = len(self.W)
         basis = U_i.movedim(-1, 0)[..., None] * self.W.reshape(k, *(1,) * (U_i.ndim - 1), -1)
         shape = basis.shape[1:]
         basis = basis.reshape(k, -1)
+        if rest is not None:
+            basis = torch.cat([basis, self._at_positions(rest[None])[0].reshape(1, -1)])
         self.row_numbers = max(self.row_numbers, int(basis.shape[1]))
 
         def decode(masks: Any) -> torch.Tensor:
             masks = self._tensor(masks)
             room = None if scratch is None else scratch.take((len(masks), basis.shape[1]), basis)
             decoded = torch.matmul(masks, basis, out=room).reshape(-1, *shape)
-            if self.offset is not None:
+            if self.offset is not None and rest is None:
                 decoded += self.offset
             return self.split.from_positions(decoded)
 
@@ -214,6 +236,21 @@ class HeadOnCoefficients:
         self._fits(U)
         decoded = U @ self.W
         return decoded if self.offset is None else decoded + self.offset
+
+    def rest(self, U: Any, activations: Any) -> torch.Tensor:
+        """Give what coefficients (..., k) leave of activations (..., p): A - U W, no offset."""
+        U, A = self._tensor(U), self._tensor(activations)
+        self._fits(U)
+        if A.shape != (*U.shape[:-1], self.W.shape[1]):
+            raise InputError(
+                f"activations must have shape {(*U.shape[:-1], self.W.shape[1])} to fit U and W, "
+                f"got {tuple(A.shape)}.",
+                code="CL-INPUT-SHAPE",
+            )
+        return A - U @ self.W
+
+    def _sum(self, U: torch.Tensor, rest: torch.Tensor | None = None) -> torch.Tensor:
+        return self.decode(U) if rest is None else U @ self.W + rest
 
     def _head(self, activations: torch.Tensor) -> torch.Tensor:
         outputs = self.split.h(activations)

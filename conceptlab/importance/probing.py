@@ -19,6 +19,7 @@ from __future__ import annotations
 __all__ = ["affine_in_mean", "affine_per_image", "depends_on_mean"]
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -32,14 +33,23 @@ _N_CHECKED = 16
 
 @dataclass(frozen=True, eq=False)
 class AffineInMean:
-    """fn(U) = b + mean over positions(U) M, with b (n_outputs,) and M (k, n_outputs)."""
+    """fn(U) = b + mean over positions(U) M, with b (n_outputs,) and M (k, n_outputs).
+
+    Where the rest is kept, an image's is worth `rest` (n, n_outputs), and b is fn of nothing.
+    """
 
     b: torch.Tensor
     M: torch.Tensor
+    rest: torch.Tensor | None = None
 
-    def __call__(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Predict the outputs of pooled coefficients (n, k)."""
-        return self.b + pooled.to("cpu", torch.float64) @ self.M
+    def __call__(
+        self, pooled: torch.Tensor, share: torch.Tensor | None = None, image: Any = None
+    ) -> torch.Tensor:
+        """Predict the outputs of pooled coefficients (n, k), with a share of an image's rest."""
+        found = self.b + pooled.to("cpu", torch.float64) @ self.M
+        if self.rest is None or share is None:
+            return found
+        return found + share[:, None] * self.rest[image]
 
 
 def pool(U: torch.Tensor) -> torch.Tensor:
@@ -48,7 +58,11 @@ def pool(U: torch.Tensor) -> torch.Tensor:
 
 
 def affine_in_mean(
-    evaluate: Evaluator, U: torch.Tensor, full: torch.Tensor, generator: torch.Generator
+    evaluate: Evaluator,
+    U: torch.Tensor,
+    full: torch.Tensor,
+    generator: torch.Generator,
+    rest: torch.Tensor | None = None,
 ) -> AffineInMean | None:
     """Test whether fn is affine in the mean coefficients over positions.
 
@@ -62,6 +76,8 @@ def affine_in_mean(
         fn(U).
     generator : torch.Generator
         Draws the masks of the test.
+    rest : torch.Tensor of shape (n, *positions, p), optional
+        What the concepts do not code, where it is kept.
 
     Returns
     -------
@@ -76,56 +92,88 @@ def affine_in_mean(
     shape = (k + 1, *(1,) * (U.ndim - 2), k)
     values = evaluate(corners.reshape(shape).expand(k + 1, *U.shape[1:]))
     slopes = (values[1:] - values[0]) / scale.to("cpu", torch.float64)[:, None]
-    found = AffineInMean(values[0], slopes)
-    masked = _masked(U, generator)
-    for coefficients, outputs in ((masked, evaluate(masked)), (U, full)):
-        if not _agree(found(pool(coefficients)), outputs, values[0], evaluate.precision):
+    if rest is None:
+        found = AffineInMean(values[0], slopes)
+        masked, _ = _masked(U, generator)
+        for coefficients, outputs in ((masked, evaluate(masked)), (U, full)):
+            if not _agree(found(pool(coefficients)), outputs, values[0], evaluate.precision):
+                return None
+        return found
+    zero = evaluate(torch.zeros_like(U[:1]), torch.zeros_like(rest[:1]))[0]
+    base = evaluate(torch.zeros_like(U), rest)
+    found = AffineInMean(zero, slopes, base - zero)
+    masked, image = _masked(U, generator)
+    share = torch.rand(len(masked), generator=generator, dtype=torch.float64)
+    left = rest[image] * share.to(rest).reshape(-1, *(1,) * (rest.ndim - 1))
+    checks = (
+        (found(pool(masked), share, image), evaluate(masked, left)),
+        (found(pool(U), torch.ones(len(U), dtype=torch.float64), slice(None)), full),
+    )
+    for predicted, outputs in checks:
+        if not _agree(predicted, outputs, zero, evaluate.precision):
             return None
     return found
 
 
 def depends_on_mean(
-    evaluate: Evaluator, U: torch.Tensor, full: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor | None:
+    evaluate: Evaluator,
+    U: torch.Tensor,
+    full: torch.Tensor,
+    generator: torch.Generator,
+    rest: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None] | None:
     """Test whether fn depends on the mean over positions only.
 
     Parameters
     ----------
-    evaluate, U, full, generator
+    evaluate, U, full, generator, rest
         As for :func:`affine_in_mean`.
 
     Returns
     -------
-    torch.Tensor of shape (n, *positions', k), or None
-        Coefficients that give the same outputs and cost less to mask: one
-        position where fn takes that, else the mean expanded (a view) over all.
+    tuple of torch.Tensor of shape (n, *positions', k) and (n, *positions', p), or None
+        Coefficients, and the rest where there is one, that give the same outputs and cost
+        less to mask: one position where fn takes that, else the mean expanded (a view) over
+        all.
     """
     single = (1,) * (U.ndim - 2)
     if U.ndim == 2 or U.shape[1:-1] == single:
         return None
-    masked = _masked(U, generator)
-    outputs = evaluate(masked)
-    zero = evaluate(torch.zeros_like(masked[:1]))[0]
+    masked, image = _masked(U, generator)
+    left = None if rest is None else rest[image]
+    outputs = evaluate(masked, left)
+    nothing = None if left is None else torch.zeros_like(left[:1])
+    zero = evaluate(torch.zeros_like(masked[:1]), nothing)[0]
     for positions in (single, tuple(U.shape[1:-1])):
         if positions != single and not getattr(evaluate.fn, "expands", False):
             return None  # a function that does not know of expanded views gains nothing
-        pooled = _spread(masked, positions)
+
+        def means(part: torch.Tensor, to: tuple[int, ...] = positions) -> torch.Tensor:
+            return _spread(part, to)
+
         try:
-            found = evaluate(pooled)
+            found = evaluate(means(masked), None if left is None else means(left))
         except Exception:  # noqa: S112 - a head may refuse one position in any way it likes
             continue
         if found.shape != outputs.shape or not _agree(found, outputs, zero, evaluate.precision):
             continue
-        means = _spread(U, positions)
-        if _agree(evaluate(means), full, zero, evaluate.precision):
-            return means
+        pooled = means(U), None if rest is None else means(rest)
+        if _agree(evaluate(*pooled), full, zero, evaluate.precision):
+            return pooled
     return None
 
 
 def affine_per_image(
-    evaluate: Evaluator, U: torch.Tensor, target: torch.Tensor, generator: torch.Generator
+    evaluate: Evaluator,
+    U: torch.Tensor,
+    target: torch.Tensor,
+    generator: torch.Generator,
+    rest: torch.Tensor | None = None,
+    player: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Test for each image whether its output is affine in the mask.
+
+    A `rest` is held, or masked as one more concept where it is a `player`.
 
     Returns
     -------
@@ -133,14 +181,15 @@ def affine_per_image(
         The slopes c (n, k) and the rounding error of the outputs (n,), float64;
         None as soon as an image is not affine.
     """
-    n, k = len(U), U.shape[-1]
+    n, k = len(U), U.shape[-1] + player
     slopes, floor = torch.empty(n, k, dtype=torch.float64), torch.empty(n, dtype=torch.float64)
     corners = torch.cat([torch.zeros(1, k), torch.eye(k), torch.ones(1, k)]).to(U)
     for i in range(n):
         # The random masks of the first images find the functions that bend.
         extra = torch.rand(8 if i < 4 else 2, k, generator=generator, dtype=torch.float64).to(U)
         masks = torch.cat([corners, extra])
-        values = evaluate.masked(U[i], masks, int(target[i]))
+        left = None if rest is None else rest[i]
+        values = evaluate.masked(U[i], masks, int(target[i]), left)
         slopes[i] = values[1 : k + 1] - values[0]
         checked = masks[k + 1 :].to("cpu", torch.float64)
         predicted = values[0] + checked @ slopes[i]
@@ -157,13 +206,13 @@ def _spread(U: torch.Tensor, positions: tuple[int, ...]) -> torch.Tensor:
     return means.expand(len(U), *positions, U.shape[-1])
 
 
-def _masked(U: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Put some images under random masks, few images several times."""
+def _masked(U: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put some images under random masks, few images several times; tell which they are."""
     n = len(U)
     chosen = torch.linspace(0, n - 1, min(n, _N_CHECKED)).round().long()
     masks = torch.rand(max(4, len(chosen)), U.shape[-1], generator=generator, dtype=torch.float64)
-    repeated = U[chosen.to(U.device)[torch.arange(len(masks), device=U.device) % len(chosen)]]
-    return repeated * masks.to(U).reshape(len(masks), *(1,) * (U.ndim - 2), -1)
+    image = chosen[torch.arange(len(masks)) % len(chosen)]
+    return U[image.to(U.device)] * masks.to(U).reshape(len(masks), *(1,) * (U.ndim - 2), -1), image
 
 
 def _agree(

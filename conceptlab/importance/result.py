@@ -30,6 +30,7 @@ _ARRAYS = (
     "variance",
     "target",
 )
+_REST = ("rest", "rest_interval")
 _PLAIN = (
     "exact",
     "route",
@@ -57,9 +58,9 @@ class Importance:
     mean : numpy.ndarray of shape (k,), float64
         Mean of `values` over the images: the global importance.
     interval : numpy.ndarray of shape (k, 2), float64
-        Confidence interval of `mean`. Images are resampled (which covers the
-        choice of images, not the error of the design); with one image it is
-        the local interval.
+        Confidence interval of `mean`, given these concepts: it covers the choice of the
+        images, not that of the concepts nor the error of the design. With one image it
+        is the local interval.
     local_interval : numpy.ndarray of shape (n, k, 2), float64
         Confidence intervals of `values`. The rows of the design are resampled,
         which treats them as independent: for scrambled sequences the interval
@@ -92,6 +93,13 @@ class Importance:
         Level of the intervals.
     seed : int or None
         Gives the same numbers again.
+    remainder : str
+        What became of the part of the activations that the concepts do not code; see
+        :mod:`conceptlab.importance.remainder`.
+    rest : numpy.ndarray of shape (n,), float64, or None
+        Total-order index of that part, where it was a player.
+    rest_interval : numpy.ndarray of shape (2,), float64, or None
+        Interval of its mean.
 
     Examples
     --------
@@ -121,6 +129,9 @@ class Importance:
     n_evaluations: int
     confidence: float
     seed: int | None
+    remainder: str = "drop"
+    rest: np.ndarray | None = None
+    rest_interval: np.ndarray | None = None
 
     @property
     def n_concepts(self) -> int:
@@ -176,8 +187,10 @@ class Importance:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write to the folder `path`; read again with :meth:`load`."""
-        data = {name: getattr(self, name) for name in _PLAIN}
+        data = {name: getattr(self, name) for name in (*_PLAIN, "remainder")}
         arrays = {name: getattr(self, name) for name in _ARRAYS}
+        if self.rest is not None:
+            arrays |= {name: getattr(self, name) for name in _REST}
         return write_bundle(path, Bundle("Importance", data, arrays))
 
     @classmethod
@@ -187,7 +200,9 @@ class Importance:
         with rebuilding(path, "Importance"):
             fields: dict[str, Any] = {
                 **{name: bundle.tensors[name] for name in _ARRAYS},
+                **{name: bundle.tensors.get(name) for name in _REST},
                 **{name: bundle.data[name] for name in _PLAIN},
+                "remainder": bundle.data.get("remainder", "drop"),
             }
             return cls(**fields)
 

@@ -18,7 +18,9 @@ from conceptlab.importance.control import estimate, slopes
 from conceptlab.importance.design import Design, check_design, sample_design
 from conceptlab.importance.estimators import ESTIMATORS
 from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
+from conceptlab.importance.intervals import mean_interval
 from conceptlab.importance.probing import affine_in_mean, affine_per_image, depends_on_mean, pool
+from conceptlab.importance.remainder import rest_of
 from conceptlab.importance.result import Importance
 from conceptlab.parameters import Flag, OneOf, Real, Rules, Whole
 from conceptlab.progress import Progress, track
@@ -26,6 +28,7 @@ from conceptlab.seeds import RandomState, draw_seed, numpy_generator, torch_gene
 
 # float64 numbers that outputs and their products may hold while images are worked on.
 _NUMBERS_AT_ONCE = 2**24
+_BY_CONCEPT = ("first_order", "signed")
 _RULES = Rules(
     control=OneOf("linear") | None,
     confidence=Real(above=0, below=1),
@@ -61,7 +64,8 @@ class SobolImportance(BaseEstimator):
     confidence : float
         Level of the bootstrap intervals.
     n_bootstrap : int
-        Resamples; 0 leaves the intervals NaN.
+        Resamples; 0 leaves the intervals NaN. Those over images are a Bayesian bootstrap
+        (:mod:`conceptlab.importance.intervals`); those of one image resample the design.
     exact : bool or "auto"
         ``"auto"`` probes whether `fn` is linear in the masked coefficients and
         then takes the closed form ST_i = c_i² / sum of c². False always samples.
@@ -70,6 +74,10 @@ class SobolImportance(BaseEstimator):
         Rows of coefficients in one call of `fn`.
     random_state : int, RandomState, Generator or None
         Seed of design, probes and bootstrap; the result records it.
+    remainder : {"drop", "hold", "player"}
+        What becomes of A - U W, which the concepts do not code; see
+        :mod:`conceptlab.importance.remainder`. ``"hold"`` and ``"player"`` need the
+        activations and :class:`~conceptlab.importance.HeadOnCoefficients`.
 
     Notes
     -----
@@ -108,10 +116,11 @@ class SobolImportance(BaseEstimator):
         sampler: str | Design = "sobol",
         control: str | None = "linear",
         confidence: float = 0.95,
-        n_bootstrap: int = 200,
+        n_bootstrap: int = 400,
         exact: bool | Literal["auto"] = "auto",
         batch_size: AutoInt = "auto",
         random_state: RandomState = None,
+        remainder: str = "drop",
     ) -> None:
         self.n_design = n_design
         self.estimator = estimator
@@ -122,6 +131,7 @@ class SobolImportance(BaseEstimator):
         self.exact = exact
         self.batch_size = batch_size
         self.random_state = random_state
+        self.remainder = remainder
 
     def __call__(
         self,
@@ -129,6 +139,7 @@ class SobolImportance(BaseEstimator):
         U: Any,
         *,
         target: Any = None,
+        activations: Any = None,
         progress: Progress = None,
     ) -> Importance:
         """Measure the importance of every concept for every image.
@@ -145,6 +156,8 @@ class SobolImportance(BaseEstimator):
         target : int, sequence of int, "predicted" or None
             The output to explain: one for all, one for each image, the largest
             at the full coefficients, or the only one.
+        activations : array-like of shape (n, *positions, p), optional
+            What `U` codes, channels last; only where the rest is kept.
         progress : bool, callable or None
             See :data:`conceptlab.progress.Progress`.
 
@@ -160,22 +173,28 @@ class SobolImportance(BaseEstimator):
             function that is not linear.
         """
         U = check_coefficients(U)
-        self._check_parameters(U.shape[-1])
+        rest = rest_of(fn, U, activations, self.remainder)
+        player = self.remainder == "player"
+        self._check_parameters(U.shape[-1] + player)
         seed = draw_seed(self.random_state)
         evaluate = Evaluator(fn, self.batch_size)
         generator = torch_generator(seed)
 
-        full = evaluate(U)
+        full = evaluate(U, rest)
         chosen = resolve_target(target, full, len(U))
         if self.exact is not False:
-            affine = affine_in_mean(evaluate, U, full, generator)
+            affine = affine_in_mean(evaluate, U, full, generator, rest)
             if affine is not None:
                 c = pool(U).to("cpu", torch.float64) * affine.M[:, chosen].T
+                if player and affine.rest is not None:
+                    c = torch.cat([c, affine.rest.gather(1, chosen[:, None])], dim=1)
                 floor = 32 * evaluate.precision * full.abs().amax(1)
                 return self._closed_form(c, floor, chosen, "linear-pooled", evaluate, seed)
-        pooled_U = None if self.exact is True else depends_on_mean(evaluate, U, full, generator)
-        if pooled_U is None and self.exact is not False:
-            found = affine_per_image(evaluate, U, chosen, generator)
+        pooled = None
+        if self.exact is not True:
+            pooled = depends_on_mean(evaluate, U, full, generator, rest)
+        if pooled is None and self.exact is not False:
+            found = affine_per_image(evaluate, U, chosen, generator, rest, player)
             if found is not None:
                 return self._closed_form(*found, chosen, "linear", evaluate, seed)
             if self.exact is True:
@@ -184,10 +203,9 @@ class SobolImportance(BaseEstimator):
                     "probing found that this one is not. Use exact='auto' or False, which sample.",
                     code="CL-INPUT-OPTION",
                 )
-        route = "general" if pooled_U is None else "pooled"
-        return self._sample(
-            evaluate, U if pooled_U is None else pooled_U, chosen, route, seed, progress
-        )
+        route = "general" if pooled is None else "pooled"
+        U, rest = (U, rest) if pooled is None else pooled
+        return self._sample(evaluate, U, rest, chosen, route, seed, progress)
 
     # --------------------------------------------------------------- private
     def _check_parameters(self, k: int) -> None:
@@ -241,16 +259,20 @@ class SobolImportance(BaseEstimator):
         self,
         evaluate: Evaluator,
         U: torch.Tensor,
+        rest: torch.Tensor | None,
         target: torch.Tensor,
         route: str,
         seed: int,
         progress: Progress,
     ) -> Importance:
-        n, k = len(U), U.shape[-1]
+        player = self.remainder == "player"
+        n, k = len(U), U.shape[-1] + player
         design = self._design(k, seed)
         size = design.n_design
         masks = torch.from_numpy(design.stacked()).to(U)
-        columns = torch.arange(k).expand(n, k) if isinstance(self.sampler, Design) else _columns(U)
+        columns = torch.arange(k).expand(n, k)
+        if not isinstance(self.sampler, Design):
+            columns = torch.cat([_columns(U), columns[:, k - 1 :]], 1) if player else _columns(U)
         A, steps = torch.from_numpy(design.A), torch.from_numpy(design.B - design.A)
         weights = self._weights(size, seed)
         results: list[tuple[torch.Tensor, ...]] = []
@@ -259,7 +281,8 @@ class SobolImportance(BaseEstimator):
         for start in track(starts, description="mask concepts", progress=progress, unit="batch"):
             part = slice(start, start + at_once)
             order = columns[part]
-            y = evaluate.grid(U[part], masks, order.to(U.device), target[part])
+            left = None if rest is None else rest[part]
+            y = evaluate.grid(U[part], masks, order.to(U.device), target[part], left)
             y = y.reshape(len(y), k + 2, size)
             results.append(self._indices(y, order, A, steps, weights, evaluate.precision))
         values, first, signed, variance, local = (
@@ -342,18 +365,26 @@ class SobolImportance(BaseEstimator):
         n, k = values.shape
         if n == 1:
             interval = local_interval[0]
-        elif self.n_bootstrap:
+        else:
             # Another stream than the design's: the two must not be tied to each other.
             draw = np.random.default_rng([seed, 1])
-            weights = draw.multinomial(n, np.full(n, 1 / n), size=self.n_bootstrap) / n
-            interval = np.quantile(weights @ values, self._levels(), axis=0).T
-        else:
-            interval = np.full((k, 2), np.nan)
+            interval = mean_interval(values, self.confidence, self.n_bootstrap, draw)
+            if not fields["variance"].any():
+                interval = np.where(np.isnan(interval), np.nan, 0.0)  # nothing moves the output
+        if self.remainder == "player":
+            fields = {
+                name: value[:, : k - 1] if name in _BY_CONCEPT else value
+                for name, value in fields.items()
+            }
+            fields |= {"rest": values[:, -1].copy(), "rest_interval": interval[-1].copy()}
+            values, interval = values[:, :-1].copy(), interval[:-1]
+            local_interval = local_interval[:, :-1]
         return Importance(
             values=values,
             mean=values.mean(0),
             interval=np.ascontiguousarray(interval),
-            local_interval=local_interval,
+            local_interval=np.ascontiguousarray(local_interval),
+            remainder=self.remainder,
             target=as_numpy(target),
             estimator=self.estimator,
             sampler=self.sampler.sampler if isinstance(self.sampler, Design) else self.sampler,
