@@ -4,19 +4,21 @@ from __future__ import annotations
 
 __all__ = ["explain", "measure", "recommended_layer"]
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from torch import nn
 
 from conceptlab.arrays import as_tensor
 from conceptlab.datasets.images import as_image_batch
-from conceptlab.errors import SplitError, unknown_name
+from conceptlab.errors import InputError, SplitError, unknown_name
 from conceptlab.extractors import CRAFT
-from conceptlab.importance import HeadOnCoefficients
+from conceptlab.importance import Decision, HeadOnCoefficients, SobolImportance
 from conceptlab.maps.concept import check_method
 from conceptlab.models import SplitModel
 from conceptlab.models.session import Inputs
@@ -37,6 +39,10 @@ def explain(
     target: int | str | Sequence[int] | np.ndarray = "predicted",
     n_concepts: int | Literal["auto"] = 10,
     patch_size: int | None = None,
+    patches: str = "none",
+    remainder: str = "drop",
+    n_refits: int = 5,
+    remedies: bool = True,
     depth: int = 1,
     preprocess: Callable[[Any], Any] | None = None,
     output: Any = None,
@@ -67,6 +73,19 @@ def explain(
         Number of concepts.
     patch_size : int, optional
         Side of a crop; two sevenths of the image's shorter side by default.
+    patches : {"none", "grid", "random"}
+        What is factorised: every position of the whole images, or crops. Positions, because
+        whole images are what the concepts then have to span: concepts of crops often are
+        another function than the model (docs/results/real-network.md).
+    remainder : {"drop", "hold", "player"}
+        What becomes of the part of the activations that the concepts do not code, in
+        importances and curves; see :mod:`conceptlab.importance.remainder`.
+    n_refits : int
+        How often the fit is repeated on resamples of the images, to tell how stable each
+        concept is; 0 for not.
+    remedies : bool
+        Whether to try what may help where the concepts do not carry the decision: positions
+        in the place of crops, twice the concepts, the layer that is recommended.
     depth : int
         Levels of recursion for concepts that mix two things.
     preprocess, output, class_names
@@ -126,11 +145,26 @@ def explain(
     if side is None:
         text = isinstance(batch, Mapping)
         side = 64 if text else max(8, round(_SHARE_OF_SIDE * min(batch.shape[-2:])))
+    if remainder != "drop" or "importance" in settings:
+        importance = settings.pop("importance", None)
+        importance = SobolImportance() if importance is None else clone(importance)
+        if remainder != "drop":
+            importance.set_params(remainder=remainder)
+        settings["importance"] = importance
     craft = CRAFT(
-        split, n_concepts, patch_size=side, depth=depth, random_state=random_state, **settings
+        split,
+        n_concepts,
+        patch_size=side,
+        patches=patches,
+        depth=depth,
+        random_state=random_state,
+        n_refits=n_refits,
+        **settings,
     )
     craft.fit(batch, target=target, progress=progress)
     explanation = craft.explain(batch, target=target, maps=maps, n_maps=n_maps, progress=progress)
+    if remedies and explanation.decision is not None and not explanation.decision.carries:
+        explanation.tried = _remedies(craft, batch)
     if faithfulness:
         explanation.faithfulness = measure(craft, batch, explanation, progress=progress)
     return explanation
@@ -191,16 +225,54 @@ def measure(
     """
     from attribution.faithfulness import faithfulness
 
-    U = craft.transform(images, pooled=False)
+    A = craft.activations(images)
+    U = craft.extractor_.transform(A.reshape(-1, A.shape[-1])).reshape(*A.shape[:-1], -1)
     return faithfulness(
         HeadOnCoefficients.from_extractor(craft.split, craft.extractor_),
         U,
         explanation.importance,
         target=explanation.target,
         logits=explanation.logits,
+        activations=A,
+        remainder=explanation.importance.remainder,
         random_state=craft.seed_,
         progress=progress,
     )
+
+
+def _remedies(craft: CRAFT, batch: Any) -> dict[str, Decision]:
+    """Measure how far other concepts of the same images carry the decision.
+
+    At most 64 images, evenly chosen: what helps is to be seen, not estimated finely.
+    """
+    n = len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
+    chosen = torch.from_numpy(np.unique(np.linspace(0, n - 1, min(n, 64)).round().astype(int)))
+    if isinstance(batch, Mapping):
+        some: Any = {name: value[chosen] for name, value in batch.items()}
+    else:
+        some = batch[chosen]
+    k, layer = len(craft.components_), craft.split.layer
+    ways: dict[str, dict[str, Any]] = {}
+    if craft.patches != "none":
+        ways["patches='none'"] = {}
+    if 2 * k <= craft.n_features_in_:
+        ways[f"patches='none', n_concepts={2 * k}"] = {"n_concepts": 2 * k}
+    with contextlib.suppress(SplitError):
+        first = _first(some, 2)
+        best = recommended_layer(
+            craft.split.model, first, craft.split.preprocess, craft.split.output
+        )
+        if best != layer:
+            ways[f"patches='none', layer={best!r}"] = {"split": craft.split.at_layer(best)}
+    tried = {}
+    for name, change in ways.items():
+        other = clone(craft).set_params(
+            patches="none", n_concepts=k, depth=0, n_refits=0, interval="given", importance=None
+        )
+        other.set_params(random_state=craft.seed_, **change)
+        with contextlib.suppress(InputError):  # such as fewer channels than concepts
+            tried[name] = other.fit(some, progress=False).decision_
+    return tried
 
 
 def _batch(images: Any, preprocess: Callable[[Any], Any] | None) -> Any:

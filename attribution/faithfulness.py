@@ -16,6 +16,7 @@ from conceptlab.batching import AutoInt
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
 from conceptlab.importance.probing import depends_on_mean
+from conceptlab.importance.remainder import rest_of
 from conceptlab.parameters import Real, Whole
 from conceptlab.progress import Progress, track
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator, torch_generator
@@ -33,12 +34,13 @@ def faithfulness(
     activations: Any = None,
     order: str = "global",
     metric: str = "probability",
-    n_random: int = 20,
+    n_random: int = 100,
     n_bootstrap: int = 500,
     confidence: float = 0.95,
     batch_size: AutoInt = "auto",
     random_state: RandomState = None,
     progress: Progress = None,
+    remainder: str = "drop",
 ) -> FaithfulnessReport:
     """Measure how faithful concepts and their ranking are to a model.
 
@@ -66,7 +68,8 @@ def faithfulness(
         softmax probability of the target (sigmoid for a single output), the
         output itself, and whether the target is the largest output.
     n_random : int
-        Random orders for the control.
+        Random orders for the control; half of them are the reverses of the others. A p-value
+        is never below 1 / (n_random + 1).
     n_bootstrap : int
         Resamples of the images for the intervals.
     confidence : float
@@ -77,6 +80,12 @@ def faithfulness(
         Seed of random orders and resamples.
     progress : bool, callable or None
         See :data:`conceptlab.progress.Progress`.
+    remainder : {"drop", "hold", "player"}
+        What becomes of the part of the activations that the concepts do not code; see
+        :mod:`conceptlab.importance.remainder`. With ``"hold"`` deletion starts from the model's
+        own output whatever the extractor, with ``"player"`` (the rest is taken away in its turn,
+        by ``importance.rest``) both ends are the same for all extractors, so that their curves
+        can be compared; with ``"drop"`` they start where h(U W) and the offset lie.
 
     Returns
     -------
@@ -117,32 +126,36 @@ def faithfulness(
     Whole(1).check("n_bootstrap", n_bootstrap)
     Real(above=0, below=1).check("confidence", confidence)
     U = check_coefficients(U)
-    n, k = len(U), U.shape[-1]
+    rest = rest_of(fn, U, activations, remainder)
+    n, k = len(U), U.shape[-1] + (remainder == "player")
     scores, means = _scores(importance, n, k, order)
     seed = draw_seed(random_state)
     evaluate = Evaluator(fn, batch_size)
-    full = evaluate(U)
+    full = evaluate(U, rest)
     chosen = resolve_target(target, full, n)
-    pooled = depends_on_mean(evaluate, U, full, torch_generator(seed))
+    pooled = depends_on_mean(evaluate, U, full, torch_generator(seed), rest)
+    codes, left = (U, rest) if pooled is None else pooled
 
     ranks = np.argsort(-scores, axis=1, kind="stable")
     generator = numpy_generator(seed)
-    random_ranks = np.array([generator.permutation(k) for _ in range(n_random)])
-    shared = np.concatenate([random_ranks, random_ranks[:, ::-1]])
-    measures = np.empty((n, 2 + len(shared), k + 1, len(METRICS)))
+    half = (n_random + 1) // 2
+    shared = np.array([generator.permutation(k) for _ in range(half)])
+    shared = np.concatenate([shared, shared[:, ::-1]])
+    measures = np.empty((n, 2 + 2 * half, k + 1, len(METRICS)))
     for i in track(range(n), description="delete concepts", progress=progress, unit="image"):
         orders = np.concatenate([ranks[i : i + 1], ranks[i : i + 1, ::-1], shared])
-        measures[i] = _follow(
-            evaluate, U[i] if pooled is None else pooled[i], orders, int(chosen[i])
-        )
+        kept = None if left is None else left[i]
+        measures[i] = _follow(evaluate, codes[i], orders, int(chosen[i]), kept)
     weights = generator.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) / n
     levels = ((1 - confidence) / 2, (1 + confidence) / 2)
+    random = np.arange(2, 2 + 2 * half)
     curves: dict[str, dict[str, Curve]] = {"deletion": {}, "insertion": {}}
     for j, name in enumerate(METRICS):
         removed = measures[..., j]
         # Insertion of an order is deletion of its reverse, read from the end.
-        restored = removed[:, [1, 0, *range(2 + n_random, 2 + 2 * n_random)], ::-1]
-        curves["deletion"][name] = _curve(removed[:, : 2 + n_random], weights, levels)
+        restored = removed[:, [1, 0, *np.roll(random, half)[:n_random]], ::-1]
+        removed = removed[:, [0, 1, *random[:n_random]]]
+        curves["deletion"][name] = _curve(removed, weights, levels)
         curves["insertion"][name] = _curve(restored, weights, levels)
     return FaithfulnessReport(
         curves=curves,
@@ -150,7 +163,7 @@ def faithfulness(
         order=order,
         gini=gini(means),
         hoyer=hoyer(U),
-        **_agreement(full, logits),
+        **_agreement(full if rest is None else evaluate(U), logits),
         reconstruction_error=_reconstruction(fn, U, activations),
         n_images=n,
         n_concepts=k,
@@ -225,6 +238,9 @@ def hoyer(U: Any) -> float:
 def _scores(importance: Any, n: int, k: int, order: str) -> tuple[np.ndarray, np.ndarray]:
     """Give what ranks the concepts of each image (n, k), and the global importances (k,)."""
     held = getattr(importance, "values", importance)
+    rest = getattr(importance, "rest", None)
+    if rest is not None and held.shape[-1] == k - 1:
+        held = np.column_stack([held, rest])
     # A tensor has a method of that name.
     values = as_floats(importance if callable(held) else held, "importance")
     if values.shape not in ((k,), (n, k)):
@@ -242,7 +258,13 @@ def _scores(importance: Any, n: int, k: int, order: str) -> tuple[np.ndarray, np
     return (values if order == "local" else np.broadcast_to(means, (n, k))), means
 
 
-def _follow(evaluate: Evaluator, U_i: torch.Tensor, orders: np.ndarray, target: int) -> np.ndarray:
+def _follow(
+    evaluate: Evaluator,
+    U_i: torch.Tensor,
+    orders: np.ndarray,
+    target: int,
+    rest: torch.Tensor | None,
+) -> np.ndarray:
     """Remove the concepts of one image in several orders: (n_orders, k + 1, n_metrics)."""
     n_orders, k = orders.shape
     place = np.empty_like(orders)
@@ -250,7 +272,7 @@ def _follow(evaluate: Evaluator, U_i: torch.Tensor, orders: np.ndarray, target: 
     # After j steps those that stand at place j or later are left.
     masks = place[:, None, :] >= np.arange(k + 1)[None, :, None]
     unique, where = np.unique(masks.reshape(-1, k), axis=0, return_inverse=True)
-    outputs = evaluate.masked(U_i, torch.from_numpy(unique).to(U_i))
+    outputs = evaluate.masked(U_i, torch.from_numpy(unique).to(U_i), rest=rest)
     logit = outputs[:, target]
     if outputs.shape[1] == 1:
         probability, right = logit.sigmoid(), logit > 0

@@ -35,7 +35,12 @@ def explain(
     ] = "predicted",
     concepts: Annotated[str, typer.Option(help="How many concepts, or 'auto'.")] = "10",
     patch_size: Annotated[int | None, typer.Option(help="Side of the crops in pixels.")] = None,
-    patches: Annotated[str, typer.Option(help="grid, random or none.")] = "grid",
+    patches: Annotated[
+        str, typer.Option(help="What is factorised: none (every position), grid or random crops.")
+    ] = "none",
+    remainder: Annotated[
+        str, typer.Option(help="What the concepts do not code: drop, hold or player.")
+    ] = "drop",
     extractor: Annotated[str, typer.Option(help="nmf, or semi-nmf for signed layers.")] = "nmf",
     depth: Annotated[int, typer.Option(help="Levels of recursion.")] = 1,
     maps: Annotated[
@@ -94,6 +99,7 @@ def explain(
         n_concepts=_count(concepts),
         patch_size=patch_size,
         patches=patches,
+        remainder=remainder,
         extractor=known[extractor](),
         depth=depth,
         maps=None if maps == "none" else maps,
@@ -153,9 +159,12 @@ def _count(concepts: str) -> Any:
 
 
 def _show(console: Console, explanation: Any, layer: str) -> None:
+    for line in (explanation.warning(), explanation.decision.figures()):
+        if line:
+            console.print(line, highlight=False, markup=False)
     table = Table(title=f"Concepts of {layer}", title_justify="left")
     table.add_column("concept")
-    for column in ("importance", "interval", "signed", "prevalence"):
+    for column in ("importance", "interval", "signed", "prevalence", "stability"):
         table.add_column(column, justify="right")
     for row in explanation.to_frame().head(10).to_dict(orient="records"):
         table.add_row(
@@ -164,6 +173,7 @@ def _show(console: Console, explanation: Any, layer: str) -> None:
             f"{row['low']:.3f} to {row['high']:.3f}",
             f"{row['signed']:+.3f}",
             f"{row['prevalence']:.0%}",
+            f"{row['stability']:.2f}" if "stability" in row else "",
         )
     console.print(table)
     split = [root for root in explanation.tree.roots if root.children] if explanation.tree else []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from conceptlab.explanation.page import Pictures
     from conceptlab.explanation.tree import ConceptTree
-    from conceptlab.importance import Importance
+    from conceptlab.importance import Decision, Importance
 
 _KINDS = ("importance", "patches", "maps", "tree", "faithfulness")
 
@@ -59,6 +59,13 @@ class Explanation:
         The recursion.
     faithfulness : FaithfulnessReport or None
         Deletion and insertion curves beside their controls.
+    decision : Decision or None
+        Whether the concepts carry the model's decision: are they enough for its answers, and
+        are they needed?
+    tried : dict of str to Decision
+        Where they do not: what else was tried on these images, and how far that carries.
+    stability : numpy.ndarray of shape (k,), or None
+        Mean cosine of each concept with its partner in fits on resamples of the images.
     settings : dict
         Layer, patches, seeds, versions, fingerprint.
 
@@ -88,6 +95,9 @@ class Explanation:
     tree: ConceptTree | None = None
     faithfulness: Any = None
     settings: dict[str, Any] = field(default_factory=dict)
+    decision: Decision | None = None
+    tried: dict[str, Decision] = field(default_factory=dict)
+    stability: np.ndarray | None = None
 
     @property
     def order(self) -> np.ndarray:
@@ -109,7 +119,8 @@ class Explanation:
             interval), ``signed`` (below zero the concept lowers
             the target), ``first_order`` (what the concept does alone),
             ``prevalence`` (share of images in which it is above a tenth of its
-            maximum).
+            maximum), and ``stability`` where it was measured. ``attrs`` hold the figures
+            of `decision`.
         """
         import pandas as pd
 
@@ -117,7 +128,7 @@ class Explanation:
         peak = np.maximum(self.coefficients.max(axis=0), 1e-12)
         prevalence = (self.coefficients > 0.1 * peak).mean(axis=0)
         interval = np.asarray(self.importance.interval)
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "concept": [self.names[i] for i in order],
                 "importance": np.asarray(self.importance.mean)[order],
@@ -128,10 +139,20 @@ class Explanation:
                 "prevalence": prevalence[order],
             }
         )
+        if self.stability is not None:
+            frame["stability"] = self.stability[order]
+        if self.decision is not None:
+            frame.attrs |= self.decision.to_dict()
+        return frame
 
     def to_dict(self) -> dict[str, Any]:
         """Give names, figures and settings as JSON values, without pictures; None for unknown."""
-        data: dict[str, Any] = {
+        data: dict[str, Any] = {}
+        if self.decision is not None:
+            data["decision"] = self.decision.to_dict()
+            data["warning"] = self.warning()
+            data["tried"] = {name: found.to_dict() for name, found in self.tried.items()}
+        data |= {
             "concepts": _records(self.to_frame()),
             "n_images": len(self.coefficients),
             "targets": {
@@ -179,7 +200,9 @@ class Explanation:
 
         shown = [int(i) for i in self.order[:top]]
         if kind == "importance":
-            return plot.importance_bars(self.importance, self.names, top=top, ax=ax)
+            return plot.importance_bars(
+                self.importance, self.names, top=top, ax=ax, decision=self.decision
+            )
         if kind == "patches":
             notes = [f"importance {value:.2f}" for value in self.importance.mean]
             return plot.patch_grid(self.patches, self.names, order=shown, notes=notes)
@@ -207,6 +230,24 @@ class Explanation:
             [name for name in _KINDS if name not in absent],
             hint=f"Not made for this explanation: {', '.join(absent)}." if absent else "",
         )
+
+    def warning(self) -> str:
+        """Say in words where the concepts do not carry the decision, and what would help.
+
+        Returns
+        -------
+        str
+            Empty where they do, or where that was not measured.
+        """
+        if self.decision is None or self.decision.carries:
+            return ""
+        helps = {name: found for name, found in self.tried.items() if found.carries}
+        words = self.decision.warning()
+        for start, some in (("This would help", helps), ("Tried in vain", self.tried)):
+            if some:
+                listed = "; ".join(f"{name} ({found.short()})" for name, found in some.items())
+                return f"{words} {start}: {listed}."
+        return words
 
     def _telling(self, concepts: Sequence[int], limit: int) -> list[int]:
         """Choose among the images shown: by turns, the one that holds most of each concept."""
@@ -263,10 +304,14 @@ class Explanation:
     def _lead(self) -> str:
         targets = [self.class_name(int(t)) for t in np.unique(self.target)]
         shown = ", ".join(targets[:6]) + (", ..." if len(targets) > 6 else "")
-        return (
+        lines = [self.warning()]
+        if self.decision is not None:
+            lines.append(self.decision.figures())
+        lines.append(
             f"{len(self.names)} concepts of {self.settings.get('layer', 'the layer')} on "
             f"{len(self.coefficients)} images; explained output: {shown}."
         )
+        return " ".join(filter(None, lines))
 
     def __repr__(self) -> str:
         """Say how much is in it, and the three strongest concepts."""

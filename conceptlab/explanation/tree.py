@@ -12,6 +12,7 @@ import numpy as np
 
 from conceptlab.errors import unknown_name
 from conceptlab.explanation.mixing import MixingTest
+from conceptlab.importance.sufficiency import Decision
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +44,8 @@ class ConceptNode:
         The outcome of the mixing test; None where no earlier layer was left.
     children : list of ConceptNode
         What the concept was split into.
+    decision : Decision or None
+        Whether the children carry the model's decision at their layer.
     """
 
     name: str
@@ -54,6 +57,7 @@ class ConceptNode:
     coefficients: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     test: MixingTest | None = None
     children: list[ConceptNode] = field(default_factory=list)
+    decision: Decision | None = None
 
     def walk(self) -> Iterator[ConceptNode]:
         """Go through the node and all below it, parents first."""
@@ -109,7 +113,11 @@ class ConceptTree:
             root.importance, root.interval = float(value), (float(low), float(high))
 
     def to_frame(self) -> pd.DataFrame:
-        """Give one row a node: name, parent, layer, importance, and the mixing test."""
+        """Give one row a node: name, parent, layer, importance, and the mixing test.
+
+        ``sufficient`` and ``necessary`` say of a node's children whether they alone give the
+        model's answers at their layer, and how far its probability falls without them.
+        """
         import pandas as pd
 
         rows = []
@@ -128,6 +136,8 @@ class ConceptTree:
                     "p_value": test.p_value if test else float("nan"),
                     "balance": test.balance if test else float("nan"),
                     "n_children": len(node.children),
+                    "sufficient": node.decision.sufficient if node.decision else float("nan"),
+                    "necessary": node.decision.necessary if node.decision else float("nan"),
                 }
             )
             for child in node.children:
@@ -161,6 +171,8 @@ class ConceptTree:
             lines.append(
                 f"{'  ' * indent}{node.name} [{node.layer}] importance {node.importance:.3f}{mark}"
             )
+            if node.decision is not None:
+                lines.append(f"{'  ' * (indent + 1)}{node.decision.short()}")
             for child in node.children:
                 add(child, indent + 1)
 
@@ -182,6 +194,7 @@ def _as_dict(node: ConceptNode) -> dict[str, Any]:
         "coefficients": np.asarray(node.coefficients, dtype=np.float64).tolist(),
         "test": {**asdict(test), "labels": test.labels.tolist()} if test else None,
         "children": [_as_dict(child) for child in node.children],
+        **({"decision": node.decision.to_dict()} if node.decision else {}),
     }
 
 
@@ -200,6 +213,7 @@ def _from_dict(data: dict[str, Any]) -> ConceptNode:
         coefficients=np.asarray(data["coefficients"], dtype=dtype),
         test=MixingTest(**{**test, "labels": np.asarray(test["labels"])}) if test else None,
         children=[_from_dict(child) for child in data["children"]],
+        decision=Decision.from_dict(data["decision"]) if data.get("decision") else None,
     )
 
 

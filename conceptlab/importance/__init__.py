@@ -6,12 +6,14 @@ __all__ = [
     "ESTIMATORS",
     "SAMPLERS",
     "Ablation",
+    "Decision",
     "Design",
     "DirectionalDerivatives",
     "HeadOnCoefficients",
     "Importance",
     "SobolImportance",
     "ablate",
+    "decision",
     "directional_derivatives",
     "sample_design",
 ]
@@ -23,3 +25,4 @@ from conceptlab.importance.estimators import ESTIMATORS
 from conceptlab.importance.head import HeadOnCoefficients
 from conceptlab.importance.result import Importance
 from conceptlab.importance.sobol import SobolImportance
+from conceptlab.importance.sufficiency import Decision, decision

@@ -5,8 +5,9 @@ from __future__ import annotations
 __all__ = ["mean_interval", "wilson"]
 
 import numpy as np
+from scipy.stats import norm, t
 
-JOINT_WEIGHT = 0.05
+JOINT_WEIGHT = 0.3
 
 
 def mean_interval(
@@ -21,8 +22,10 @@ def mean_interval(
 
     Rubin's bootstrap (1981) weights the images by a Dirichlet law. Of shares that are skewed a
     bootstrap of n images is too short, because it never sees more than the n: so one pseudo-image
-    stands at each end of the range of what can be, and both together weigh a twentieth of an
-    image. Coverage is measured in docs/results/intervals.md.
+    stands at each end of the range of what can be, and both together weigh three tenths of an
+    image. The level is widened as Student's t widens a normal one (Hesterberg, "What teachers
+    should know about the bootstrap", 2015, section 5.3). Coverage is measured in
+    docs/results/intervals.md.
 
     Parameters
     ----------
@@ -47,7 +50,10 @@ def mean_interval(
     ends = np.full(2, JOINT_WEIGHT / 2)
     weights = generator.dirichlet(np.concatenate([np.ones(n), ends]), size=n_resamples)
     rows = np.concatenate([values, np.full((1, k), span[0]), np.full((1, k), span[1])])
-    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
+    tail = (1 - confidence) / 2
+    if n > 1:
+        tail = float(norm.sf(np.sqrt(n / (n - 1)) * t.isf(tail, n - 1)))
+    levels = (tail, 1 - tail)
     return np.ascontiguousarray(np.quantile(weights @ rows, levels, axis=0).T)
 
 

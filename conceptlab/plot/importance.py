@@ -21,6 +21,7 @@ def importance_bars(
     *,
     top: int | None = None,
     ax: Axes | None = None,
+    decision: Any = None,
 ) -> Axes:
     """Draw global importances, the largest on top, with confidence whiskers.
 
@@ -34,6 +35,9 @@ def importance_bars(
         How many concepts to show; all by default.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
+    decision : Decision, optional
+        Whether the concepts carry the model's decision: both figures stand above the bars, and
+        where one is below its bar these are pale.
 
     Returns
     -------
@@ -42,7 +46,8 @@ def importance_bars(
     Notes
     -----
     A hatched bar speaks *against* the target: on average its concept lowers the
-    output, which the total index alone cannot tell.
+    output, which the total index alone cannot tell. A grey bar is what the concepts do not
+    code, where that was a player.
 
     Examples
     --------
@@ -55,13 +60,16 @@ def importance_bars(
     interval = np.asarray(importance.interval)
     names = list(names) if names is not None else [f"concept {i}" for i in range(len(mean))]
     order = np.argsort(-mean, kind="stable")[: top or len(mean)]
-    ax = new_axes(ax, 6.0, 0.8 + 0.34 * len(order))
+    rest = getattr(importance, "rest", None)
+    n_bars = len(order) + (rest is not None)
+    ax = new_axes(ax, 6.0, 0.8 + 0.34 * n_bars)
+    alpha = 0.35 if decision is not None and not decision.carries else 1.0
     signed = getattr(importance, "signed", None)
     against = (
         np.asarray(signed).mean(axis=0) < 0 if signed is not None else np.zeros(len(mean), bool)
     )
-    places = np.arange(len(order))[::-1]
-    for place, concept in zip(places, order, strict=True):
+    places = np.arange(n_bars)[::-1]
+    for place, concept in zip(places, order, strict=False):
         ax.barh(
             place,
             mean[concept],
@@ -70,14 +78,25 @@ def importance_bars(
             edgecolor="white",
             linewidth=0.5,
             height=0.72,
+            alpha=alpha,
         )
         low, high = interval[concept]
         if np.isfinite(low) and np.isfinite(high):
             ax.plot([low, high], [place, place], color="#333333", linewidth=1.4)
-    ax.set_yticks(places, [shorten(names[i]) for i in order])
+    labels = [shorten(names[i]) for i in order]
+    if rest is not None:
+        ax.barh(0, rest.mean(), color="#999999", height=0.72, alpha=alpha)
+        ax.plot(importance.rest_interval, [0, 0], color="#333333", linewidth=1.4)
+        labels.append("the rest")
+    ax.set_yticks(places, labels)
     ax.set_xlim(left=0)
     ax.set_xlabel("importance (total Sobol index)")
+    notes = [decision.short()] if decision is not None else []
+    if alpha < 1:
+        notes.append("pale: these concepts do not carry the decision")
     if against[order].any():
-        ax.set_title("hatched: lowers the output", fontsize=9, loc="right", color="#555555")
+        notes.append("hatched: lowers the output")
+    if notes:
+        ax.set_title("\n".join(notes), fontsize=9, loc="right", color="#555555")
     open_frame(ax)
     return ax

@@ -22,6 +22,8 @@ _RULES = Rules(
     depth=Whole(0),
     n_children=Whole(2),
     max_patches=Whole(1),
+    n_refits=Whole(0),
+    interval=OneOf("given", "refit"),
     alpha=Real(least=0, most=1),
 )
 

@@ -11,6 +11,7 @@ __all__ = ["CRAFT"]
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +25,8 @@ from conceptlab.explanation.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.craft.checks import check_settings, not_split
 from conceptlab.extractors.craft.fitted import Fitted
-from conceptlab.extractors.craft.growing import divide, plant, rank
+from conceptlab.extractors.craft.growing import code_fit, divide, plant
+from conceptlab.extractors.craft.refits import Refit, refit, refit_interval
 from conceptlab.extractors.craft.views import ImageViews, check_labels, check_names
 from conceptlab.models import SplitModel
 from conceptlab.parameters import Rules, Whole
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 Target = int | str | Sequence[int] | np.ndarray | None
 Split = Literal["auto"] | Callable[[ConceptNode, MixingTest], bool] | Sequence[int]
 
+_OPTIONAL = ("importance_", "importances_", "decision_", "rank_selection_", "stability_")
 _SHOWN = Rules(n_maps=Whole(0), n_patches=Whole(0))
 
 
@@ -98,6 +101,13 @@ class CRAFT(BaseEstimator):
         and halves when memory runs out.
     random_state : int, RandomState, Generator or None
         Seed of crops, factorisation, designs and tests.
+    n_refits : int
+        How often the fit is repeated on a resample of the images, to tell how stable each
+        concept is; ``interval="refit"`` takes at least 20.
+    interval : {"given", "refit"}
+        What the intervals of the global importances cover: the choice of the images, given
+        these concepts, or that of the concepts too (the whole fit is bootstrapped, and concepts
+        are matched).
 
     Attributes
     ----------
@@ -109,6 +119,11 @@ class CRAFT(BaseEstimator):
         Local and global indices, when a target or images allowed them.
     importances_ : numpy.ndarray of shape (k,)
         The global ones.
+    decision_ : Decision
+        Whether the concepts carry the model's decision on the fitted images, where a target
+        was given.
+    stability_ : numpy.ndarray of shape (k,)
+        Mean cosine of each concept with its partner in the refits, where there are any.
     tree_ : ConceptTree
         The concepts and what they were split into.
     patches_ : numpy.ndarray of shape (n_rows, 4)
@@ -161,6 +176,8 @@ class CRAFT(BaseEstimator):
         storage: str = "memory",
         batch_size: int | Literal["auto"] = "auto",
         random_state: RandomState = None,
+        n_refits: int = 0,
+        interval: str = "given",
     ) -> None:
         self.split = split
         self.n_concepts = n_concepts
@@ -178,6 +195,8 @@ class CRAFT(BaseEstimator):
         self.storage = storage
         self.batch_size = batch_size
         self.random_state = random_state
+        self.n_refits = n_refits
+        self.interval = interval
 
     # ------------------------------------------------------------------- fit
     def fit(
@@ -296,10 +315,24 @@ class CRAFT(BaseEstimator):
         """
         check_is_fitted(self, "extractor_")
         views = ImageViews.of(images, self.split, self.batch_size)
-        U, _ = views.coefficients(self.extractor_)
+        U = views.coefficients(self.extractor_)
         if pooled and U.ndim > 2:
             U = U.mean(axis=tuple(range(1, U.ndim - 1)))
         return views.kind.restore(U)
+
+    def activations(self, images: Any) -> np.ndarray:
+        """Give the activations of whole images at the cut layer, which the concepts code.
+
+        Parameters
+        ----------
+        images : as for :meth:`fit`
+            Any number of images.
+
+        Returns
+        -------
+        numpy.ndarray of shape (n, *positions, n_channels)
+        """
+        return ImageViews.of(images, self.split, self.batch_size).activations()
 
     def estimate_importance(
         self, images: Any, *, target: Target = "predicted", progress: Progress = None
@@ -318,7 +351,11 @@ class CRAFT(BaseEstimator):
         """
         check_is_fitted(self, "extractor_")
         views = ImageViews.of(images, self.split, self.batch_size)
-        return self._fitted().importance_of(views, target, progress=progress)
+        fitted = self._fitted()
+        coded = fitted.code(views, progress=progress)
+        return fitted.importance_of(
+            coded, views.check_target(target, coded.logits), progress=progress
+        )
 
     def maps(self, images: Any, *, method: str = "implicit", **options: Any) -> Any:
         """Show where each concept is; see :func:`conceptlab.maps.concept_maps`.
@@ -385,6 +422,7 @@ class CRAFT(BaseEstimator):
             source,
             names=self.concept_names_,
             tree=self.tree_,
+            stability=getattr(self, "stability_", None),
             places=[self.patches_[root.patches] for root in self.tree_.roots] if same else None,
             target=target,
             maps=maps,
@@ -432,6 +470,8 @@ class CRAFT(BaseEstimator):
             patch_coefficients=self.patch_coefficients_,
             images=self.images_fingerprint_,
             seed=self.seed_,
+            stability=getattr(self, "stability_", None),
+            decision=getattr(self, "decision_", None),
         )
         return write_parts(path, parts)
 
@@ -465,6 +505,10 @@ class CRAFT(BaseEstimator):
         craft.patch_coefficients_ = parts.patch_coefficients
         craft.concept_names_ = list(parts.names)
         craft.tree_ = parts.tree
+        if parts.stability is not None:
+            craft.stability_ = parts.stability
+        if parts.decision is not None:
+            craft.decision_ = parts.decision
         if parts.importance is not None:
             craft._take_importance(parts.importance)
         return craft
@@ -484,7 +528,7 @@ class CRAFT(BaseEstimator):
     def _factoriser(self, seed: int) -> ConceptExtractor:
         from conceptlab.extractors.nmf import NMFConcepts
 
-        base = NMFConcepts() if self.extractor is None else self.extractor
+        base = NMFConcepts(n_init=5) if self.extractor is None else self.extractor
         return clone(base).set_params(random_state=seed)
 
     def _fit_rows(
@@ -497,7 +541,7 @@ class CRAFT(BaseEstimator):
         index: np.ndarray | None = None,
     ) -> None:
         """Factorise rows; `index` counts the images of `whole`."""
-        for name in ("importance_", "importances_", "rank_selection_"):
+        for name in _OPTIONAL:
             self.__dict__.pop(name, None)  # of an earlier fit
         extractor = self._factoriser(seed)
         n_concepts = self.n_concepts
@@ -542,9 +586,25 @@ class CRAFT(BaseEstimator):
         self.tree_ = plant(
             self.split.layer, self.concept_names_, self.components_, codes, self.max_patches
         )
+        refits = refit(
+            self.extractor_,
+            rows,
+            self.patches_[:, 0],
+            n_refits=max(self.n_refits, 20) if self.interval == "refit" else self.n_refits,
+            seed=self.seed_,
+            progress=progress,
+        )
+        if refits:
+            self.stability_ = np.mean([again.cosine for again in refits], axis=0)
         if target is None:
             return
-        found = rank(fitted, views, target, rows=rows, coefficients=codes, progress=progress)
+        coded = code_fit(fitted, views, rows=rows, coefficients=codes, progress=progress)
+        self.decision_ = coded.decision
+        found = fitted.importance_of(
+            coded, views.check_target(target, coded.logits), progress=progress
+        )
+        if self.interval == "refit":
+            found = self._over_refits(found, refits, rows, views)
         self._take_importance(found)
         self.tree_.rank(found.mean, found.interval)
         if self.depth > 0:
@@ -561,6 +621,21 @@ class CRAFT(BaseEstimator):
                 decide=self._decide(),
                 limit=self.max_patches,
             )
+
+    def _over_refits(
+        self, found: Importance, refits: list[Refit], rows: Any, views: ImageViews
+    ) -> Importance:
+        """Give the intervals of `found` by repeating all of it on the refits."""
+        A = views.activations() if views.positions is None else np.asarray(rows[:])
+        A = A.reshape(len(views), *(views.positions or A.shape[1:-1]), A.shape[-1])
+
+        def values_of(extractor: ConceptExtractor) -> np.ndarray:
+            fitted = replace(self._fitted(), extractor=extractor)
+            U = np.asarray(extractor.transform(A.reshape(-1, A.shape[-1])))
+            coded = fitted.code(views, known=(U.reshape(*A.shape[:-1], -1), A), progress=False)
+            return fitted.importance_of(coded, found.target, progress=False).values
+
+        return replace(found, interval=refit_interval(refits, values_of, found.confidence))
 
     def _decide(self) -> Callable[[ConceptNode, MixingTest], bool]:
         if callable(self.split_when):

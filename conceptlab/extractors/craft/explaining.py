@@ -28,6 +28,7 @@ def explain_fitted(
     *,
     names: Sequence[str],
     tree: ConceptTree,
+    stability: np.ndarray | None,
     places: list[np.ndarray] | None,
     target: Any,
     maps: str | None,
@@ -48,6 +49,8 @@ def explain_fitted(
         One a concept.
     tree : ConceptTree
         The recursion.
+    stability : numpy.ndarray of shape (k,), or None
+        Of each concept.
     places : list of numpy.ndarray of shape (m, 4), or None
         Image, y, x and side of each concept's rows in `source`, the best first; None where
         they are to be sought.
@@ -61,9 +64,10 @@ def explain_fitted(
     Explanation
     """
     split, extractor = fitted.split, fitted.extractor
-    U, logits = views.coefficients(extractor, progress=progress)
-    target = views.check_target(target, logits)
-    importance = fitted.importance_of(views, target, known=(U, logits), progress=progress)
+    coded = fitted.code(views, progress=progress)
+    U = coded.U
+    target = views.check_target(target, coded.logits)
+    importance = fitted.importance_of(coded, target, progress=progress)
     shown = views.pictures(n_maps)
     pictures, located = np.empty((0, 3, 1, 1), np.float32), None
     if len(shown):
@@ -82,7 +86,9 @@ def explain_fitted(
         coefficients=U.mean(axis=tuple(range(1, U.ndim - 1))) if U.ndim > 2 else U,
         maps=located,
         patches=[source.crops(rows[:n_patches]) for rows in places],
-        logits=logits,
+        logits=coded.logits,
+        decision=coded.decision,
+        stability=stability,
         target=target,
         class_names=split.class_names,
         tree=tree,

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from conceptlab.errors import SpaceMismatchError
 from conceptlab.explanation.tree import ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
-from conceptlab.importance import Design, Importance, SobolImportance
+from conceptlab.importance import Decision, Design, Importance, SobolImportance
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.reading import rebuilding
 
@@ -31,6 +31,8 @@ _PLAIN = (
     "max_patches",
     "storage",
     "batch_size",
+    "n_refits",
+    "interval",
 )
 
 
@@ -60,6 +62,10 @@ class CraftParts:
         Fingerprint of the fitted images.
     seed : int
         The seed of the fit.
+    stability : numpy.ndarray of shape (k,), or None
+        Of each concept.
+    decision : Decision or None
+        Whether the concepts carry the decision.
     """
 
     settings: dict[str, Any]
@@ -73,6 +79,8 @@ class CraftParts:
     patch_coefficients: np.ndarray
     images: str
     seed: int
+    stability: np.ndarray | None = None
+    decision: Decision | None = None
 
 
 def write_parts(path: str | os.PathLike[str], parts: CraftParts) -> Path:
@@ -97,6 +105,10 @@ def write_parts(path: str | os.PathLike[str], parts: CraftParts) -> Path:
         "has_importance": parts.importance is not None,
     }
     tensors = {"patches": parts.patches, "patch_coefficients": parts.patch_coefficients}
+    if parts.stability is not None:
+        tensors["stability"] = parts.stability
+    if parts.decision is not None:
+        data["decision"] = parts.decision.to_dict()
     if importance is not None:
         how = {**importance.get_params(), "random_state": None}
         if isinstance(how["sampler"], Design):
@@ -156,6 +168,8 @@ def read_parts(path: str | os.PathLike[str], *, space: str, layer: str) -> Craft
             patch_coefficients=bundle.tensors["patch_coefficients"],
             images=data.get("images", ""),
             seed=data["seed"],
+            stability=bundle.tensors.get("stability"),
+            decision=Decision.from_dict(data["decision"]) if "decision" in data else None,
         )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 __all__ = ["Fitted"]
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import clone
 
 from conceptlab.extractors.base import ConceptExtractor
+from conceptlab.extractors.craft.coded import Coded, code_images
 from conceptlab.extractors.craft.views import ImageViews
 from conceptlab.models import SplitModel
 from conceptlab.progress import Progress
@@ -40,25 +41,30 @@ class Fitted:
     importance: SobolImportance | None
     seed: int
 
-    def importance_of(
+    def code(
         self,
         views: ImageViews,
-        target: Any,
         *,
         known: tuple[np.ndarray, np.ndarray] | None = None,
         progress: Progress = None,
+    ) -> Coded:
+        """Code whole images; see :func:`code_images`. Activations stay where a rest is kept."""
+        keep = self.importance is not None and self.importance.remainder != "drop"
+        return code_images(
+            views, self.split, self.extractor, known=known, keep=keep, progress=progress
+        )
+
+    def importance_of(
+        self, coded: Coded, target: np.ndarray, *, progress: Progress = None
     ) -> Importance:
-        """Estimate the importance of the concepts on some images.
+        """Estimate the importance of the concepts on images that were coded.
 
         Parameters
         ----------
-        views : ImageViews
-            The images.
-        target : int, "predicted", or sequence of int
-            The output whose variance is explained.
-        known : tuple of numpy.ndarray, optional
-            Coefficients (n, *positions, k) and logits (n, n_outputs) of the images, where
-            they were computed already.
+        coded : Coded
+            From :meth:`code`.
+        target : numpy.ndarray of shape (n,)
+            The output whose variance is explained, image by image.
         progress : bool, callable or None
             See :data:`conceptlab.progress.Progress`.
 
@@ -68,10 +74,9 @@ class Fitted:
         """
         from conceptlab.importance import HeadOnCoefficients, SobolImportance
 
-        if known is None:
-            known = views.coefficients(self.extractor, split=self.split, progress=progress)
-        U, logits = known
         estimator = SobolImportance() if self.importance is None else clone(self.importance)
         estimator.set_params(random_state=self.seed)
         head = HeadOnCoefficients.from_extractor(self.split, self.extractor)
-        return estimator(head, U, target=views.check_target(target, logits), progress=progress)
+        return estimator(
+            head, coded.U, target=target, activations=coded.activations, progress=progress
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["divide", "plant", "rank"]
+__all__ = ["code_fit", "divide", "plant"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,13 +13,14 @@ import numpy as np
 from conceptlab.explanation.mixing import MixingTest
 from conceptlab.explanation.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
+from conceptlab.extractors.craft.coded import Coded
 from conceptlab.extractors.craft.fitted import Fitted
 from conceptlab.extractors.craft.recursion import Recursion, earlier_layers, strongest
 from conceptlab.extractors.craft.views import ImageViews
 from conceptlab.progress import Progress
 
 if TYPE_CHECKING:
-    from conceptlab.importance import Importance
+    from conceptlab.importance import Decision
 
 _CHILD_IMAGES = 32  # of which a child's importance is told: the rest of the model is most of it
 
@@ -53,16 +54,10 @@ def plant(
     return ConceptTree(layer, roots)
 
 
-def rank(
-    fitted: Fitted,
-    views: ImageViews,
-    target: Any,
-    *,
-    rows: Any,
-    coefficients: np.ndarray,
-    progress: Progress,
-) -> Importance:
-    """Rank the concepts of a factorisation that was just made, on the images of the fit.
+def code_fit(
+    fitted: Fitted, views: ImageViews, *, rows: Any, coefficients: np.ndarray, progress: Progress
+) -> Coded:
+    """Code the images of a fit that was just made, without passes that were made for it.
 
     Parameters
     ----------
@@ -70,8 +65,6 @@ def rank(
         The factorisation.
     views : ImageViews
         The images of the fit.
-    target : int, "predicted", or sequence of int
-        What is ranked for.
     rows : numpy.ndarray or ActivationStore
         The rows of the fit.
     coefficients : numpy.ndarray of shape (n_rows, k)
@@ -81,14 +74,14 @@ def rank(
 
     Returns
     -------
-    Importance
+    Coded
     """
     known = None
     if views.positions is not None and isinstance(rows, np.ndarray):
         # The rows are the whole images' activations: neither g nor coding runs twice.
         sizes = (len(views), *views.positions)
-        known = coefficients.reshape(*sizes, -1), views.answers_to(rows)
-    return fitted.importance_of(views, target, known=known, progress=progress)
+        known = coefficients.reshape(*sizes, -1), rows.reshape(*sizes, -1)
+    return fitted.code(views, known=known, progress=progress)
 
 
 def divide(
@@ -138,13 +131,14 @@ def divide(
 
     def importance_at(
         layer: str, extractor: ConceptExtractor, rows: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, Decision]:
         # The head of an earlier layer is most of the model: some images must do.
         _, first = np.unique(patches[rows, 0], return_index=True)
         part = views.subset(patches[rows, 0][np.sort(first)][:_CHILD_IMAGES])
         below = replace(fitted, split=splits[layer], extractor=extractor)
-        found = below.importance_of(part, target[part.places], progress=False)
-        return np.asarray(found.mean), np.asarray(found.interval)
+        coded = below.code(part, progress=False)
+        found = below.importance_of(coded, target[part.places], progress=False)
+        return np.asarray(found.mean), np.asarray(found.interval), coded.decision
 
     Recursion(
         layers=list(layers),

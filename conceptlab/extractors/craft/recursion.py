@@ -13,7 +13,7 @@ __all__ = ["Recursion", "earlier_layers", "strongest"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
@@ -23,6 +23,9 @@ from conceptlab.explanation.tree import ConceptNode
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.models import SplitModel
 from conceptlab.seeds import draw_seed
+
+if TYPE_CHECKING:
+    from conceptlab.importance import Decision
 
 _MIN_PATCHES = 12
 
@@ -92,9 +95,9 @@ class Recursion:
         ``rows_at(layer, rows) -> (len(rows), n_channels)``: pooled activations of
         patches at an earlier layer.
     importance_at : callable
-        ``importance_at(layer, extractor, rows) -> (values (k,), intervals (k, 2))``:
-        importance of an extractor's concepts by the head of its layer, on the
-        images that `rows` come from.
+        ``importance_at(layer, extractor, rows) -> (values (k,), intervals (k, 2),
+        decision)``: importance of an extractor's concepts by the head of its layer, on the
+        images that `rows` come from, and whether they carry the decision there.
     extractor : ConceptExtractor
         Cloned for each refinement.
     n_children : int
@@ -109,7 +112,9 @@ class Recursion:
 
     layers: Sequence[str]
     rows_at: Callable[[str, np.ndarray], np.ndarray]
-    importance_at: Callable[[str, ConceptExtractor, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    importance_at: Callable[
+        [str, ConceptExtractor, np.ndarray], tuple[np.ndarray, np.ndarray, Decision]
+    ]
     extractor: ConceptExtractor
     n_children: int
     decide: Callable[[ConceptNode, MixingTest], bool]
@@ -140,7 +145,7 @@ class Recursion:
         n_children = min(self.n_children, *rows.shape)
         extractor = clone(self.extractor).set_params(n_concepts=n_children, random_state=seed)
         U = np.asarray(extractor.fit(rows).transform(rows))
-        values, intervals = self.importance_at(layer, extractor, node.patches)
+        values, intervals, node.decision = self.importance_at(layer, extractor, node.patches)
         for child in range(n_children):
             local = strongest(U[:, child], 0.0, len(rows))
             # A patch belongs to the child that explains most of it.

@@ -115,7 +115,7 @@ class ImageViews:
         SplitError
             Where it does not hold.
         """
-        sample = self._part(0, min(2, len(self)))
+        sample = self.part(0, min(2, len(self)))
         with torch.no_grad():
             activations = self.split.g(sample)
             # Where h(g(x)) = f(x) is proved, h spares a second pass through all layers.
@@ -180,7 +180,7 @@ class ImageViews:
         for number in np.unique(index[:, 0]):
             place = int(np.flatnonzero(self.chosen == number)[0])
             with torch.no_grad():
-                positions = split.to_positions(split.g(self._part(place, place + 1)))
+                positions = split.to_positions(split.g(self.part(place, place + 1)))
             plane = split.spatial(positions)
             members = np.flatnonzero(index[:, 0] == number)
             for member in members:
@@ -216,43 +216,27 @@ class ImageViews:
         return np.concatenate(parts)
 
     # ---------------------------------------------------------- whole images
-    def coefficients(
-        self, extractor: Any, *, split: SplitModel | None = None, progress: Progress = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Code every position of every image, and run the head on the way.
-
-        Only one batch of activations exists at a time.
-
-        Returns
-        -------
-        U : numpy.ndarray of shape (n, *positions, k)
-        logits : numpy.ndarray of shape (n, n_outputs)
-        """
-        split = self.split if split is None else split
-
-        def run(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            activations = split.g(self._part(start, stop))
-            positions = split.to_positions(activations)
-            U = as_numpy(extractor.transform(positions.reshape(-1, positions.shape[-1])))
-            codes = U.reshape(*positions.shape[:-1], U.shape[-1])
-            return codes, as_numpy(split.h(activations))
-
-        found = self._each(run, "encode images", progress)
-        return np.concatenate([u for u, _ in found]), np.concatenate([y for _, y in found])
-
-    def answers_to(self, rows: np.ndarray) -> np.ndarray:
-        """Run the head on rows that are all positions of all inputs: logits (n, n_outputs)."""
-        sizes = self.positions or ()
-        activations = torch.from_numpy(rows.reshape(len(self), *sizes, rows.shape[-1]))
+    def activations(self) -> np.ndarray:
+        """Run g on the whole images: A (n, *positions, p)."""
 
         def run(start: int, stop: int) -> np.ndarray:
-            return as_numpy(self.split.h(self.split.from_positions(activations[start:stop])))
+            return as_numpy(self.split.to_positions(self.split.g(self.part(start, stop))))
 
-        return np.concatenate(self._each(run))
+        return np.concatenate(self.each(run, "encode images", None))
+
+    def coefficients(self, extractor: Any) -> np.ndarray:
+        """Code every position of every image: U (n, *positions, k)."""
+
+        def run(start: int, stop: int) -> np.ndarray:
+            positions = self.split.to_positions(self.split.g(self.part(start, stop)))
+            U = as_numpy(extractor.transform(positions.reshape(-1, positions.shape[-1])))
+            return U.reshape(*positions.shape[:-1], U.shape[-1])
+
+        return np.concatenate(self.each(run, "encode images", None))
 
     def predictions(self) -> np.ndarray:
         """Class that the model gives each image."""
-        scores = self._each(lambda start, stop: as_numpy(self.split.f(self._part(start, stop))))
+        scores = self.each(lambda start, stop: as_numpy(self.split.f(self.part(start, stop))))
         return np.asarray(np.concatenate(scores).argmax(axis=1))
 
     def check_target(self, target: Any, logits: np.ndarray | None = None) -> np.ndarray:
@@ -322,7 +306,7 @@ class ImageViews:
 
     def model_input(self, n: int) -> Any:
         """Give the first `n` inputs as the bare model takes them."""
-        first = self._part(0, n)
+        first = self.part(0, n)
         return self.split.preprocess(first) if self.split.preprocess is not None else first
 
     def subset(self, numbers: np.ndarray) -> ImageViews:
@@ -336,12 +320,13 @@ class ImageViews:
         return replace(self, inputs=inputs, chosen=self.chosen[places], places=places)
 
     # ---------------------------------------------------------------- inside
-    def _part(self, start: int, stop: int) -> Any:
+    def part(self, start: int, stop: int) -> Any:
+        """Give some of the inputs, as `split` takes them."""
         if isinstance(self.inputs, Mapping):
             return {key: value[start:stop] for key, value in self.inputs.items()}
         return self.inputs[start:stop]
 
-    def _each(
+    def each(
         self,
         run: Callable[[int, int], T],
         description: str = "compute",
@@ -367,7 +352,7 @@ class ImageViews:
 
     def _n_outputs(self) -> int:
         with torch.no_grad():
-            return int(self.split.f(self._part(0, 1)).shape[1])
+            return int(self.split.f(self.part(0, 1)).shape[1])
 
 
 def check_names(names: Any, n_concepts: int) -> list[str]:
