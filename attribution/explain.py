@@ -178,6 +178,19 @@ def recommended_layer(
 ) -> str:
     """Name the layer that :meth:`SplitModel.suggest` recommends.
 
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The classifier.
+    example : tensor or mapping of tensors
+        Some inputs.
+    preprocess, output
+        As for :class:`SplitModel`.
+
+    Returns
+    -------
+    str
+
     Raises
     ------
     SplitError
@@ -207,6 +220,17 @@ def measure(
     craft: CRAFT, images: Any, explanation: Explanation, *, progress: Progress = None
 ) -> Any:
     """Measure the faithfulness of a fitted CRAFT on `images`.
+
+    Parameters
+    ----------
+    craft : CRAFT
+        Fitted.
+    images : as for :func:`explain`
+        What `explanation` is of.
+    explanation : Explanation
+        Ranks the concepts.
+    progress : bool or callable, optional
+        See :data:`conceptlab.progress.Progress`.
 
     Returns
     -------

@@ -86,9 +86,22 @@ class Decision:
     def of(
         cls, logits: Any, by_concepts: Any, by_rest: Any, by_mean: Any, error: float
     ) -> Decision:
-        """Compare outputs, each (n, n_outputs): f, h(U W), h(A - U W), and (1, n_outputs) h(mean).
+        """Compare outputs; where there is one only, its sign is the answer.
 
-        With one output its sign is the answer. The error is passed on.
+        Parameters
+        ----------
+        logits : array-like of shape (n, n_outputs)
+            The model's own, f.
+        by_concepts, by_rest : array-like of shape (n, n_outputs)
+            h(U W) and h(A - U W).
+        by_mean : array-like of shape (1, n_outputs)
+            h of the mean activation.
+        error : float
+            Passed on.
+
+        Returns
+        -------
+        Decision
         """
         f, concepts, rest, mean = (
             _two(as_tensor(part).detach().to("cpu", torch.float64))
@@ -193,7 +206,17 @@ its probability falls from 0.86 to 0.14, and 0% of the images keep it.
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Decision:
-        """Build from what :meth:`to_dict` gave."""
+        """Build from what :meth:`to_dict` gave.
+
+        Parameters
+        ----------
+        data : dict
+            The figures.
+
+        Returns
+        -------
+        Decision
+        """
         return cls(**{name: value for name, value in data.items() if name != "carries"})
 
 

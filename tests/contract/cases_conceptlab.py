@@ -44,6 +44,7 @@ from conceptlab.extractors import match_concepts, nnls, select_rank, stability
 from conceptlab.importance import (
     HeadOnCoefficients,
     ablate,
+    decision,
     directional_derivatives,
     sample_design,
 )
@@ -305,6 +306,24 @@ case(
     lambda c: (
         (head, c(features(5, 3)), c(np.eye(3)[:2])),
         {"target": 1, "n_random": 9, "random_state": 0},
+    ),
+    "numpy",
+)
+case(
+    HeadOnCoefficients.rest,
+    lambda c: (
+        HeadOnCoefficients.from_extractor(split(), extractor()),
+        c(features(4, 2)),
+        c(features(4, 6)),
+    ),
+    "tensor",
+)
+case(
+    decision,
+    lambda c: (
+        HeadOnCoefficients.from_extractor(split(), extractor()),
+        c(np.ones((3, 7, 7, 2))),
+        c(np.ones((3, 7, 7, 6))),
     ),
     "numpy",
 )

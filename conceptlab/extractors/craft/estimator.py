@@ -11,7 +11,6 @@ __all__ = ["CRAFT"]
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,8 +24,8 @@ from conceptlab.explanation.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.craft.checks import check_settings, not_split
 from conceptlab.extractors.craft.fitted import Fitted
-from conceptlab.extractors.craft.growing import code_fit, divide, plant
-from conceptlab.extractors.craft.refits import Refit, refit, refit_interval
+from conceptlab.extractors.craft.growing import code_fit, divide, plant, rule_of
+from conceptlab.extractors.craft.refits import over_refits, refit
 from conceptlab.extractors.craft.views import ImageViews, check_labels, check_names
 from conceptlab.models import SplitModel
 from conceptlab.parameters import Rules, Whole
@@ -102,12 +101,10 @@ class CRAFT(BaseEstimator):
     random_state : int, RandomState, Generator or None
         Seed of crops, factorisation, designs and tests.
     n_refits : int
-        How often the fit is repeated on a resample of the images, to tell how stable each
-        concept is; ``interval="refit"`` takes at least 20.
+        Fits on resamples of the images, which tell how stable each concept is.
     interval : {"given", "refit"}
-        What the intervals of the global importances cover: the choice of the images, given
-        these concepts, or that of the concepts too (the whole fit is bootstrapped, and concepts
-        are matched).
+        What intervals of global importances cover: the choice of the images, given these
+        concepts, or that of the concepts too, by at least 20 refits.
 
     Attributes
     ----------
@@ -120,10 +117,9 @@ class CRAFT(BaseEstimator):
     importances_ : numpy.ndarray of shape (k,)
         The global ones.
     decision_ : Decision
-        Whether the concepts carry the model's decision on the fitted images, where a target
-        was given.
+        Whether the concepts carry the model's decision on the fitted images.
     stability_ : numpy.ndarray of shape (k,)
-        Mean cosine of each concept with its partner in the refits, where there are any.
+        Mean cosine of each concept with its partners in the refits.
     tree_ : ConceptTree
         The concepts and what they were split into.
     patches_ : numpy.ndarray of shape (n_rows, 4)
@@ -321,17 +317,7 @@ class CRAFT(BaseEstimator):
         return views.kind.restore(U)
 
     def activations(self, images: Any) -> np.ndarray:
-        """Give the activations of whole images at the cut layer, which the concepts code.
-
-        Parameters
-        ----------
-        images : as for :meth:`fit`
-            Any number of images.
-
-        Returns
-        -------
-        numpy.ndarray of shape (n, *positions, n_channels)
-        """
+        """Give the activations (n, *positions, n_channels) of `images`, which concepts code."""
         return ImageViews.of(images, self.split, self.batch_size).activations()
 
     def estimate_importance(
@@ -353,9 +339,8 @@ class CRAFT(BaseEstimator):
         views = ImageViews.of(images, self.split, self.batch_size)
         fitted = self._fitted()
         coded = fitted.code(views, progress=progress)
-        return fitted.importance_of(
-            coded, views.check_target(target, coded.logits), progress=progress
-        )
+        chosen = views.check_target(target, coded.logits)
+        return fitted.importance_of(coded, chosen, progress=progress)
 
     def maps(self, images: Any, *, method: str = "implicit", **options: Any) -> Any:
         """Show where each concept is; see :func:`conceptlab.maps.concept_maps`.
@@ -505,10 +490,9 @@ class CRAFT(BaseEstimator):
         craft.patch_coefficients_ = parts.patch_coefficients
         craft.concept_names_ = list(parts.names)
         craft.tree_ = parts.tree
-        if parts.stability is not None:
-            craft.stability_ = parts.stability
-        if parts.decision is not None:
-            craft.decision_ = parts.decision
+        for name in ("stability", "decision"):
+            if getattr(parts, name) is not None:
+                setattr(craft, f"{name}_", getattr(parts, name))
         if parts.importance is not None:
             craft._take_importance(parts.importance)
         return craft
@@ -586,13 +570,10 @@ class CRAFT(BaseEstimator):
         self.tree_ = plant(
             self.split.layer, self.concept_names_, self.components_, codes, self.max_patches
         )
+        often = max(self.n_refits, 20) if self.interval == "refit" else self.n_refits
+        image = self.patches_[:, 0]
         refits = refit(
-            self.extractor_,
-            rows,
-            self.patches_[:, 0],
-            n_refits=max(self.n_refits, 20) if self.interval == "refit" else self.n_refits,
-            seed=self.seed_,
-            progress=progress,
+            self.extractor_, rows, image, n_refits=often, seed=self.seed_, progress=progress
         )
         if refits:
             self.stability_ = np.mean([again.cosine for again in refits], axis=0)
@@ -600,11 +581,10 @@ class CRAFT(BaseEstimator):
             return
         coded = code_fit(fitted, views, rows=rows, coefficients=codes, progress=progress)
         self.decision_ = coded.decision
-        found = fitted.importance_of(
-            coded, views.check_target(target, coded.logits), progress=progress
-        )
+        chosen = views.check_target(target, coded.logits)
+        found = fitted.importance_of(coded, chosen, progress=progress)
         if self.interval == "refit":
-            found = self._over_refits(found, refits, rows, views)
+            found = over_refits(found, refits, fitted, views, rows)
         self._take_importance(found)
         self.tree_.rank(found.mean, found.interval)
         if self.depth > 0:
@@ -618,30 +598,6 @@ class CRAFT(BaseEstimator):
                 depth=self.depth,
                 factoriser=self._factoriser(self.seed_),
                 n_children=self.n_children,
-                decide=self._decide(),
+                decide=rule_of(self.split_when, self.alpha, len(self.tree_.roots)),
                 limit=self.max_patches,
             )
-
-    def _over_refits(
-        self, found: Importance, refits: list[Refit], rows: Any, views: ImageViews
-    ) -> Importance:
-        """Give the intervals of `found` by repeating all of it on the refits."""
-        A = views.activations() if views.positions is None else np.asarray(rows[:])
-        A = A.reshape(len(views), *(views.positions or A.shape[1:-1]), A.shape[-1])
-
-        def values_of(extractor: ConceptExtractor) -> np.ndarray:
-            fitted = replace(self._fitted(), extractor=extractor)
-            U = np.asarray(extractor.transform(A.reshape(-1, A.shape[-1])))
-            coded = fitted.code(views, known=(U.reshape(*A.shape[:-1], -1), A), progress=False)
-            return fitted.importance_of(coded, found.target, progress=False).values
-
-        return replace(found, interval=refit_interval(refits, values_of, found.confidence))
-
-    def _decide(self) -> Callable[[ConceptNode, MixingTest], bool]:
-        if callable(self.split_when):
-            return self.split_when
-        if isinstance(self.split_when, str):
-            alpha = self.alpha / max(len(self.tree_.roots), 1)
-            return lambda node, test: test.mixes(alpha)
-        named = {f"concept {int(i)}" for i in self.split_when}
-        return lambda node, test: node.name in named

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["code_fit", "divide", "plant"]
+__all__ = ["code_fit", "divide", "plant", "rule_of"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -151,3 +151,16 @@ def divide(
         limit=limit,
         seed=fitted.seed,
     ).refine(tree.roots, depth)
+
+
+def rule_of(
+    split_when: Any, alpha: float, n_roots: int
+) -> Callable[[ConceptNode, MixingTest], bool]:
+    """Turn the parameter `split_when` of CRAFT into ``decide(node, test) -> bool``."""
+    if callable(split_when):
+        rule: Callable[[ConceptNode, MixingTest], bool] = split_when
+        return rule
+    if isinstance(split_when, str):
+        return lambda node, test: test.mixes(alpha / max(n_roots, 1))
+    named = {f"concept {int(i)}" for i in split_when}
+    return lambda node, test: node.name in named

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-__all__ = ["Refit", "refit", "refit_interval"]
+__all__ = ["Refit", "over_refits", "refit"]
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
 
 from conceptlab.extractors.base import ConceptExtractor
+from conceptlab.extractors.craft.fitted import Fitted
+from conceptlab.extractors.craft.views import ImageViews
 from conceptlab.extractors.matching import match_concepts
 from conceptlab.progress import Progress, track
+
+if TYPE_CHECKING:
+    from conceptlab.importance import Importance
 
 _ROWS = 8192  # of a resample that a refit sees
 
@@ -91,31 +95,42 @@ def refit(
     return made
 
 
-def refit_interval(
-    refits: list[Refit], values_of: Callable[[ConceptExtractor], np.ndarray], confidence: float
-) -> np.ndarray:
+def over_refits(
+    found: Importance, refits: list[Refit], fitted: Fitted, views: ImageViews, rows: Any
+) -> Importance:
     """Give intervals of global importances that cover the choice of the concepts too.
 
     Parameters
     ----------
+    found : Importance
+        Of the first fit.
     refits : list of Refit
         From :func:`refit`.
-    values_of : callable
-        Maps a fitted extractor to local importances (n_images, k).
-    confidence : float
-        Level.
+    fitted : Fitted
+        The first fit.
+    views : ImageViews
+        The images of the fit.
+    rows : numpy.ndarray or ActivationStore
+        The rows of the fit.
 
     Returns
     -------
-    numpy.ndarray of shape (k, 2)
-        Quantiles over the refits of the mean importance of the matched concepts.
+    Importance
+        `found` with quantiles, over the refits, of the mean importance of matched concepts.
     """
-    means = [
-        (again.counts / again.counts.sum()) @ values_of(again.extractor)[:, again.order]
-        for again in refits
-    ]
-    tail = (1 - confidence) / 2
-    return np.ascontiguousarray(np.quantile(means, [tail, 1 - tail], axis=0, method="weibull").T)
+    A = views.activations() if views.positions is None else np.asarray(rows[:])
+    if views.positions is not None:
+        A = A.reshape(len(views), *views.positions, A.shape[-1])
+    means = []
+    for again in refits:
+        U = np.asarray(again.extractor.transform(A.reshape(-1, A.shape[-1])))
+        other = replace(fitted, extractor=again.extractor)
+        coded = other.code(views, known=(U.reshape(*A.shape[:-1], -1), A), progress=False)
+        values = other.importance_of(coded, found.target, progress=False).values
+        means.append((again.counts / again.counts.sum()) @ values[:, again.order])
+    tail = (1 - found.confidence) / 2
+    interval = np.quantile(means, [tail, 1 - tail], axis=0, method="weibull").T
+    return replace(found, interval=np.ascontiguousarray(interval))
 
 
 def _free_signs(extractor: ConceptExtractor) -> bool:
