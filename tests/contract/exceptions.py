@@ -106,6 +106,7 @@ CHANGES = {
     "conceptlab.arrays.check_features": "notes the number of features in the estimator",
     "conceptlab.datasets.scenes.Scenes.attribute_masks": "keeps what it has computed",
     "conceptlab.importance.head.HeadOnCoefficients.__call__": "notes how long a row has been",
+    "conceptlab.importance.sufficiency.decision": "notes how long a row of the head has been",
     "conceptlab.importance.head.HeadOnCoefficients.mask_outputs": "notes how long a row has been",
 }
 """Functions that may change an argument."""
@@ -157,6 +158,7 @@ UNBROKEN = dict.fromkeys(
     (
         "conceptlab.extractors.craft.estimator.CRAFT.to_bank",
         "conceptlab.importance.head.HeadOnCoefficients.decode",
+        "conceptlab.importance.head.HeadOnCoefficients.rest",
         "conceptlab.models.split.SplitModel.at_layer",
         "conceptlab.models.split.SplitModel.from_positions",
         "conceptlab.models.split.SplitModel.spatial",

@@ -151,6 +151,7 @@ FLOAT32_MODELS = (
     "conceptlab.maps.concept",
     "conceptlab.encoders",
     "conceptlab.importance.head",
+    "conceptlab.importance.sufficiency",
     "attribution.gradients",
     "unlearning.heads",
     "unlearning.classes",

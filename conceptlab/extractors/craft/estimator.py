@@ -567,14 +567,9 @@ class CRAFT(BaseEstimator):
     def _grow(self, rows: Any, views: ImageViews, target: Target, progress: Progress) -> None:
         """Plant the tree of a factorisation that was just made; rank it and divide what mixes."""
         fitted, codes = self._fitted(), self.patch_coefficients_
-        self.tree_ = plant(
-            self.split.layer, self.concept_names_, self.components_, codes, self.max_patches
-        )
+        self.tree_ = plant(fitted, self.concept_names_, codes, self.max_patches)
         often = max(self.n_refits, 20) if self.interval == "refit" else self.n_refits
-        image = self.patches_[:, 0]
-        refits = refit(
-            self.extractor_, rows, image, n_refits=often, seed=self.seed_, progress=progress
-        )
+        refits = refit(fitted, rows, self.patches_[:, 0], often, progress)
         if refits:
             self.stability_ = np.mean([again.cosine for again in refits], axis=0)
         if target is None:

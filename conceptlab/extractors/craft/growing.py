@@ -26,18 +26,16 @@ _CHILD_IMAGES = 32  # of which a child's importance is told: the rest of the mod
 
 
 def plant(
-    layer: str, names: Sequence[str], vectors: np.ndarray, coefficients: np.ndarray, limit: int
+    fitted: Fitted, names: Sequence[str], coefficients: np.ndarray, limit: int
 ) -> ConceptTree:
     """Make the roots of a tree, not ranked yet.
 
     Parameters
     ----------
-    layer : str
-        The layer of the factorisation.
+    fitted : Fitted
+        The factorisation.
     names : sequence of str
         One a concept.
-    vectors : numpy.ndarray of shape (k, p)
-        W.
     coefficients : numpy.ndarray of shape (n_rows, k)
         U of the factorised rows.
     limit : int
@@ -47,6 +45,7 @@ def plant(
     -------
     ConceptTree
     """
+    layer, vectors = fitted.split.layer, np.asarray(fitted.extractor.components_)
     roots = []
     for name, vector, column in zip(names, vectors, coefficients.T, strict=True):
         best = strongest(column, 0.9, limit)

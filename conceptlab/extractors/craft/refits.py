@@ -45,28 +45,20 @@ class Refit:
 
 
 def refit(
-    found: ConceptExtractor,
-    rows: Any,
-    image: np.ndarray,
-    *,
-    n_refits: int,
-    seed: int,
-    progress: Progress = None,
+    fitted: Fitted, rows: Any, image: np.ndarray, n_refits: int, progress: Progress = None
 ) -> list[Refit]:
     """Draw images with replacement, factorise their rows anew, and match the concepts.
 
     Parameters
     ----------
-    found : ConceptExtractor
-        The first fit; cloned, with another seed each time.
+    fitted : Fitted
+        The first fit; its extractor is cloned, with another seed each time.
     rows : numpy.ndarray of shape (n_rows, p), or ActivationStore
         The rows of the first fit. A refit sees at most 8192 of a resample.
     image : numpy.ndarray of shape (n_rows,)
         The image of each row: rows of one image are no independent samples.
     n_refits : int
         How often.
-    seed : int
-        Of the resamples and the fits.
     progress : bool, callable or None
         See :data:`conceptlab.progress.Progress`.
 
@@ -74,6 +66,7 @@ def refit(
     -------
     list of Refit
     """
+    found, seed = fitted.extractor, fitted.seed
     _, place = np.unique(image, return_inverse=True)
     members = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
     made = []
