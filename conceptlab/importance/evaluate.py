@@ -185,7 +185,7 @@ class Evaluator:
     ) -> torch.Tensor:
         """Do the same for values that are alike at all positions, with a rest."""
         positions, q, m, k = U.shape[1:-1], len(U), len(masks), U.shape[-1]
-        first = (slice(None), *(0,) * len(positions))
+        first: tuple[Any, ...] = (slice(None), *(0,) * len(positions))
         codes, left = U[first], rest[first]
 
         def spread(rows: torch.Tensor) -> torch.Tensor:
