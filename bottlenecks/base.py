@@ -230,7 +230,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
 
         Returns
         -------
-        array of shape (n, K)
+        array of shape (n, K), or (n,) for two classes
             With two classes (n,), the second logit less the first.
         """
         logits = self._logits(X)

@@ -308,7 +308,7 @@ class ConceptMatrixSearch(SearchUse, SavedEstimator, ClassifierMixin, BaseEstima
 
         Returns
         -------
-        array of shape (n, K)
+        array of shape (n, K), or (n,) for two classes
             Cosines of score rows, or for ``rule="max"`` the class's score on
             the image's strongest concept; with two classes (n,), the second
             less the first.

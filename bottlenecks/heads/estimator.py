@@ -399,7 +399,7 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        array of shape (n, K)
+        array of shape (n, K), or (n,) for two classes
             With two classes (n,): the second logit less the first. Like in,
             like out.
         """

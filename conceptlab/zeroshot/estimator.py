@@ -340,7 +340,7 @@ class BayesianZeroShot(Saved, ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        array of shape (n, K)
+        array of shape (n, K), or (n,) for two classes
             Score over temperature plus log prior; with two classes (n,), the
             second logit less the first.
         """
