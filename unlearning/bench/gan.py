@@ -25,7 +25,8 @@ from unlearning.gan.finetune import finetune
 from unlearning.gan.generators import Generator, learn
 from unlearning.gan.guide import Guide
 from unlearning.gan.mapper import LatentMapper
-from unlearning.gan.objective import Objective
+from unlearning.gan.objective import Objective, Weights
+from unlearning.gan.sight import Sight
 from unlearning.gan.survey import survey
 from unlearning.gan.text_to_unlearn import TextToUnlearn
 
@@ -146,24 +147,15 @@ def _steps(
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Give eight steps of the training, and eight of the bare passes at the same batch."""
     draws, guide = torch_generator(seed), Guide(options.encoder, device=given.device)
-    frozen, trained = given.frozen(), given.fork()
-    seen = survey(frozen, guide, 64, draws, batch=16)
-    shows = torch.ones(64, dtype=torch.bool)
+    trained = given.fork()
+    seen = survey(given.frozen(), guide, 64, draws, batch=16)
+    shows = torch.ones(64, device=given.device)
     if options.gate:
-        shows[16:] = False
+        shows[16:] = 0
+    sight = Sight(given.frozen(), guide, seen, [], {}, shows, {}, {}, None)
+    mapper = LatentMapper(seen.styles).to(given.device)
     direction = torch.ones_like(seen.embeddings[0])
-    work = Objective(
-        options,
-        frozen,
-        trained,
-        guide,
-        {},
-        seen,
-        shows.to(given.device),
-        LatentMapper(seen.styles).to(given.device),
-        direction,
-        folded=options.gate,
-    )
+    work = Objective(Weights.of(options), sight, trained, mapper, direction, options.gate)
     body: Any = trained.module.synthesis
     learn(body, True)
     parameters = list(body.parameters())

@@ -17,10 +17,10 @@ from conceptlab.seeds import RandomState, draw_seed, torch_generator
 from unlearning.distances.fid import frechet_distance
 from unlearning.distances.kernels import kid
 from unlearning.gan.gamma import degree_of_unlearning
-from unlearning.gan.gate import NEUTRAL, Gate, choose_anchor, fit_gate
+from unlearning.gan.gate import gate_of
 from unlearning.gan.generators import Generator, as_generator
 from unlearning.gan.guide import Guide
-from unlearning.gan.options import check_families, target_texts
+from unlearning.gan.options import Request
 from unlearning.gan.report import GanReport
 from unlearning.gan.result import GanResult
 
@@ -114,8 +114,8 @@ def assess(
     old = as_generator(before)
     new = result.generator if result else after
     new = new if isinstance(new, Generator) else old.around(new)  # type: ignore[arg-type]
-    targets = target_texts(target)
-    check_families(retain)
+    request = Request.of(target, anchor, retain)
+    targets = request.targets
     seed = draw_seed(random_state)
     z = old.draw(n, torch_generator(seed))
     images = {
@@ -126,7 +126,7 @@ def assess(
     figures: dict[str, float] = {}
     guide = Guide(encoder, device=old.device)
     e = {name: guide.embed_all(x) for name, x in images.items()}
-    gates = [_gate(guide, t, targets, e["before"], retain, anchor) for t in targets]
+    gates = [gate_of(guide, t, e["before"], request)[0] for t in targets]
     had, has = (torch.stack([g.shows(v) for g in gates]).any(0) for v in e.values())
     if judge is not None:
         places = check_judge(judge, targets)
@@ -161,7 +161,7 @@ def assess(
         "never had it": gates[0].concept.score(e["before"][~truth]).cpu().numpy(),
     }
     if second_encoder is not None:
-        figures.update(_second(second_encoder, targets, images, truth, retain, anchor))
+        figures.update(_second(second_encoder, request, images, truth))
     if retain:
         figures.update(_leakage(guide, e, truth, retain, targets))
     features = getattr(judge, "features", None)
@@ -185,24 +185,6 @@ def assess(
         notes=notes,
         provenance=provenance(seed=seed, guide=encoder.fingerprint),
     )
-
-
-def _gate(
-    guide: Guide,
-    target: str,
-    targets: list[str],
-    embeddings: torch.Tensor,
-    retain: Mapping[str, Sequence[str]] | None,
-    anchor: str | Sequence[str] | None,
-) -> Gate:
-    if anchor is not None:
-        texts = [anchor] if isinstance(anchor, str) else list(anchor)
-        return fit_gate(guide.concept(target, texts), embeddings)
-    siblings: list[str] = []
-    for values in (retain or {}).values():
-        if target in values:
-            siblings = [v for v in values if v not in targets]
-    return choose_anchor(guide, target, embeddings, siblings=siblings, candidates=NEUTRAL)[0]
 
 
 def _verdicts(judge: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -243,20 +225,20 @@ def _name(figure: str, target: str, targets: list[str]) -> str:
 
 def _second(
     encoder: Any,
-    targets: list[str],
+    request: Request,
     images: dict[str, torch.Tensor],
     truth: torch.Tensor,
-    retain: Mapping[str, Sequence[str]] | None,
-    anchor: str | Sequence[str] | None,
 ) -> dict[str, float]:
     guide = Guide(encoder, device=truth.device)
     e = {name: guide.embed_all(x) for name, x in images.items()}
     found = {}
-    for target in targets:
-        concept = _gate(guide, target, targets, e["before"], retain, anchor).concept
+    for target in request.targets:
+        concept = gate_of(guide, target, e["before"], request)[0].concept
         parts = (e["before"][truth], e["after"][truth], e["before"][~truth])
         scores = [concept.score(part).cpu() for part in parts]
-        found[_name("degree, second encoder", target, targets)] = degree_of_unlearning(*scores)
+        found[_name("degree, second encoder", target, request.targets)] = degree_of_unlearning(
+            *scores
+        )
     return found
 
 

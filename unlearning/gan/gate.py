@@ -7,7 +7,9 @@ __all__ = [
     "Gate",
     "check_groups",
     "choose_anchor",
+    "find_gates",
     "fit_gate",
+    "gate_of",
     "refuse",
     "two_groups",
 ]
@@ -20,6 +22,7 @@ import torch
 
 from conceptlab.errors import InputError
 from unlearning.gan.guide import Concept, Guide
+from unlearning.gan.options import Limits, Request
 
 NEUTRAL = ("a photo of an object", "an object", "an image", "a picture of a thing")
 """Texts tried as anchor when none is given.
@@ -170,7 +173,55 @@ def choose_anchor(
     return max(gates, key=lambda gate: gate.separation), tried
 
 
-def refuse(gate: Gate, *, least_separation: float, least_share: float) -> None:
+def gate_of(
+    guide: Guide, target: str, embeddings: torch.Tensor, request: Request
+) -> tuple[Gate, dict[str, float]]:
+    """Find anchor and threshold of a target, as it is asked for.
+
+    Returns
+    -------
+    gate : Gate
+    tried : dict of str to float
+        The separation of every anchor that was tried.
+    """
+    if request.anchor is None:
+        return choose_anchor(guide, target, embeddings, siblings=request.siblings(target))
+    gate = fit_gate(guide.concept(target, request.anchor), embeddings)
+    return gate, {gate.concept.anchor: gate.separation}
+
+
+def find_gates(
+    guide: Guide, embeddings: torch.Tensor, request: Request
+) -> tuple[list[Gate], dict[str, dict[str, float]]]:
+    """Find the gate of each target; refuse those that cannot be forgotten.
+
+    Parameters
+    ----------
+    guide : Guide
+    embeddings : Tensor of shape (n, d)
+        Of images of the generator.
+    request : Request
+
+    Returns
+    -------
+    gates : list of Gate
+    tried : dict of str to dict
+        By target, the separation of every anchor that was tried.
+
+    Raises
+    ------
+    InputError
+        ``CL-INPUT-TARGET``.
+    """
+    gates, tried = [], {}
+    for target in request.targets:
+        gate, tried[target] = gate_of(guide, target, embeddings, request)
+        refuse(gate, request.limits)
+        gates.append(gate)
+    return gates, tried
+
+
+def refuse(gate: Gate, limits: Limits) -> None:
     """Raise where a target cannot be told apart, or is never made.
 
     Raises
@@ -186,18 +237,18 @@ def refuse(gate: Gate, *, least_separation: float, least_share: float) -> None:
             f"vectors is {same:.4f}. Give another anchor=, or another wording of the target.",
             code="CL-INPUT-TARGET",
         )
-    if gate.separation < least_separation:
+    if gate.separation < limits.separation:
         raise InputError(
             f"The images of this generator do not fall into two groups by {name!r} against "
-            f"{anchor!r}: separation {gate.separation:.2f}, at least {least_separation:g} is "
+            f"{anchor!r}: separation {gate.separation:.2f}, at least {limits.separation:g} is "
             "needed. Either the generator never shows it, or the encoder cannot see it. Give "
             "another wording, anchor= or encoder.",
             code="CL-INPUT-TARGET",
         )
-    if gate.share < least_share:
+    if gate.share < limits.share:
         raise InputError(
             f"The generator shows {name!r} in {100 * gate.share:.2f} % of its images, fewer than "
-            f"{100 * least_share:g} %: there is nothing to forget. Check the wording.",
+            f"{100 * limits.share:g} %: there is nothing to forget. Check the wording.",
             code="CL-INPUT-TARGET",
         )
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from unlearning.gan.generators import Generator, learn
 from unlearning.gan.mapper import LatentMapper
+from unlearning.gan.sight import Sight
 from unlearning.gan.survey import Survey
 
 _FRESH = 16384
@@ -23,9 +24,7 @@ _TRIES = 3
 
 def fold_into_mapping(
     trained: Generator,
-    frozen: Generator,
-    seen: Survey,
-    shows: torch.Tensor,
+    sight: Sight,
     mapper: LatentMapper,
     draws: torch.Generator,
     *,
@@ -41,10 +40,7 @@ def fold_into_mapping(
     ----------
     trained : Generator
         Its mapping is changed.
-    frozen : Generator
-    seen : Survey
-    shows : Tensor of shape (n,)
-        The probability that each latent of the survey shows the concept.
+    sight : Sight
     mapper : LatentMapper
     draws : torch.Generator
     steps, batch_size
@@ -64,12 +60,13 @@ def fold_into_mapping(
     the same, the mapping is set back, and trained at a quarter of the rates; after three tries
     it stays as it was.
     """
-    classify = _style_gate(seen, shows > 0.5, mapper, draws)
+    frozen, seen, shows = sight.frozen, sight.seen, sight.shows
+    classify = _style_gate(seen, shows, mapper, draws)
     with torch.no_grad():
         z = torch.cat([seen.z, frozen.draw(min(_FRESH, 16 * len(seen)), draws)])
         old = frozen.styles(z)
         has = classify(old)
-        has[: len(seen)] = shows > 0.5
+        has[: len(seen)] = shows
         shape = (len(old), *[1] * (old.ndim - 1))
         goal = torch.where(has.view(shape), mapper(old, mapper.choose(z)), old)
     mapping: nn.Module = trained.module.mapping  # type: ignore[assignment]

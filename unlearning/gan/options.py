@@ -1,12 +1,82 @@
-"""Checks of what is asked for, before anything is computed."""
+"""What is asked for, checked before anything is computed."""
 
 from __future__ import annotations
 
-__all__ = ["check_families", "target_texts"]
+__all__ = ["Limits", "Request", "check_families", "target_texts"]
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from conceptlab.errors import InputError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a target must reach, or it is refused.
+
+    Attributes
+    ----------
+    separation : float
+        Ashman's D of the two groups of images.
+    share : float
+        Share of the generator's images that show it.
+    """
+
+    separation: float = 2.8
+    share: float = 0.005
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be forgotten, what it is told from, and what is to be kept.
+
+    Attributes
+    ----------
+    targets : list of str
+    anchor : list of str or None
+        None lets :func:`unlearning.gan.gate.find_gates` choose.
+    retain : dict of str to list of str
+        Attributes by family; those of targets among them.
+    limits : Limits
+    """
+
+    targets: list[str]
+    anchor: list[str] | None = None
+    retain: dict[str, list[str]] = field(default_factory=dict)
+    limits: Limits = Limits()
+
+    @classmethod
+    def of(
+        cls,
+        target: str | Sequence[str],
+        anchor: str | Sequence[str] | None = None,
+        retain: Mapping[str, Sequence[str]] | None = None,
+        limits: Limits = Limits(),
+    ) -> Request:
+        """Check what a user asks for.
+
+        Raises
+        ------
+        InputError
+            See :func:`target_texts` and :func:`check_families`.
+        """
+        targets = target_texts(target)
+        check_families(retain)
+        texts = [anchor] if isinstance(anchor, str) else list(anchor or ())
+        kept = {name: list(values) for name, values in (retain or {}).items()}
+        return cls(targets, texts or None, kept, limits)
+
+    def siblings(self, target: str) -> list[str]:
+        """Name the values of the target's family that are no targets."""
+        for values in self.retain.values():
+            if target in values:
+                return [value for value in values if value not in self.targets]
+        return []
+
+    def kept(self) -> dict[str, list[str]]:
+        """Give the families that hold no target."""
+        targets = set(self.targets)
+        return {name: v for name, v in self.retain.items() if not targets & set(v)}
 
 
 def target_texts(target: str | Sequence[str]) -> list[str]:

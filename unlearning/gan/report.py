@@ -4,15 +4,14 @@ from __future__ import annotations
 
 __all__ = ["GanReport"]
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conceptlab.errors import unknown_name
-from conceptlab.io.files import atomic_write
+from conceptlab.io.html import escape, picture, table
+from conceptlab.io.pages import HtmlReport, Page, Section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +20,7 @@ _PLOTS = ("grids", "scores", "figures")
 
 
 @dataclass
-class GanReport:
+class GanReport(HtmlReport):
     """What a generator forgot; made by :func:`unlearning.gan.assess`.
 
     Attributes
@@ -114,24 +113,38 @@ class GanReport:
         }
         return share_bars(shares, **options)
 
-    def to_html(self, path: str | os.PathLike[str], *, title: str | None = None) -> Path:
-        """Write the report as one HTML file with its pictures inside.
+    def _page(self, title: str | None) -> Page:
+        sections = [
+            Section(
+                "Before and after",
+                picture(self.plot("grids"), "the same latents before and after"),
+                "The same latents in the old and in the new generator: those that showed the "
+                "concept, and those that never had it.",
+            ),
+            Section(
+                "Who says so",
+                picture(self.plot("figures"), "shares by judge and guide") + self._table(),
+                "Shares of latents, by the independent judge and by the guide that the training "
+                "has pleased. Removed: had the concept, no longer shows it. Leak: never had it, "
+                "shows it now.",
+            ),
+            Section(
+                "Scores of the guide",
+                picture(self.plot("scores"), "distributions of scores"),
+                "A degree of unlearning of 1 means that the scores after lie on those of latents "
+                "that never had the concept.",
+            ),
+        ]
+        facts = {"facts": self.to_dict()["facts"], "provenance": self.provenance}
+        lead = f"{self.facts['n']} latents, seed {self.facts['seed']}."
+        return Page(title or f"Forgotten: {self._targets()}", lead, sections, self.notes, facts)
 
-        Parameters
-        ----------
-        path : path-like
-        title : str, optional
+    def _summary(self) -> tuple[str, str]:
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return self._targets(), notes + self._table()
 
-        Returns
-        -------
-        pathlib.Path
-        """
-        from unlearning.gan.page import gan_page
+    def _table(self) -> str:
+        return table(["figure", "value"], [[k, float(v)] for k, v in self.figures.items()])
 
-        name = title or f"Forgotten: {' and '.join(self.facts['targets'])}"
-        return Path(atomic_write(Path(path), gan_page(self, name).encode()))
-
-    def _repr_html_(self) -> str:
-        from unlearning.gan.page import gan_summary
-
-        return gan_summary(self)
+    def _targets(self) -> str:
+        return " and ".join(self.facts["targets"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["TextToUnlearn"]
 
+import functools
 import os
 import time
 import warnings
@@ -20,23 +21,20 @@ from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, torch_generator
 from conceptlab.training.checkpoint import resumed_seed
 from unlearning.gan.finetune import finetune, rows_of
-from unlearning.gan.gate import NEUTRAL, Gate, check_groups, choose_anchor, fit_gate, refuse
 from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import TEMPLATES, Guide
+from unlearning.gan.held_out import HeldOut
 from unlearning.gan.layers import sensitive_layers
 from unlearning.gan.losses import perceptual_loss
-from unlearning.gan.mapper import train_mapper
+from unlearning.gan.mapper_training import MapperOptions, mean_move, train_mapper
 from unlearning.gan.mapping import fold_into_mapping
-from unlearning.gan.objective import HeldOut, Objective
-from unlearning.gan.options import check_families, target_texts
-from unlearning.gan.places import find_places
+from unlearning.gan.objective import Objective, Weights
+from unlearning.gan.options import Limits, Request
 from unlearning.gan.result import GanResult
-from unlearning.gan.survey import Survey, survey
+from unlearning.gan.sight import look
 from unlearning.gan.thumbnails import Thumbnails
-from unlearning.gan.views import shown, told
 from unlearning.result import UnlearningWarning
 
-_LATENTS = 32  # at once, where no gradient is kept
 _RULES = Rules(
     n_survey=Whole(16),
     n_held_out=Whole(1),
@@ -292,75 +290,33 @@ class TextToUnlearn(BaseEstimator):
         """
         start = time.process_time()
         _RULES.check(self)
-        check_families(self.retain)
-        self._targets()
+        request = Request.of(
+            self.target, self.anchor, self.retain, Limits(self.min_separation, self.min_share)
+        )
         seed = resumed_seed(self.random_state, checkpoint)
         draws = torch_generator(seed)
         given = as_generator(generator).on(self.device)
         given.check()
-        frozen = given.frozen()
-        guide = Guide(self.encoder, self.templates, device=given.device)
-        seen = survey(frozen, guide, self.n_survey, draws, _LATENTS * 4)
-        gates, tried = self.find_gates(guide, seen)
-        families = guide.families(self._kept())
-        perceptual = self.perceptual or perceptual_loss
-        views = draws if self.second_view else None
-        likely = torch.stack([shown(gate, seen, views) for gate in gates]).amax(0)
-        shows = likely > 0.5
-        check_groups(shows, self._targets())
-        known, places = {}, None
-        if self.surrogate:
-            texts = guide.families(self.retain or {})
-            known = {name: told(vectors, seen, views) for name, vectors in texts.items()}
-            places = find_places(shows, known, self.retain or {}, self._targets())
-
-        def bar(steps: range) -> Any:
-            return track(steps, description="learn the mapper", progress=progress, unit="step")
-
-        mapper, mapped = train_mapper(
-            frozen,
-            guide,
-            gates,
-            seen,
-            likely,
-            families,
-            {name: p for name, p in known.items() if name in families},
+        sight = look(
+            given.frozen(),
+            Guide(self.encoder, self.templates, device=given.device),
+            request,
             draws,
-            steps=self.mapper_steps,
-            batch_size=self.batch_size,
-            lr=self.mapper_lr,
-            margin=self.margin,
-            groups=self.groups,
-            places=places,
-            warm_steps=400 if self.surrogate else 0,
-            perceptual=perceptual,
-            track=bar,
+            n=self.n_survey,
+            second_view=self.second_view,
+            partners=self.surrogate,
         )
-        with torch.no_grad():
-            pairs = seen[shows][: self.n_survey // 8]
-            moved = [frozen.images_of(w) for w in mapper.moved(pairs).split(_LATENTS)]
-            after = guide.embed_all(torch.cat(moved))
-        difference = (after - pairs.embeddings).mean(0)
-        direction = difference / difference.norm()
-
-        trained = given.fork()
+        mapper, mapped = train_mapper(sight, self._mapper_options(), draws, track=_bar(progress))
+        direction = mean_move(sight, mapper, self.n_survey // 8)
         if not self.gate:
-            likely, shows = torch.ones_like(likely), torch.ones_like(shows)
+            sight = sight.of_all()
+        trained = given.fork()
         off = (0.0, 0.0)
         if self.fold_steps and self.surrogate and trained.has_styles:
-            off = fold_into_mapping(
-                trained, frozen, seen, likely, mapper, draws, steps=self.fold_steps
-            )
+            off = fold_into_mapping(trained, sight, mapper, draws, steps=self.fold_steps)
         folded = off[1] < off[0]
-        work = Objective(
-            self, frozen, trained, guide, families, seen, shows, mapper, direction, folded
-        )
-        body: Any = trained.module.synthesis if trained.has_styles else trained.module
-        learn(body, True)
-        first = torch.stack(list(work.losses(0, draws).values())).sum()
-        chosen = sensitive_layers(body, first, self.layers)
-        if self.fisher_weight:
-            work.measure_fisher(chosen)
+        work = Objective(Weights.of(self), sight, trained, mapper, direction, folded)
+        chosen = self._layers(work, draws)
         run = finetune(
             list(chosen.values()),
             lambda step: work.losses(step, draws),
@@ -368,23 +324,24 @@ class TextToUnlearn(BaseEstimator):
             lr=self.lr,
             draws=draws,
             average=self.average,
-            check=HeldOut(self, frozen, trained, guide, gates, draws, Thumbnails(progress)),
+            check=HeldOut(sight, trained, self.n_held_out, draws, Thumbnails(progress)),
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,
             progress=progress,
             checkpoint=checkpoint,
             key=self._key(seed, given),
             seed=seed,
-            description="forget " + ", ".join(self._targets()),
+            description="forget " + ", ".join(request.targets),
         )
         learn(trained.module, False)
         _same_flags(trained.module, given.module)
+        gates = {gate.concept.name: gate for gate in sight.gates}
         details = {
-            "targets": self._targets(),
-            "anchors": {g.concept.name: g.concept.anchor for g in gates},
-            "separations": {g.concept.name: g.separation for g in gates},
-            "tried": tried,
-            "shares": {g.concept.name: g.share for g in gates},
+            "targets": request.targets,
+            "anchors": {name: gate.concept.anchor for name, gate in gates.items()},
+            "separations": {name: gate.separation for name, gate in gates.items()},
+            "tried": sight.tried,
+            "shares": {name: gate.share for name, gate in gates.items()},
             "layers": sorted({name.rpartition(".")[0] for name in chosen}),
             "mapper": mapped[-1] if mapped else {},
             "mapper_steps": len(mapped),
@@ -400,37 +357,27 @@ class TextToUnlearn(BaseEstimator):
             trained, rows_of(run), run.stopped, seed, seconds, details, list(run.warnings)
         )
 
-    def find_gates(self, guide: Guide, seen: Survey) -> tuple[list[Gate], dict[str, Any]]:
-        """Find anchor and threshold of each target; refuse those that cannot be forgotten.
+    def _mapper_options(self) -> MapperOptions:
+        return MapperOptions(
+            self.mapper_steps,
+            self.batch_size,
+            self.mapper_lr,
+            self.margin,
+            self.groups,
+            self.surrogate,
+            self.perceptual or perceptual_loss,
+        )
 
-        Parameters
-        ----------
-        guide : Guide
-        seen : Survey
-
-        Returns
-        -------
-        gates : list of Gate
-        tried : dict of str to dict
-            The separation of every anchor that was tried.
-        """
-        gates, tried = [], {}
-        for target in self._targets():
-            siblings = self._siblings(target)
-            if self.anchor is not None:
-                texts = [self.anchor] if isinstance(self.anchor, str) else list(self.anchor)
-                gate = fit_gate(guide.concept(target, texts), seen.embeddings)
-                tried[target] = {gate.concept.anchor: gate.separation}
-            else:
-                gate, tried[target] = choose_anchor(
-                    guide, target, seen.embeddings, siblings=siblings, candidates=NEUTRAL
-                )
-            refuse(gate, least_separation=self.min_separation, least_share=self.min_share)
-            gates.append(gate)
-        return gates, tried
-
-    def _targets(self) -> list[str]:
-        return target_texts(self.target)
+    def _layers(self, work: Objective, draws: torch.Generator) -> dict[str, nn.Parameter]:
+        """Choose what is trained of the synthesis, by the slopes of a first batch."""
+        module: Any = work.trained.module
+        body = module.synthesis if work.trained.has_styles else module
+        learn(body, True)
+        first = torch.stack(list(work.losses(0, draws).values())).sum()
+        chosen = sensitive_layers(body, first, self.layers)
+        if self.fisher_weight:
+            work.measure_fisher(chosen)
+        return chosen
 
     def _key(self, seed: int, given: Generator) -> dict[str, Any]:
         """Tell what a checkpoint must match."""
@@ -447,19 +394,9 @@ class TextToUnlearn(BaseEstimator):
             "parameters": parameters,
         }
 
-    def _siblings(self, target: str) -> list[str]:
-        for values in (self.retain or {}).values():
-            if target in values:
-                return [value for value in values if value not in self._targets()]
-        return []
 
-    def _kept(self) -> dict[str, list[str]]:
-        targets = set(self._targets())
-        return {
-            name: list(values)
-            for name, values in (self.retain or {}).items()
-            if not targets & set(values)
-        }
+def _bar(progress: Progress) -> Callable[[range], Any]:
+    return functools.partial(track, description="learn the mapper", progress=progress, unit="step")
 
 
 def _same_flags(module: nn.Module, like: nn.Module) -> None:

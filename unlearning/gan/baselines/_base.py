@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Baseline", "outer", "shows_any", "whole"]
+__all__ = ["Baseline", "outer", "whole"]
 
 import time
 import warnings
@@ -18,14 +18,12 @@ from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
 from conceptlab.training import Engine
 from unlearning.gan.finetune import rows_of
-from unlearning.gan.gate import Gate, check_groups
 from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import TEMPLATES, Guide
 from unlearning.gan.layers import sensitive_layers
-from unlearning.gan.options import check_families, target_texts
+from unlearning.gan.options import Request
 from unlearning.gan.result import GanResult
-from unlearning.gan.survey import Survey, survey
-from unlearning.gan.text_to_unlearn import TextToUnlearn
+from unlearning.gan.sight import Sight, look
 from unlearning.result import UnlearningWarning
 
 
@@ -54,35 +52,36 @@ class Baseline(BaseEstimator):
         GanResult
         """
         start = time.process_time()
-        target_texts(self.target)
-        check_families(self.retain)
+        request = Request.of(self.target, self.anchor, self.retain)
         Whole(16).check("n_survey", self.n_survey)
         seed = draw_seed(self.random_state)
         draws = torch_generator(seed)
         given = as_generator(generator)
         given.check()
-        frozen = given.frozen()
         guide = Guide(self.encoder, TEMPLATES, device=given.device)
-        seen = survey(frozen, guide, self.n_survey, draws)
-        finder = TextToUnlearn(self.encoder, self.target, self.anchor, retain=self.retain)
-        gates, _ = finder.find_gates(guide, seen)
-        made, run = self._make(given, frozen, guide, gates, seen, draws, progress)
+        sight = look(
+            given.frozen(),
+            guide,
+            request,
+            draws,
+            n=self.n_survey,
+            second_view=False,
+            partners=False,
+        )
+        made, run = self._make(given, sight, draws, progress)
         self.seed_ = seed
         history, stopped = (rows_of(run), run.stopped) if run else ([], "done")
         told = list(run.warnings) if run else []
         for message in told:
             warnings.warn(message, UnlearningWarning, stacklevel=2)
-        anchors = {gate.concept.name: gate.concept.anchor for gate in gates}
+        anchors = {gate.concept.name: gate.concept.anchor for gate in sight.gates}
         seconds = time.process_time() - start
         return GanResult(made, history, stopped, seed, seconds, {"anchors": anchors}, told)
 
     def _make(
         self,
         given: Generator,
-        frozen: Generator,
-        guide: Guide,
-        gates: list[Gate],
-        seen: Survey,
+        sight: Sight,
         draws: torch.Generator,
         progress: Progress,
     ) -> tuple[Generator, Engine | None]:
@@ -92,13 +91,6 @@ class Baseline(BaseEstimator):
 def outer(module: nn.Module, given: Generator) -> Generator:
     """Declare a wrapping module: latents of the given law, one-hot classes within them."""
     return Generator(module, latent=given.draw, output_range=(0.0, 1.0), n_classes=0)
-
-
-def shows_any(gates: list[Gate], seen: Survey) -> torch.Tensor:
-    """Tell which of the images seen show any of the targets, (n,) bool."""
-    shows = torch.stack([gate.shows(seen.embeddings) for gate in gates]).any(0)
-    check_groups(shows, [gate.concept.name for gate in gates])
-    return shows
 
 
 def whole(given: Generator) -> tuple[Generator, list[nn.Parameter]]:

@@ -14,11 +14,9 @@ from conceptlab.seeds import RandomState
 from conceptlab.training import Engine
 from unlearning.gan.baselines._base import Baseline, whole
 from unlearning.gan.finetune import finetune
-from unlearning.gan.gate import Gate
 from unlearning.gan.generators import Generator, learn
-from unlearning.gan.guide import Guide
 from unlearning.gan.losses import directional_loss
-from unlearning.gan.survey import Survey
+from unlearning.gan.sight import Sight
 
 
 class DirectionalAdaptation(Baseline):
@@ -77,19 +75,16 @@ class DirectionalAdaptation(Baseline):
     def _make(
         self,
         given: Generator,
-        frozen: Generator,
-        guide: Guide,
-        gates: list[Gate],
-        seen: Survey,
+        sight: Sight,
         draws: torch.Generator,
         progress: Progress,
     ) -> tuple[Generator, Engine | None]:
-        ways = [g.concept.others.mean(0) - g.concept.target for g in gates]
-        direction = torch.stack(ways).mean(0)
+        ways = [g.concept.others.mean(0) - g.concept.target for g in sight.gates]
+        direction, seen = torch.stack(ways).mean(0), sight.seen
 
         def losses(step: int) -> dict[str, torch.Tensor]:
             part = seen[torch.randint(len(seen), (self.batch_size,), generator=draws)]
-            e = guide.embed(trained.images_of(part.styles))
+            e = sight.guide.embed(trained.images_of(part.styles))
             return {"direction": directional_loss(e, part.embeddings, direction)}
 
         trained, parameters = whole(given)

@@ -13,11 +13,9 @@ from torch import nn
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState
 from conceptlab.training import Engine
-from unlearning.gan.baselines._base import Baseline, outer, shows_any
-from unlearning.gan.gate import Gate
+from unlearning.gan.baselines._base import Baseline, outer
 from unlearning.gan.generators import Generator
-from unlearning.gan.guide import Guide
-from unlearning.gan.survey import Survey
+from unlearning.gan.sight import Sight
 
 
 class LatentGuard(Baseline):
@@ -69,17 +67,13 @@ class LatentGuard(Baseline):
     def _make(
         self,
         given: Generator,
-        frozen: Generator,
-        guide: Guide,
-        gates: list[Gate],
-        seen: Survey,
+        sight: Sight,
         draws: torch.Generator,
         progress: Progress,
     ) -> tuple[Generator, Engine | None]:
         from sklearn.linear_model import LogisticRegression
 
-        shows = shows_any(gates, seen)
-        flat = seen.styles.flatten(1)
+        shows, flat = sight.shows, sight.seen.styles.flatten(1)
         gate = LogisticRegression(C=10.0, max_iter=2000).fit(
             flat.cpu().numpy(), shows.cpu().numpy()
         )

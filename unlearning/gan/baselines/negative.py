@@ -12,13 +12,11 @@ import torch
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState
 from conceptlab.training import Engine
-from unlearning.gan.baselines._base import Baseline, shows_any, whole
+from unlearning.gan.baselines._base import Baseline, whole
 from unlearning.gan.finetune import finetune
-from unlearning.gan.gate import Gate
 from unlearning.gan.generators import Generator, learn
-from unlearning.gan.guide import Guide
 from unlearning.gan.losses import perceptual_loss
-from unlearning.gan.survey import Survey
+from unlearning.gan.sight import Sight
 
 
 class NegativeFineTune(Baseline):
@@ -74,15 +72,12 @@ class NegativeFineTune(Baseline):
     def _make(
         self,
         given: Generator,
-        frozen: Generator,
-        guide: Guide,
-        gates: list[Gate],
-        seen: Survey,
+        sight: Sight,
         draws: torch.Generator,
         progress: Progress,
     ) -> tuple[Generator, Engine | None]:
-        shows = shows_any(gates, seen)
-        with_it, free = seen[shows], seen[~shows]
+        frozen = sight.frozen
+        with_it, free = sight.seen[sight.shows], sight.seen[~sight.shows]
         half = self.batch_size // 2
 
         def losses(step: int) -> dict[str, torch.Tensor]:

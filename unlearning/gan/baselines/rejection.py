@@ -14,10 +14,8 @@ from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState, torch_generator
 from conceptlab.training import Engine
 from unlearning.gan.baselines._base import Baseline, outer
-from unlearning.gan.gate import Gate
 from unlearning.gan.generators import Generator
-from unlearning.gan.guide import Guide
-from unlearning.gan.survey import Survey
+from unlearning.gan.sight import Sight
 
 
 class RejectionFilter(Baseline):
@@ -67,31 +65,28 @@ class RejectionFilter(Baseline):
     def _make(
         self,
         given: Generator,
-        frozen: Generator,
-        guide: Guide,
-        gates: list[Gate],
-        seen: Survey,
+        sight: Sight,
         draws: torch.Generator,
         progress: Progress,
     ) -> tuple[Generator, Engine | None]:
-        filtered = _Filtered(given.fork(), guide, gates, self.max_draws).requires_grad_(False)
+        filtered = _Filtered(given.fork(), sight, self.max_draws).requires_grad_(False)
         return outer(filtered.eval(), given), None
 
 
 class _Filtered(nn.Module):
     """A generator behind a filter; latents in, images out."""
 
-    def __init__(self, inner: Generator, guide: Guide, gates: list[Gate], max_draws: int) -> None:
+    def __init__(self, inner: Generator, sight: Sight, max_draws: int) -> None:
         super().__init__()
         self.inner_module, self.inner = inner.module, inner
-        self.guide, self.gates, self.max_draws = guide, gates, max_draws
+        self.sight, self.max_draws = sight, max_draws
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         images = self.inner.images(z)
         draws = torch_generator(0)
         for _ in range(self.max_draws):
-            e = self.guide.embed_all(images)
-            rows = torch.stack([g.shows(e) for g in self.gates]).any(0).nonzero()[:, 0]
+            e = self.sight.guide.embed_all(images)
+            rows = torch.stack([g.shows(e) for g in self.sight.gates]).any(0).nonzero()[:, 0]
             if not len(rows):
                 break
             images = images.clone()

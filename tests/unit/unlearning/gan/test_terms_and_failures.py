@@ -24,8 +24,9 @@ from unlearning.gan import (
 from unlearning.gan.finetune import finetune
 from unlearning.gan.guide import Guide
 from unlearning.gan.mapper import LatentMapper
-from unlearning.gan.objective import Objective
+from unlearning.gan.objective import Objective, Weights
 from unlearning.gan.places import find_places, match_styles
+from unlearning.gan.sight import Sight
 from unlearning.gan.survey import Survey, survey
 from unlearning.gan.thumbnails import Thumbnails
 from unlearning.gan.views import told
@@ -126,17 +127,9 @@ def objective(gan, guide, **options):
     frozen, trained, inner = Generator(gan).frozen(), Generator(gan).fork(), Guide(guide)
     seen = survey(frozen, inner, 100, torch.Generator().manual_seed(0))
     shows = seen.z[:, 0] == 1
-    work = Objective(
-        unlearner,
-        frozen,
-        trained,
-        inner,
-        {},
-        seen,
-        shows,
-        LatentMapper(seen.styles),
-        torch.ones(6),
-    )
+    sight = Sight(frozen, inner, seen, [], {}, shows.float(), {}, {}, None)
+    mapper, weights = LatentMapper(seen.styles), Weights.of(unlearner)
+    work = Objective(weights, sight, trained, mapper, torch.ones(6))
     body = trained.module.synthesis.requires_grad_(True)
     return work, dict(body.named_parameters()), seen[~shows]
 
