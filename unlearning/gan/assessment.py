@@ -17,10 +17,10 @@ from conceptlab.seeds import RandomState, draw_seed, torch_generator
 from unlearning.distances.fid import frechet_distance
 from unlearning.distances.kernels import kid
 from unlearning.gan.gamma import degree_of_unlearning
-from unlearning.gan.gate import gate_of
+from unlearning.gan.gate import find_gates, gate_of
 from unlearning.gan.generators import Generator, as_generator
 from unlearning.gan.guide import Guide
-from unlearning.gan.options import Request
+from unlearning.gan.options import Limits, Request
 from unlearning.gan.report import GanReport
 from unlearning.gan.result import GanResult
 
@@ -62,6 +62,7 @@ def assess(
     retain: Mapping[str, Sequence[str]] | None = None,
     anchor: str | Sequence[str] | None = None,
     n: int = 2000,
+    min_separation: float = 2.8,
     random_state: RandomState = 0,
 ) -> GanReport:
     """Compare a generator with what became of it, on latents that it never saw.
@@ -89,6 +90,8 @@ def assess(
         As in :class:`TextToUnlearn`.
     n : int
         Number of latents; at least 20 of them must show the target, and 20 not.
+    min_separation : float
+        As in :class:`TextToUnlearn`: by a gate that separates less nothing can be counted.
     random_state : int
 
     Returns
@@ -98,8 +101,9 @@ def assess(
     Raises
     ------
     InputError
-        A target that the judge does not know (``CL-INPUT-TARGET``), or too few latents with
-        or without the target (``CL-INPUT-FEW``).
+        A target that the judge does not know, or that the encoder does not tell from the rest
+        (``CL-INPUT-TARGET``), or too few latents with or without the target
+        (``CL-INPUT-FEW``).
 
     Examples
     --------
@@ -114,7 +118,7 @@ def assess(
     old = as_generator(before)
     new = result.generator if result else after
     new = new if isinstance(new, Generator) else old.around(new)  # type: ignore[arg-type]
-    request = Request.of(target, anchor, retain)
+    request = Request.of(target, anchor, retain, Limits(min_separation, share=0.0))
     targets = request.targets
     seed = draw_seed(random_state)
     z = old.draw(n, torch_generator(seed))
@@ -126,7 +130,7 @@ def assess(
     figures: dict[str, float] = {}
     guide = Guide(encoder, device=old.device)
     e = {name: guide.embed_all(x) for name, x in images.items()}
-    gates = [gate_of(guide, t, e["before"], request)[0] for t in targets]
+    gates, _ = find_gates(guide, e["before"], request)
     had, has = (torch.stack([g.shows(v) for g in gates]).any(0) for v in e.values())
     if judge is not None:
         places = check_judge(judge, targets)

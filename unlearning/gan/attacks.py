@@ -15,11 +15,12 @@ from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, torch_generator
 from unlearning.gan.assessment import check_judge
 from unlearning.gan.gamma import degree_of_unlearning
-from unlearning.gan.gate import NEUTRAL, fit_gate
+from unlearning.gan.gate import NEUTRAL, fit_gate, refuse
 from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import Guide
 from unlearning.gan.losses import perceptual_loss
 from unlearning.gan.mapper import LatentMapper
+from unlearning.gan.options import Limits
 from unlearning.gan.result import GanResult
 from unlearning.gan.survey import survey
 
@@ -206,6 +207,7 @@ def prompt_attack(
     batch_size: int = 16,
     lr: float = 2e-3,
     n: int = 256,
+    min_separation: float = 2.8,
     random_state: RandomState = 0,
 ) -> dict[str, float]:
     """Train a latent mapper for the prompt on the generator that forgot, and count.
@@ -229,6 +231,8 @@ def prompt_attack(
         Of the mapper.
     n : int
         Latents to count on.
+    min_separation : float
+        As in :func:`unlearning.gan.assess`.
     random_state : int
 
     Returns
@@ -252,6 +256,7 @@ def prompt_attack(
     family, index = check_judge(judge, [target])[target]
     known = survey(old.frozen(), guide, n, draws)
     gate = fit_gate(guide.concept(prompt or target, NEUTRAL), known.embeddings)
+    refuse(gate, Limits(min_separation, share=0.0))
     with torch.no_grad():
         styles = victim.styles(victim.draw(n, draws))
     with torch.random.fork_rng(devices=[]):
@@ -286,6 +291,7 @@ def paraphrases(
     texts: Sequence[str],
     *,
     n: int = 500,
+    min_separation: float = 2.8,
     random_state: RandomState = 0,
 ) -> dict[str, float]:
     """Give the degree of unlearning under other words for the target.
@@ -300,6 +306,8 @@ def paraphrases(
     texts : sequence of str
         Other words, such as ``["scarlet", "a crimson thing"]``.
     n : int
+    min_separation : float
+        As in :func:`unlearning.gan.assess`.
     random_state : int
 
     Returns
@@ -320,7 +328,9 @@ def paraphrases(
     guide = Guide(encoder, device=old.device)
     seen = survey(old, guide, n, torch_generator(random_state))
     e = guide.embed_all(torch.cat([new.images(part) for part in seen.z.split(128)]))
-    had = fit_gate(guide.concept(target, NEUTRAL[:1]), seen.embeddings).shows(seen.embeddings)
+    gate = fit_gate(guide.concept(target, NEUTRAL[:1]), seen.embeddings)
+    refuse(gate, Limits(min_separation, share=0.0))
+    had = gate.shows(seen.embeddings)
     found = {}
     for text in [target, *texts]:
         concept = guide.concept(text, NEUTRAL[:1])

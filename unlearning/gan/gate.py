@@ -17,12 +17,15 @@ __all__ = [
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from conceptlab.errors import InputError
+from unlearning.gan.groups import two_groups
 from unlearning.gan.guide import Concept, Guide
 from unlearning.gan.options import Limits, Request
+
+_RARE = 0.1  # a group that is smaller must stand behind a valley
+_DIP = 0.8  # of its height
 
 NEUTRAL = ("a photo of an object", "an object", "an image", "a picture of a thing")
 """Texts tried as anchor when none is given.
@@ -48,6 +51,9 @@ class Gate:
         Share of the generator's images that show the concept.
     gap : float
         Distance between the means of the groups.
+    dip : float
+        Density of the scores at the threshold over that at the mean of the upper group; a
+        group that is there has a valley before it, the tail of one law has none.
 
     Examples
     --------
@@ -68,6 +74,7 @@ class Gate:
     separation: float
     share: float
     gap: float
+    dip: float = 0.0
 
     def score(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Give the excess over the threshold in units of the gap, (n,); positive shows it."""
@@ -83,7 +90,7 @@ def fit_gate(concept: Concept, embeddings: torch.Tensor) -> Gate:
 
     Scores of a zero-shot encoder are biased, so that 0 is a bad threshold; but where
     a generator shows the concept now and then, its scores fall into two groups. A
-    mixture of two normal laws finds them.
+    mixture of normal laws finds them, the upper one from one in a hundred on.
 
     Parameters
     ----------
@@ -97,44 +104,17 @@ def fit_gate(concept: Concept, embeddings: torch.Tensor) -> Gate:
     """
     scores = concept.score(embeddings).cpu().double().numpy()
     low, high, deviation, threshold = two_groups(scores)
+    upper = scores[scores > threshold]
+    near = 0.5 * float(upper.std()) if len(upper) else 0.0
+    valley, peak = (int((abs(scores - at) <= near).sum()) for at in (threshold, high))
     return Gate(
         concept,
         threshold,
         separation=(high - low) / max(deviation, 1e-12),
-        share=float((scores > threshold).mean()),
+        share=len(upper) / len(scores),
         gap=max(high - low, 1e-12),
+        dip=valley / max(peak, 1),
     )
-
-
-def two_groups(scores: np.ndarray) -> tuple[float, float, float, float]:
-    """Fit a mixture of two normal laws to scores.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n,)
-
-    Returns
-    -------
-    low, high : float
-        The means.
-    deviation : float
-        Root mean square of the deviations within the groups.
-    threshold : float
-        Where both groups are equally likely.
-    """
-    from sklearn.mixture import GaussianMixture
-
-    start = np.quantile(scores, [0.2, 0.9])
-    mixture = GaussianMixture(
-        2, means_init=start[:, None], random_state=0, reg_covar=1e-8, max_iter=300
-    ).fit(scores[:, None])
-    order = np.argsort(mixture.means_[:, 0])
-    low, high = mixture.means_[order, 0]
-    deviation = np.sqrt(mixture.covariances_[order, 0, 0].mean())
-    between = np.linspace(low, high, 513)
-    upper = mixture.predict_proba(between[:, None])[:, order[1]]
-    threshold = between[int(np.argmax(upper > 0.5))]
-    return float(low), float(high), float(deviation), float(threshold)
 
 
 def choose_anchor(
@@ -237,12 +217,16 @@ def refuse(gate: Gate, limits: Limits) -> None:
             f"vectors is {same:.4f}. Give another anchor=, or another wording of the target.",
             code="CL-INPUT-TARGET",
         )
-    if gate.separation < limits.separation:
+    apart = gate.separation >= limits.separation
+    if not apart or (gate.share < _RARE and gate.dip > _DIP):
+        why = "but no valley in the scores before them" if apart else "too near"
         raise InputError(
             f"The images of this generator do not fall into two groups by {name!r} against "
             f"{anchor!r}: separation {gate.separation:.2f}, at least {limits.separation:g} is "
-            "needed. Either the generator never shows it, or the encoder cannot see it. Give "
-            "another wording, anchor= or encoder.",
+            f"needed, with {100 * gate.share:.1f} % of the images above the threshold, {why}. "
+            "Either the generator hardly ever shows it, or the encoder cannot see it. Give another "
+            "wording, anchor= or encoder; where it is rare, more latents (n_survey=, n=); "
+            "min_separation= takes a gate that is less sure.",
             code="CL-INPUT-TARGET",
         )
     if gate.share < limits.share:

@@ -9,7 +9,8 @@ import warnings
 import numpy as np
 import torch
 
-from unlearning.gan.gate import Gate, two_groups
+from unlearning.gan.gate import Gate
+from unlearning.gan.groups import two_groups
 from unlearning.gan.survey import Survey
 
 _STRENGTHS = (0.01, 0.1, 1.0)  # C of the logistic regression on styles
@@ -130,7 +131,7 @@ def _apart(logs: np.ndarray) -> float:
     found = []
     for own in range(logs.shape[1]):
         others = np.logaddexp.reduce(np.delete(logs, own, axis=1), axis=1)
-        low, high, deviation, _ = two_groups(logs[:, own] - others)
+        low, high, deviation, _ = two_groups(logs[:, own] - others, rare=False)
         found.append((high - low) / max(deviation, 1e-12))
     return float(np.mean(found))
 
