@@ -218,15 +218,16 @@ def refuse(gate: Gate, limits: Limits) -> None:
             code="CL-INPUT-TARGET",
         )
     apart = gate.separation >= limits.separation
-    if not apart or (gate.share < _RARE and gate.dip > _DIP):
-        why = "but no valley in the scores before them" if apart else "too near"
+    tail = limits.separation > 0 and gate.share < _RARE and gate.dip > _DIP
+    if not apart or tail:
+        why = "and no valley in the scores before them" if apart else "too near to the others"
         raise InputError(
             f"The images of this generator do not fall into two groups by {name!r} against "
             f"{anchor!r}: separation {gate.separation:.2f}, at least {limits.separation:g} is "
             f"needed, with {100 * gate.share:.1f} % of the images above the threshold, {why}. "
             "Either the generator hardly ever shows it, or the encoder cannot see it. Give another "
             "wording, anchor= or encoder; where it is rare, more latents (n_survey=, n=); "
-            "min_separation= takes a gate that is less sure.",
+            "min_separation=0 takes any gate.",
             code="CL-INPUT-TARGET",
         )
     if gate.share < limits.share:

@@ -86,7 +86,7 @@ def _start(scores: np.ndarray, means: np.ndarray) -> _Mixture:
 
 def _laws(scores: np.ndarray, weights: np.ndarray, likelihood: float) -> _Mixture:
     total = weights.sum(0) + 1e-10
-    mean = weights.T @ scores / total
+    mean = (weights.T @ scores + 1e-10 * scores.mean()) / total  # of an empty law, too
     variance = np.einsum("nk,nk->k", weights, (scores[:, None] - mean) ** 2) / total
     least = 1e-8 + 1e-6 * scores.var()  # a law of one score alone would have any likelihood
     return _Mixture(total / total.sum(), mean, variance + least, likelihood)
