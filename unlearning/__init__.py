@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from unlearning.heads import Head as Head
     from unlearning.heads import features_and_logits as features_and_logits
     from unlearning.heads import find_head as find_head
-    from unlearning.result import UnlearningWarning as UnlearningWarning
+    from unlearning.notices import UnlearningWarning as UnlearningWarning
     from unlearning.result import UnlearnResult as UnlearnResult
 
 _HOMES = {
@@ -49,7 +49,7 @@ _HOMES = {
     "Samples": "unlearning.data",
     "ShardedEnsemble": "unlearning.classes.sharding.ensemble",
     "UnlearnResult": "unlearning.result",
-    "UnlearningWarning": "unlearning.result",
+    "UnlearningWarning": "unlearning.notices",
     "Unlearner": "unlearning.classes.base",
     "as_samples": "unlearning.data",
     "features_and_logits": "unlearning.heads",

@@ -16,6 +16,8 @@ __all__ = [
 
 import functools
 import hashlib
+import numbers
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +28,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from conceptlab.errors import InputError
 from conceptlab.seeds import quiet_randomness
+from unlearning.notices import UnlearningWarning
 
 Inputs = torch.Tensor | dict[str, torch.Tensor]
 _LABEL_KEYS = ("labels", "label", "y", "target")
@@ -236,7 +239,7 @@ def split_classes(
     data : object
         What :func:`as_samples` takes.
     classes : int or sequence of int
-        The labels to forget.
+        The labels to forget; digits in a text, as a shell gives them, are one number.
     name : str
         What the data are, for messages.
 
@@ -247,7 +250,8 @@ def split_classes(
     Raises
     ------
     InputError
-        ``CL-INPUT-LABELS``: a class is not in the data.
+        ``CL-INPUT-LABELS``: a class is not in the data; ``CL-INPUT-TYPE``: something
+        that is no whole number.
 
     Examples
     --------
@@ -256,8 +260,8 @@ def split_classes(
     ([1.0, 3.0], [0, 2])
     """
     samples = as_samples(data, name=name)
-    wanted = [classes] if isinstance(classes, int | np.integer) else list(classes)
-    absent = sorted({int(c) for c in wanted} - set(samples.classes))
+    wanted = _class_numbers(classes)
+    absent = sorted(set(wanted) - set(samples.classes))
     if absent or not wanted:
         shown = ", ".join(map(str, samples.classes[:20]))
         raise InputError(
@@ -265,9 +269,30 @@ def split_classes(
             f"the labels {shown}. Name a class that the data hold.",
             code="CL-INPUT-LABELS",
         )
-    mask = torch.isin(samples.y, torch.tensor([int(c) for c in wanted]))
+    mask = torch.isin(samples.y, torch.tensor(wanted))
     forget, retain = samples.select(mask), samples.select(~mask)
     return Samples(forget.inputs, forget.y, "forget"), Samples(retain.inputs, retain.y, "retain")
+
+
+def _class_numbers(classes: Any) -> list[int]:
+    """Read one class or several."""
+    if isinstance(classes, torch.Tensor | np.ndarray):
+        classes = classes.tolist()
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        classes = [classes]
+    found = []
+    for value in classes:
+        digits = isinstance(value, str) and value.strip().isdecimal()
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if digits or whole:
+            found.append(int(value))
+        else:
+            raise InputError(
+                f"classes must be class indices (whole numbers), got {value!r}. Map names to "
+                "indices first.",
+                code="CL-INPUT-TYPE",
+            )
+    return found
 
 
 def check_disjoint_samples(forget: Samples, retain: Samples) -> None:
@@ -361,7 +386,8 @@ def _length(inputs: Inputs) -> int:
 
 def _read(data: Any, name: str) -> tuple[Any, Any]:
     if isinstance(data, Mapping):
-        return _divide_mapping(data, name)
+        columns, labels = _divide_mapping(data, name)
+        return _without_text([columns], name)[0], labels
     if isinstance(data, tuple | list) and len(data) == 2 and _is_array(data[0]):
         return data[0], data[1]
     batched = False
@@ -382,14 +408,78 @@ def _read(data: Any, name: str) -> tuple[Any, Any]:
     if not rows:
         return torch.zeros(0), torch.zeros(0, dtype=torch.int64)
     join = torch.cat if batched else torch.stack
+    inputs = _without_text([x for x, _ in rows], name)
     try:
-        return _join([x for x, _ in rows], join), join([torch.as_tensor(y) for _, y in rows])
+        X, y = _join(inputs, join), join([torch.as_tensor(y) for _, y in rows])
+        if isinstance(data, DataLoader):
+            _tell_of_left_out(data, len(y), name)
+        return X, y
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The samples of `{name}` cannot become tensors ({error}). Each must be one array, or "
+            "a mapping from the names of the model's arguments to arrays; got "
+            f"{_described(inputs[0])}.",
+            code="CL-INPUT-TYPE",
+        ) from error
     except RuntimeError as error:
         raise InputError(
             f"The samples of `{name}` differ in shape: {error}. Give images of one size, and texts "
             "padded to one length (padding='max_length').",
             code="CL-INPUT-SHAPE",
         ) from error
+
+
+def _without_text(rows: list[Any], name: str) -> list[Any]:
+    """Leave out the columns of mappings that hold text, which no model takes, and say so."""
+    if not isinstance(rows[0], Mapping):
+        return rows
+    texts = [key for key, value in rows[0].items() if _is_text(value)]
+    if not texts:
+        return rows
+    if len(texts) == len(rows[0]):
+        raise InputError(
+            f"`{name}` holds only text ({', '.join(map(str, texts))}), and a model takes numbers. "
+            "Tokenise it first.",
+            code="CL-INPUT-TYPE",
+        )
+    warnings.warn(
+        f"Columns of text in `{name}` are left out: {', '.join(map(str, texts))}.",
+        UnlearningWarning,
+        stacklevel=2,
+    )
+    return [{key: value for key, value in row.items() if key not in texts} for row in rows]
+
+
+def _is_text(value: Any) -> bool:
+    several = isinstance(value, list | tuple) and bool(value)
+    return isinstance(value[0] if several else value, str | bytes)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, Mapping):
+        return "a mapping with " + ", ".join(map(str, value))
+    return f"a {type(value).__name__}"
+
+
+def _tell_of_left_out(loader: DataLoader[Any], n: int, name: str) -> None:
+    """Warn where a loader did not give each sample of its data set once."""
+    try:
+        whole = len(loader.dataset)  # type: ignore[arg-type]
+    except TypeError:
+        return
+    again = getattr(loader.sampler, "replacement", False)
+    if n >= whole and not again:
+        return
+    how = f"gave {n} of the {whole} samples of its data set" if n < whole else ""
+    how = "draws samples with replacement, so that some are missing" if again else how
+    warnings.warn(
+        f"The loader of `{name}` {how}. What is left out is neither forgotten nor kept: give the "
+        "data set itself, or a loader without drop_last and without a sampler.",
+        UnlearningWarning,
+        stacklevel=2,
+    )
 
 
 def _divide(part: Any, name: str) -> tuple[Any, Any]:

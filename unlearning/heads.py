@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["Head", "class_logits", "features_and_logits", "find_head", "frozen", "run_model"]
+__all__ = [
+    "Head",
+    "call_model",
+    "class_logits",
+    "features_and_logits",
+    "find_head",
+    "frozen",
+    "run_model",
+    "unused_columns",
+]
 
 import contextlib
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -184,11 +195,42 @@ def run_model(model: nn.Module, inputs: Any) -> torch.Tensor:
     model : torch.nn.Module
         The classifier.
     inputs : tensor or mapping of tensors
-        A mapping is passed as keyword arguments. Floats take the dtype of the weights.
+        As in :func:`call_model`.
 
     Returns
     -------
     torch.Tensor of shape (n, C)
+        Of several (n, C) tensors in a tuple, such as features and logits, the one that a
+        linear layer gives.
+
+    Raises
+    ------
+    SplitError
+        ``CL-SPLIT-OUTPUT``: no logits, or several tensors that may be them.
+    """
+    answer = call_model(model, inputs)
+    if isinstance(answer, tuple | list) and not hasattr(answer, "logits"):
+        places = [i for i, item in enumerate(answer) if _is_logits(item)]
+        if len(places) > 1:
+            return class_logits(answer[_place_of_logits(model, inputs, answer, places)])
+    return class_logits(answer)
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Call a classifier on a batch, and give its answer as it is.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The classifier.
+    inputs : tensor or mapping of tensors
+        A mapping is passed as keyword arguments, without the columns that ``forward``
+        has no argument for; a single column of another name by position. Floats take
+        the dtype of the weights.
+
+    Returns
+    -------
+    object
     """
     weights = (p.dtype for p in model.parameters() if p.is_floating_point())
     dtype = next(weights, None)
@@ -197,9 +239,30 @@ def run_model(model: nn.Module, inputs: Any) -> torch.Tensor:
         floats = isinstance(value, torch.Tensor) and value.is_floating_point()
         return value if dtype is None or not floats else value.to(dtype)
 
-    if isinstance(inputs, Mapping):
-        return class_logits(model(**{key: fit(value) for key, value in inputs.items()}))
-    return class_logits(model(fit(inputs)))
+    if not isinstance(inputs, Mapping):
+        return model(fit(inputs))
+    fitted = {key: fit(value) for key, value in inputs.items()}
+    left = unused_columns(model, inputs)
+    if len(left) < len(fitted):
+        return model(**{key: value for key, value in fitted.items() if key not in left})
+    if len(fitted) == 1:  # an image under a name of the data set's own
+        return model(*fitted.values())
+    raise InputError(
+        f"{type(model).__name__}.forward takes none of {', '.join(map(str, inputs))}. Name the "
+        "inputs as its arguments are named, or give one tensor.",
+        code="CL-INPUT-SHAPE",
+    )
+
+
+def unused_columns(model: nn.Module, inputs: Any) -> list[str]:
+    """List the keys of a mapping that the model's ``forward`` has no argument for."""
+    try:
+        taken = inspect.signature(model.forward).parameters
+    except (TypeError, ValueError):
+        return []
+    if not isinstance(inputs, Mapping) or any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return []
+    return [key for key in inputs if key not in taken]
 
 
 def class_logits(value: Any) -> torch.Tensor:
@@ -265,6 +328,30 @@ def _is_logits(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.ndim == 2 and value.is_floating_point()
 
 
+_PLACES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+
+def _place_of_logits(model: nn.Module, inputs: Any, answer: Any, places: list[int]) -> int:
+    """Find which of several tensors in a model's answer a linear layer gives; ask once."""
+    if model in _PLACES:
+        return _PLACES[model]
+    layers = {name: module for name, module in model.named_modules() if _is_linear(module)}
+    given, found = _layer_answers(model, inputs, layers, call_model)
+    matches = {
+        i: name for i in places for name, value in found.items() if _same(value, given[i].detach())
+    }
+    if len(set(matches.values())) != 1:
+        shapes = ", ".join(str(tuple(answer[i].shape)) for i in places)
+        raise SplitError(
+            f"{type(model).__name__} returned {len(places)} tensors that may be the logits "
+            f"({shapes}), and {'several of them' if matches else 'none'} come from a linear layer. "
+            "Wrap the model in a module whose forward returns the logits alone.",
+            code="CL-SPLIT-OUTPUT",
+        )
+    _PLACES[model] = min(matches)
+    return _PLACES[model]
+
+
 def _is_linear(module: nn.Module) -> bool:
     if isinstance(module, nn.Linear):
         return True
@@ -295,34 +382,58 @@ def _head(model: nn.Module, name: str) -> Head:
 
 
 def _head_by_answer(model: nn.Module, example: Any, layers: dict[str, nn.Module]) -> Head:
+    logits, answers = _layer_answers(model, example, layers, run_model)
+    for name in reversed(answers):
+        if _same(answers[name], logits):
+            return _head(model, name)
+    loose = [
+        name
+        for name, tensor in [*model.named_buffers(), *model.named_parameters()]
+        if tensor.ndim == 2 and logits.shape[1] in tensor.shape and name.count(".") < 2
+    ]
+    held = {f"{name}.weight" for name in layers}
+    loose = [name for name in loose if name not in held]
+    if loose:
+        raise SplitError(
+            f"The logits of {type(model).__name__} are computed with {loose[0]!r}, a matrix that "
+            "belongs to no linear layer (as of a zero-shot classifier: features times texts). Put "
+            "it, with its scale, into an nn.Linear(bias=False) whose answer is the logits.",
+            code="CL-SPLIT-LAYER",
+        )
+    raise SplitError(
+        f"None of the {len(layers)} linear layers of {type(model).__name__} gives the logits as "
+        f"they come out (something is computed behind the last one). {_ADVICE}",
+        code="CL-SPLIT-LAYER",
+    )
+
+
+def _layer_answers(
+    model: nn.Module,
+    inputs: Any,
+    layers: dict[str, nn.Module],
+    call: Callable[[nn.Module, Any], Any],
+) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Call a model in evaluation mode; give its answer, and the layers' in the order they ran."""
     answers: dict[str, torch.Tensor] = {}
-    order: list[str] = []
     owner = threading.get_ident()
 
     def keep(name: str, value: Any) -> None:
         if isinstance(value, torch.Tensor) and threading.get_ident() == owner:
+            answers.pop(name, None)
             # A copy, because a layer behind may work in place on this tensor.
             answers[name] = value.detach().clone()
-            order.append(name)
 
     handles = []
     with model_lock(model):
         try:
             for name, module in layers.items():
                 handles.append(module.register_forward_hook(_named(name, keep)))
-            with torch.no_grad():
-                logits = run_model(model, example)
+            with frozen(model), torch.no_grad():
+                answer = call(model, inputs)
         finally:
             for handle in handles:
                 handle.remove()
-    for name in reversed(order):
-        if _same(answers[name], logits):
-            return _head(model, name)
-    raise SplitError(
-        f"None of the {len(layers)} linear layers of {type(model).__name__} gives the logits as "
-        f"they come out (something is computed behind the last one). {_ADVICE}",
-        code="CL-SPLIT-LAYER",
-    )
+    return answer, answers
 
 
 def _of_token(features: torch.Tensor, answer: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

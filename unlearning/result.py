@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Outcome", "UnlearnResult", "UnlearningWarning"]
+__all__ = ["Outcome", "UnlearnResult"]
 
 import os
 from dataclasses import dataclass, field
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _KIND = "UnlearnResult"
-
-
-class UnlearningWarning(UserWarning):
-    """Something about a run that its user should know."""
 
 
 class Outcome:

@@ -24,7 +24,7 @@ from unlearning import (
     split_classes,
     unlearn_sequence,
 )
-from unlearning.result import UnlearningWarning
+from unlearning.notices import UnlearningWarning
 
 
 def refused(match, code, method=None, model=None, **options):

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from conceptlab.arrays import resolve_device
-from conceptlab.errors import InputError
+from conceptlab.errors import InputError, SplitError
 from conceptlab.models.session import model_copy
 from conceptlab.parameters import OneOf, Real, Rules, Whole
 from conceptlab.progress import Progress
@@ -24,6 +24,7 @@ from conceptlab.training.checkpoint import resumed_seed
 from conceptlab.training.parts import all_finite
 from unlearning.certificate import describe_parameters, make_certificate
 from unlearning.classes.job import Job
+from unlearning.classes.outcome import outcome_warnings
 from unlearning.data import (
     Samples,
     as_samples,
@@ -31,8 +32,9 @@ from unlearning.data import (
     check_same_kind,
     quiet_randomness,
 )
-from unlearning.heads import frozen, run_model
-from unlearning.result import UnlearningWarning, UnlearnResult
+from unlearning.heads import frozen, run_model, unused_columns
+from unlearning.notices import UnlearningWarning
+from unlearning.result import UnlearnResult
 
 _NOT_IN_KEY = {"max_steps", "max_seconds", "random_state", "device"}
 _SHARED = Rules(
@@ -128,6 +130,7 @@ class Unlearner(BaseEstimator):
             The model does not return logits.
         """
         self._check_parameters()
+        given, model = model, _eager(model)
         samples = self._check_data(model, forget, retain, valid)
         folder = None if checkpoint is None else Path(checkpoint)
         seed = resumed_seed(self.random_state, folder)
@@ -135,10 +138,14 @@ class Unlearner(BaseEstimator):
         before = fingerprint(model)
         flags = [m.training for m in model.modules()]
         copied = _copy(model)
+        half = _float16_names(model)
+        source = model if not half else _copy(model).float()
+        copied = copied.float() if half else copied
         device = resolve_device(getattr(self, "device", "auto"), like=_first(model))
         if not any(p.requires_grad for p in copied.parameters()):
             copied.requires_grad_(True)
         copied.to(device)
+        head = getattr(self, "head", None)
         parameters = describe_parameters(self.get_params(deep=False))
         with quiet_randomness(seed):
             n_classes = _count_classes(copied, samples[0], device)
@@ -147,7 +154,7 @@ class Unlearner(BaseEstimator):
                     as_samples(data, name=data.name, n_classes=n_classes)
             job = Job(
                 model=copied,
-                source=model,
+                source=source,
                 forget=samples[0],
                 retain=samples[1],
                 valid=samples[2],
@@ -155,7 +162,7 @@ class Unlearner(BaseEstimator):
                 device=device,
                 seed=seed,
                 settings=self.get_params(deep=False),
-                head=getattr(self, "head", None),
+                head=head.removeprefix("_orig_mod.") if given is not model and head else head,
                 progress=progress,
                 checkpoint=folder,
                 key={
@@ -167,7 +174,14 @@ class Unlearner(BaseEstimator):
                     "retain": samples[1].digest,
                 },
             )
+            left_out = unused_columns(copied, samples[0].inputs)
+            if left_out:
+                job.warnings.append(
+                    f"{type(model).__name__}.forward has no argument for the columns "
+                    f"{', '.join(left_out)}; they are left out."
+                )
             details = self._unlearn(job) or {}
+            _round(job.model, half)
             if not all_finite(job.model):  # of methods that compute weights in one go
                 job.model = _copy(model)
                 job.halt("nan: rewound")
@@ -175,7 +189,8 @@ class Unlearner(BaseEstimator):
                     f"{type(self).__name__} made weights NaN or infinite. The weights are those "
                     "of the original again. Use a smaller strength (alpha, lr)."
                 )
-        cpu_seconds = job.cpu_seconds
+            cpu_seconds = job.cpu_seconds
+            job.warnings += outcome_warnings(job)
         finished = job.model.to(_device(model))
         _restore_flags(finished, model, flags)
         if fingerprint(model) != before:
@@ -188,7 +203,7 @@ class Unlearner(BaseEstimator):
         after = fingerprint(finished)
         if inplace:
             _load_into(model, finished)
-            finished = model
+            finished = given
         job.finish()
         for message in job.warnings:
             warnings.warn(message, UnlearningWarning, stacklevel=2)
@@ -231,7 +246,8 @@ class Unlearner(BaseEstimator):
             count = int(torch.isin(kept.y, torch.tensor(still)).sum())
             raise InputError(
                 f"`retain` holds {count} samples of class {', '.join(map(str, still))}, which is "
-                "to be forgotten. Divide the data with split_classes(data, classes).",
+                "to be forgotten as a whole class: divide the data with split_classes(data, "
+                "classes). To forget single samples of a class use ShardedEnsemble.delete.",
                 code="CL-INPUT-LABELS",
             )
         if len(kept.classes) < 2:
@@ -271,6 +287,31 @@ def _check_weights(model: nn.Module) -> None:
                 "could be forgotten. Load good weights; to switch an output off use LogitMask.",
                 code="CL-INPUT-NONFINITE",
             )
+
+
+def _eager(model: Any) -> Any:
+    """Take the module that was compiled; refuse a scripted one."""
+    if type(model).__name__ == "OptimizedModule":  # torch.compile: its layers run no hooks
+        return dict(model.named_children()).get("_orig_mod", model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            "The model is a TorchScript module, whose layers can be neither watched nor trained "
+            "in a copy. Give the module that it was made from.",
+            code="CL-INPUT-TYPE",
+        )
+    return model
+
+
+def _float16_names(model: nn.Module) -> set[str]:
+    """Name the weights of 16 bits whose smallest step Adam's eps and small rates fall below."""
+    return {n for n, t in model.state_dict().items() if t.dtype == torch.float16}
+
+
+def _round(model: nn.Module, names: set[str]) -> None:
+    """Round weights that were trained in float32 back to float16."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if name in names:
+            tensor.data = tensor.data.half()
 
 
 def _first(model: nn.Module) -> torch.Tensor:
@@ -313,6 +354,14 @@ def _count_classes(model: nn.Module, samples: Samples, device: torch.device) -> 
             "logits (n, C), one row for each input.",
             code="CL-INPUT-SHAPE",
         )
+    if logits.shape[1] > 1 and bool((logits >= 0).all()):
+        sums = logits.float().sum(dim=1)
+        if torch.allclose(sums, torch.ones_like(sums), atol=1e-2 if dtype.itemsize < 4 else 1e-4):
+            raise SplitError(
+                "The model returns probabilities (rows of numbers >= 0 that sum to 1), and logits "
+                "are needed. Take the softmax off its end.",
+                code="CL-SPLIT-OUTPUT",
+            )
     return int(logits.shape[1])
 
 

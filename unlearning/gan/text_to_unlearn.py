@@ -33,7 +33,7 @@ from unlearning.gan.options import Limits, Request
 from unlearning.gan.result import GanResult
 from unlearning.gan.sight import look
 from unlearning.gan.thumbnails import Thumbnails
-from unlearning.result import UnlearningWarning
+from unlearning.notices import UnlearningWarning
 
 _RULES = Rules(
     n_survey=Whole(16),

@@ -26,7 +26,7 @@ from conceptlab.errors import SplitError, unknown_name
 from conceptlab.models.outputs import layer_tensor
 from unlearning.classes.job import Job
 from unlearning.data import Inputs, Samples
-from unlearning.heads import features_and_logits, frozen
+from unlearning.heads import call_model, features_and_logits, frozen
 
 DEPTH = 0.6
 """Share of the layers with weights that lie before the layer that is read."""
@@ -160,7 +160,7 @@ def choose_layer(model: nn.Module, inputs: Any, layer: str = "auto") -> str:
     ]
     try:
         with frozen(model), torch.no_grad():
-            model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+            call_model(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
@@ -248,7 +248,7 @@ def parameters_behind(model: nn.Module, inputs: Any, layer: str) -> list[str]:
     ]
     try:
         with frozen(model), torch.no_grad():
-            model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+            call_model(model, inputs)
     finally:
         for handle in handles:
             handle.remove()

@@ -24,7 +24,7 @@ from unlearning.gan.layers import sensitive_layers
 from unlearning.gan.options import Request
 from unlearning.gan.result import GanResult
 from unlearning.gan.sight import Sight, look
-from unlearning.result import UnlearningWarning
+from unlearning.notices import UnlearningWarning
 
 
 class Baseline(BaseEstimator):

@@ -14,7 +14,7 @@ from conceptlab.errors import InputError, SplitError
 from unlearning import ConceptPoisoning, UnlearnResult, split_classes
 from unlearning.classes.concepts.model_concepts import ModelConcepts
 from unlearning.classes.concepts.words import mask_words, merge_subwords, word_scores
-from unlearning.result import UnlearningWarning
+from unlearning.notices import UnlearningWarning
 
 CLASS = 3
 
