@@ -174,8 +174,9 @@ def test_augmentation_that_gives_something_else():
 
 def test_model_that_is_none():
     refused("torch.nn.Module", "CL-INPUT-TYPE", model="resnet50")
-    headless = nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Softmax(1))
+    headless = nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Tanh())
     refused("head='name'", "CL-SPLIT-LAYER", model=headless)
+    refused("softmax", "CL-SPLIT-OUTPUT", model=nn.Sequential(*headless[:-1], nn.Softmax(1)))
     refused("Did you mean 'head'", "CL-SPLIT-LAYER", method=LogitMask(head="haed"))
 
 

@@ -13,7 +13,7 @@ from unlearning import Unlearner, split_classes
 CLASS = 1
 SMALL = {
     "BadTeacher": {"batch_size": 32},
-    "ConceptPoisoning": {},
+    "ConceptPoisoning": {"min_steps": 0},
     "SSD": {},
     "UNSIR": {"noise_steps": 2, "n_noise": 8, "repeats": 1, "n_per_class": 16, "batch_size": 32},
 }

@@ -128,7 +128,7 @@ def _run(
             lambda _epoch: batches(),
             loss,
             job.adam() if recipe.optimizer == "adam" else job.sgd(),
-            epochs=recipe.epochs,
+            epochs=max(recipe.epochs, -(-recipe.min_steps // per_epoch)),
             per_epoch=per_epoch,
             description="concept poisoning",
             schedule=cosine_warm if recipe.schedule == "cosine" else None,

@@ -21,6 +21,8 @@ class Recipe:
         Weight of the loss on forgotten samples; "joint" mixes all in one batch.
     epochs : int
         Passes over the retained data.
+    min_steps : int
+        Epochs are raised until they make so many steps.
     optimizer : {"adam", "sgd"}
     schedule : {"cosine", "constant"}
     stop : bool
@@ -35,6 +37,7 @@ class Recipe:
     distil: float
     forget_weight: float | str
     epochs: int
+    min_steps: int
     optimizer: str
     schedule: str
     stop: bool

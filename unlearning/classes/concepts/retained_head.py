@@ -204,7 +204,7 @@ def _embeddings(model: nn.Module, ended: list[tuple[str, int, int]], total: int)
     return max(near)[1] if near else None
 
 
-def parameters_behind(model: nn.Module, inputs: Any, layer: str) -> list[str]:
+def parameters_behind(model: nn.Module, inputs: Any, layer: str, least: int = 0) -> list[str]:
     """List the modules with weights that run after a layer has run.
 
     Parameters
@@ -215,6 +215,9 @@ def parameters_behind(model: nn.Module, inputs: Any, layer: str) -> list[str]:
         A few inputs on the model's device.
     layer : str
         Its name.
+    least : int
+        Where fewer layers with a matrix of weights run after it, go back before it until
+        there are so many.
 
     Returns
     -------
@@ -226,15 +229,19 @@ def parameters_behind(model: nn.Module, inputs: Any, layer: str) -> list[str]:
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> parameters_behind(net, torch.zeros(2, 4), "1")
     ['2', '4']
+    >>> parameters_behind(net, torch.zeros(2, 4), "3"), parameters_behind(
+    ...     net, torch.zeros(2, 4), "3", least=2
+    ... )
+    (['4'], ['2', '4'])
     """
-    ran, behind = [False], set()
+    order: list[str] = []  # in which modules ran, the last time that each did
+    ended: list[int] = []  # how many had run when the layer's first call ended
 
     def start(name: str) -> None:
-        if ran[0]:
-            behind.add(name)
+        order.append(name)
 
     def end(*_: Any) -> None:
-        ran[0] = True
+        ended.append(len(order))
 
     owners = {
         name: module
@@ -252,6 +259,12 @@ def parameters_behind(model: nn.Module, inputs: Any, layer: str) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
+    behind = set(order[ended[0] :]) if ended else set()
+    matrices = {n for n, m in owners.items() if any(p.ndim > 1 for p in m.parameters(False))}
+    for name in reversed(order[: ended[0]] if ended else []):
+        if len(behind & matrices) >= least:
+            break
+        behind.add(name)
     return [name for name in owners if name in behind]
 
 

@@ -96,7 +96,8 @@ class ConceptPoisoning(Unlearner):
         ``scope="late"`` trains; "auto" chooses one in the middle, and of
         texts the end of the embeddings.
     scope : {"late", "all", "head"} or int
-        What is trained: the layers that run after `layer`, all, the last one,
+        What is trained: the layers that run after `layer` (two with a matrix of
+        weights at least, or the class would only be masked), all, the last one,
         or the last so many layers with weights.
     beta : float
         Weight of the feature pull; 0 without.
@@ -106,8 +107,11 @@ class ConceptPoisoning(Unlearner):
         Weight of the loss on forgotten samples beside that on retained ones;
         "joint" mixes all samples in one batch, each of the same weight.
     epochs : int
-        Passes over the retained data; with `stop`, up to three times as many
-        while held-out samples are not forgotten.
+        Passes over the retained data; more where that makes fewer than
+        `min_steps` steps. With `stop`, up to three times as many while held-out
+        samples are not forgotten.
+    min_steps : int
+        Fewest steps: a small set needs steps, not passes. 0 leaves it to `epochs`.
     lr : float
         Peak learning rate. The default suits small networks trained from
         scratch; for large pretrained ones start at a tenth of it.
@@ -191,6 +195,7 @@ class ConceptPoisoning(Unlearner):
         min_fidelity=Real(least=0, most=1),
         poison_share=Real(least=0, most=1),
         holdout=Real(least=0, most=0.5),
+        min_steps=Whole(0),
         temperature=Real(above=0),
         top_words=Whole(1),
         beta=Real(least=0),
@@ -219,6 +224,7 @@ class ConceptPoisoning(Unlearner):
         distil: float = 1.0,
         forget_weight: float | str = 1.0,
         epochs: int = 3,
+        min_steps: int = 150,
         lr: float = 2e-3,
         optimizer: str = "adam",
         schedule: str = "cosine",
@@ -257,6 +263,7 @@ class ConceptPoisoning(Unlearner):
         self.distil = distil
         self.forget_weight = forget_weight
         self.epochs = epochs
+        self.min_steps = min_steps
         self.lr = lr
         self.optimizer = optimizer
         self.schedule = schedule
@@ -318,6 +325,7 @@ class ConceptPoisoning(Unlearner):
             "distil": 0.0,
             "forget_weight": "joint",
             "epochs": 20,
+            "min_steps": 0,
             "lr": 1e-3,
             "optimizer": "sgd",
             "schedule": "constant",
@@ -499,7 +507,7 @@ class ConceptPoisoning(Unlearner):
         if self.scope == "head":
             wanted = {id(p) for p in job.head.linear.parameters()}
         elif self.scope == "late" and layer is not None:
-            behind = parameters_behind(job.model, example, layer)
+            behind = parameters_behind(job.model, example, layer, least=2)
             wanted = {
                 id(p) for name in behind for p in job.model.get_submodule(name).parameters(False)
             }
@@ -508,6 +516,12 @@ class ConceptPoisoning(Unlearner):
             wanted = {id(p) for m in layers[-int(self.scope) :] for p in m.parameters(False)}
         for parameter in job.model.parameters():
             parameter.requires_grad_(parameter.requires_grad and id(parameter) in wanted)
+        matrices = [p for p in job.model.parameters() if p.ndim > 1]
+        if self.scope != "head" and sum(p.requires_grad for p in matrices) == 1 < len(matrices):
+            job.warnings.append(
+                "Only the head is trained, so that the class is masked: what lies before it still "
+                "tells the class. Unfreeze more layers, or use scope='all'."
+            )
         if not job.trainable():
             raise InputError(
                 f"scope={self.scope!r} leaves no parameter to train, because those in it are "

@@ -154,13 +154,14 @@ def test_the_papers_ablation():
     ],
 )
 def test_every_choice_runs(changes):
-    result = ConceptPoisoning(epochs=1, random_state=0, **changes).unlearn(trained(), **request())
+    method = ConceptPoisoning(epochs=1, min_steps=0, random_state=0, **changes)
+    result = method.unlearn(trained(), **request())
     assert result.stopped == "done"
     assert result.details["mean_target"][CLASS] == 0
 
 
 def test_valid_data_decide_when_given():
-    result = ConceptPoisoning(epochs=2, random_state=0).unlearn(
+    result = ConceptPoisoning(epochs=2, min_steps=0, random_state=0).unlearn(
         trained(), **request(), valid=digits()[1]
     )
     assert "held_out_forget_accuracy" in result.history[-1]
@@ -343,3 +344,35 @@ def test_words_are_merged_scored_and_masked():
     out, count = mask_words(ids, tokenizer, ["goldfish", "goal", "gold"], top=1)
     assert out.tolist() == [[2, 4, 4, goal, gold, 3], [2, 4, 4, 5, 5, 3]]
     assert count.tolist() == [2, 2]
+
+
+def steps_and_weights(method, model, parts):
+    result = method.unlearn(model, **parts)
+    old, new = model.state_dict(), result.model.state_dict()
+    changed = {k.rpartition(".")[0] for k in old if not torch.equal(old[k], new[k])}
+    return result, changed
+
+
+def test_the_default_trains_two_layers_and_enough_steps():
+    """Of three linear layers the last alone would only mask the class."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    y = torch.arange(60) % 3
+    X = torch.eye(3)[y].repeat(1, 2) + 0.1 * torch.rand(60, 6, generator=torch.Generator())
+    parts = {"forget": (X[y == 2], y[y == 2]), "retain": (X[y < 2], y[y < 2])}
+    few = {"stop": False, "batch_size": 20, "random_state": 0}
+    result, changed = steps_and_weights(ConceptPoisoning(**few), net, parts)
+    assert changed == {"2", "4"}
+    assert result.certificate["steps"] == 150  # 2 steps in an epoch, and 3 epochs asked for
+    few["min_steps"] = 0
+    result, _ = steps_and_weights(ConceptPoisoning(**few), net, parts)
+    assert result.certificate["steps"] == 6
+    assert not any("Only the head" in text for text in result.warnings)
+    result, changed = steps_and_weights(ConceptPoisoning(scope="head", **few), net, parts)
+    assert changed == {"4"}
+    assert not any("Only the head" in text for text in result.warnings)
+    net[:4].requires_grad_(False)
+    result, changed = steps_and_weights(ConceptPoisoning(**few), net, parts)
+    assert changed == {"4"}
+    assert sum("Only the head" in text for text in result.warnings) == 1
