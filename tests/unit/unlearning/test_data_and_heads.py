@@ -83,7 +83,7 @@ def test_text_alone_and_nested_inputs_are_refused():
         ({}, None),
         ({"shuffle": True}, None),
         ({"drop_last": True}, "gave 10 of the 12"),
-        ({"sampler": WeightedRandomSampler(torch.ones(12), 12)}, "with replacement"),
+        ({"sampler": WeightedRandomSampler([1.0] * 12, 12)}, "with replacement"),
         ({"sampler": RandomSampler(X, replacement=True)}, "with replacement"),
         ({"sampler": range(7)}, "gave 7 of the 12"),
     ],
