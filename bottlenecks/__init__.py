@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from bottlenecks.information import mutual_information as mutual_information
     from bottlenecks.intervention import Intervention as Intervention
     from bottlenecks.intervention import InterventionCurve as InterventionCurve
+    from bottlenecks.joint import JointLeakage as JointLeakage
+    from bottlenecks.joint import joint_leakage as joint_leakage
     from bottlenecks.labelfree import LabelFreeCBM as LabelFreeCBM
     from bottlenecks.leakage import Leakage as Leakage
     from bottlenecks.leakage import LeakageScores as LeakageScores
@@ -65,6 +67,7 @@ _HOMES = {
     "FilterReport": "bottlenecks.concept_filters",
     "Intervention": "bottlenecks.intervention",
     "InterventionCurve": "bottlenecks.intervention",
+    "JointLeakage": "bottlenecks.joint",
     "LabelFreeCBM": "bottlenecks.labelfree",
     "Leakage": "bottlenecks.leakage",
     "LeakageScores": "bottlenecks.leakage",
@@ -88,6 +91,7 @@ _HOMES = {
     "filter_concepts": "bottlenecks.concept_filters",
     "fit_projection": "bottlenecks.projection",
     "interconcept_leakage": "bottlenecks.leakage",
+    "joint_leakage": "bottlenecks.joint",
     "learnable": "bottlenecks.concept_filters",
     "measure_leakage": "bottlenecks.leakage",
     "mutual_information": "bottlenecks.information",

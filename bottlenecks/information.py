@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["mutual_information", "one_hot", "pairwise_information", "plug_in", "variable"]
+__all__ = ["mutual_information", "pairwise_information", "plug_in", "variable"]
 
 from typing import Any
 
@@ -15,6 +15,7 @@ from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, draw_seed
 
+_CELLS, _COLUMNS = 1 << 23, 64  # indicators of a block of columns
 _DISCRETE = 20  # at most so many different values count as categories
 
 
@@ -61,7 +62,7 @@ def mutual_information(
         )
     seed = draw_seed(random_state)
     if x_codes is not None and y_codes is not None:
-        return plug_in(one_hot(x_codes), one_hot(y_codes))
+        return plug_in(x_codes, y_codes)
     if len(x) <= n_neighbors:
         raise InputError(
             f"{n_neighbors} neighbours need more than {len(x)} samples.", code="CL-INPUT-FEW"
@@ -96,14 +97,10 @@ def variable(values: Any, name: str, *, discrete: bool = False) -> tuple[np.ndar
     return array.astype(np.float64), None
 
 
-def one_hot(codes: np.ndarray) -> np.ndarray:
-    """Give indicators (n, r) of codes 0 ... r - 1."""
-    return np.eye(int(codes.max()) + 1)[codes]
-
-
 def plug_in(a: np.ndarray, b: np.ndarray) -> float:
-    """Count the information of indicators (n, r) and (n, s)."""
-    joint = a.T @ b / len(a)
+    """Count the information of codes (n,) and (n,), each from 0 on."""
+    r, s = int(a.max()) + 1, int(b.max()) + 1
+    joint = np.bincount(a * s + b, minlength=r * s).reshape(r, s) / len(a)
     alone = joint.sum(axis=1)[:, None] * joint.sum(axis=0)[None, :]
     return max(0.0, float(xlogy(joint, joint).sum() - xlogy(joint, alone).sum()))
 
@@ -118,17 +115,52 @@ def _bins(values: np.ndarray, n_bins: int) -> np.ndarray:
 
 
 def pairwise_information(A: np.ndarray, n_bins: int) -> np.ndarray:
-    """Normalised information of all pairs of columns, (k, k), zeros on the diagonal."""
-    columns = [one_hot(_bins(a, n_bins)) for a in A.T]
-    sizes = [column.shape[1] for column in columns]
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    hot = np.concatenate(columns, axis=1)
-    joint = hot.T @ hot / len(A)
-    p = np.diag(joint)
-    terms = xlogy(joint, joint) - xlogy(joint, p[:, None] * p[None, :])
-    information = np.add.reduceat(np.add.reduceat(terms, starts, axis=0), starts, axis=1)
-    entropy = np.add.reduceat(-xlogy(p, p), starts)
+    """Normalised information of all pairs of columns, (k, k), zeros on the diagonal.
+
+    Blocks of columns at a time: indicators of two blocks and their joint table are all that is
+    held, beside one byte or two for each entry of `A`.
+    """
+    n, k = A.shape
+    kind = np.uint8 if n_bins <= 256 else np.uint16
+    codes = np.stack([_bins(a, n_bins).astype(kind) for a in A.T])
+    sizes = codes.max(axis=1).astype(np.int64) + 1
+    entropy = np.array([-xlogy(p, p).sum() for p in (np.bincount(c) / n for c in codes)])
+    found = np.zeros((k, k))
+    step = max(1, min(_COLUMNS, _CELLS // n))
+    blocks = [range(i, min(i + step, k)) for i in range(0, k, step)]
+    for i, left in enumerate(blocks):
+        hot = _indicators(codes[left.start : left.stop], sizes[left.start : left.stop])
+        for right in blocks[i:]:
+            own = right is left
+            other = (
+                hot
+                if own
+                else _indicators(codes[right.start : right.stop], sizes[right.start : right.stop])
+            )
+            found[left.start : left.stop, right.start : right.stop] = _block(
+                hot, sizes[left.start : left.stop], other, sizes[right.start : right.stop]
+            )
+    upper = np.triu(found, 1)
+    found = upper + upper.T
     scale = np.sqrt(entropy[:, None] * entropy[None, :])
-    found = np.divide(information, scale, out=np.zeros_like(scale), where=scale > 0)
-    np.fill_diagonal(found, 0.0)
-    return np.asarray(np.maximum(found, 0.0))
+    shares = np.divide(found, scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.asarray(np.maximum(shares, 0.0))
+
+
+def _indicators(codes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Give columns of zeros and ones, one for each value of each variable, (n, sum of sizes)."""
+    n = codes.shape[1]
+    hot = np.zeros((n, int(sizes.sum())), dtype=np.float32)
+    starts = np.cumsum(sizes) - sizes
+    for start, values in zip(starts, codes, strict=True):
+        hot[np.arange(n), start + values.astype(np.int64)] = 1
+    return hot
+
+
+def _block(a: np.ndarray, a_sizes: np.ndarray, b: np.ndarray, b_sizes: np.ndarray) -> np.ndarray:
+    # Counts are whole numbers below 2^24, so float32 holds them exactly.
+    joint = (a.T @ b).astype(np.float64) / len(a)
+    p, q = a.mean(axis=0, dtype=np.float64), b.mean(axis=0, dtype=np.float64)
+    terms = xlogy(joint, joint) - xlogy(joint, p[:, None] * q[None, :])
+    rows, columns = np.cumsum(a_sizes) - a_sizes, np.cumsum(b_sizes) - b_sizes
+    return np.asarray(np.add.reduceat(np.add.reduceat(terms, rows, axis=0), columns, axis=1))

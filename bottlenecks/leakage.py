@@ -24,11 +24,13 @@ from sklearn.neural_network import MLPClassifier
 
 from bottlenecks.information import (
     mutual_information,
-    one_hot,
     pairwise_information,
     plug_in,
     variable,
 )
+from bottlenecks.intervals import rank_p_value
+from bottlenecks.joint import JointLeakage, joint_leakage
+from bottlenecks.joint import shuffled as _shuffled
 from bottlenecks.measures import as_matrix, as_presence, auc_matrix, check_rows, paired_auc
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.parameters import Whole
@@ -37,7 +39,7 @@ from conceptlab.seeds import RandomState, draw_seed, numpy_generator
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURES = ("CTL", "ICL", "OIS", "NIS")
+MEASURES = ("CTL", "ICL", "OIS", "NIS", "JTL")
 _PROBES = ("linear", "mlp")
 _RIDGE = 1e-3
 
@@ -85,13 +87,13 @@ def concept_task_leakage(
     _, codes = variable(y, "y", discrete=True)
     seed = draw_seed(random_state)
     truth = np.array([mutual_information(c, codes, random_state=seed) for c in C.T])
-    return _task_leakage(A, codes, truth, n_neighbors, seed)
+    return np.maximum(0.0, _task_leakage(A, codes, truth, n_neighbors, seed))
 
 
 def _task_leakage(
     A: np.ndarray, codes: Any, truth: np.ndarray, n_neighbors: int, seed: int
 ) -> np.ndarray:
-    entropy = plug_in(one_hot(codes), one_hot(codes))
+    entropy = plug_in(codes, codes)
     if entropy <= 0:
         raise InputError(
             "All samples are of one class, so there is nothing to tell about it. Take samples of "
@@ -100,7 +102,7 @@ def _task_leakage(
         )
     options: dict[str, Any] = {"n_neighbors": n_neighbors, "random_state": seed}
     found = np.array([mutual_information(a, codes, **options) for a in A.T])
-    return np.maximum(0.0, (found - truth) / entropy)
+    return np.asarray((found - truth) / entropy)
 
 
 def interconcept_leakage(activations: Any, concepts: Any, *, n_bins: int = 8) -> np.ndarray:
@@ -291,14 +293,22 @@ class Leakage:
     Attributes
     ----------
     name : str
-        ``"CTL"``, ``"ICL"``, ``"OIS"`` or ``"NIS"``.
+        ``"CTL"``, ``"ICL"``, ``"OIS"``, ``"NIS"`` or ``"JTL"``.
     value : float
+        As published.
     null : ndarray of shape (n_permutations,), float64
         The same measure after each output was shuffled among the samples that
         agree in its concept: it keeps what it tells about its own concept and
-        loses everything else.
+        loses everything else. Empty where the measure has a test of its own.
     by_concept : ndarray of shape (k,), float64, or None
         Where the measure is a mean over concepts.
+    statistic : float or None
+        What is compared with `null` where it is not the value itself: CTL is cut off at
+        zero, and a noisy output that leaks would look clean after the cut.
+    p : float or None
+        P-value of a test of its own.
+    joint : JointLeakage or None
+        Of JTL: what heads reach on the truth, on the outputs and on both.
 
     Examples
     --------
@@ -311,6 +321,9 @@ class Leakage:
     value: float
     null: np.ndarray
     by_concept: np.ndarray | None = None
+    statistic: float | None = None
+    p: float | None = None
+    joint: JointLeakage | None = None
 
     @property
     def baseline(self) -> float:
@@ -320,14 +333,14 @@ class Leakage:
     @property
     def excess(self) -> float:
         """Value less baseline: what cannot be noise."""
-        return self.value - self.baseline
+        return (self.value if self.statistic is None else self.statistic) - self.baseline
 
     @property
     def p_value(self) -> float:
         """Share of shuffled copies, this one included, that leak as much; NaN without any."""
-        if not len(self.null):
-            return float("nan")
-        return float((1 + (self.null >= self.value - 1e-12).sum()) / (1 + len(self.null)))
+        if self.p is not None:
+            return self.p
+        return rank_p_value(self.value if self.statistic is None else self.statistic, self.null)
 
 
 class LeakageScores(Mapping[str, Leakage]):
@@ -396,7 +409,7 @@ def measure_leakage(
     y: Any,
     *,
     measures: Sequence[str] = MEASURES,
-    n_permutations: int = 20,
+    n_permutations: int = 39,
     concept_names: Sequence[str] | None = None,
     n_neighbors: int = 3,
     n_bins: int = 8,
@@ -414,9 +427,11 @@ def measure_leakage(
     y : array-like of shape (n,)
         Classes.
     measures : sequence of str
-        Of ``"CTL"``, ``"ICL"``, ``"OIS"``, ``"NIS"``.
+        Of ``"CTL"``, ``"ICL"``, ``"OIS"``, ``"NIS"`` and ``"JTL"``
+        (:func:`joint_leakage`, which sees what no single output or pair tells).
     n_permutations : int
-        Shuffled copies; 0 leaves the baseline out.
+        Shuffled copies; 0 leaves the baseline out. With fewer than 19 no p-value can be
+        below 0.05.
     concept_names : sequence of k str, optional
     n_neighbors, n_bins, probe : optional
         See :func:`concept_task_leakage`, :func:`interconcept_leakage`,
@@ -435,10 +450,13 @@ def measure_leakage(
 
     Notes
     -----
-    Finite samples make all four measures positive for outputs without any
+    Finite samples make all measures but JTL positive for outputs without any
     leakage. The baseline shuffles every output among samples with the same
     value of its own concept, which keeps its relation to that concept and
-    breaks the one to classes, other concepts and other outputs.
+    breaks the one to classes, other concepts and other outputs. That of CTL is not cut
+    off at zero. JTL has no shuffled copies: its heads are measured on rows that they have
+    not seen. NIS falls, not rises, for outputs that hold the class outright; it tells of
+    other concepts only.
 
     Examples
     --------
@@ -469,7 +487,7 @@ def measure_leakage(
     def measured(name: str, rows: np.ndarray) -> tuple[float, np.ndarray | None]:
         if name == "CTL":
             found = _task_leakage(rows, codes, truth, n_neighbors, seed)
-            return float(found.mean()), found
+            return float(found.mean()), np.maximum(0.0, found)
         if name == "ICL":
             pairs = np.maximum(0.0, pairwise_information(rows, n_bins) - base)
             by_concept = pairs.sum(axis=1) / max(1, len(pairs) - 1)
@@ -481,9 +499,16 @@ def measure_leakage(
     copies = [_shuffled(A, present, rng) for _ in range(n_permutations)]
     scores = []
     for name in measures:
-        value, by_concept = measured(name, A)
+        if name == "JTL":
+            joint = joint_leakage(
+                A, present, codes, n_copies=min(n_permutations, 9), random_state=seed
+            )
+            scores.append(Leakage(name, joint.value, np.empty(0), p=joint.p_value, joint=joint))
+            continue
+        statistic, by_concept = measured(name, A)
         null = np.array([measured(name, copy)[0] for copy in copies])
-        scores.append(Leakage(name, value, null, by_concept))
+        value = statistic if name != "CTL" or by_concept is None else float(by_concept.mean())
+        scores.append(Leakage(name, value, null, by_concept, statistic))
     return LeakageScores(scores, names)
 
 
@@ -500,13 +525,3 @@ def _numbered(k: int) -> list[str]:
 
 def _either_way(areas: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(areas, 1 - areas))
-
-
-def _shuffled(A: np.ndarray, present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shuffle each column among the rows that agree in its concept."""
-    copy = A.copy()
-    for j in range(A.shape[1]):
-        for value in (False, True):
-            rows = np.flatnonzero(present[:, j] == value)
-            copy[rows, j] = A[rng.permutation(rows), j]
-    return copy

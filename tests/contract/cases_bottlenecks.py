@@ -90,6 +90,12 @@ case(
     "numpy",
 )
 case(
+    bottlenecks.joint_leakage,
+    lambda c: (c(outputs(40)), c.of(shown(40)), c.of(classes(40))),
+    "numpy",
+    tolerance=100,
+)
+case(
     bottlenecks.evaluate,
     lambda c: (
         (bottleneck(), c(outputs(40)), c.of(classes(40)), c.of(shown(40))),
