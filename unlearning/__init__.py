@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from unlearning.classes.methods.boundary import BoundaryExpand as BoundaryExpand
     from unlearning.classes.methods.boundary import BoundaryShrink as BoundaryShrink
     from unlearning.classes.methods.concept_poisoning import ConceptPoisoning as ConceptPoisoning
+    from unlearning.classes.methods.delete import DELETE as DELETE
     from unlearning.classes.methods.finetune import FineTune as FineTune
     from unlearning.classes.methods.fisher import FisherForgetting as FisherForgetting
     from unlearning.classes.methods.logit_mask import LogitMask as LogitMask

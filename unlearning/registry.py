@@ -9,6 +9,7 @@ _TABLE = (
     ("bad-teacher", "BadTeacher", "bad_teacher"),
     ("boundary-expand", "BoundaryExpand", "boundary"),
     ("boundary-shrink", "BoundaryShrink", "boundary"),
+    ("delete", "DELETE", "delete"),
     ("fine-tune", "FineTune", "finetune"),
     ("fisher", "FisherForgetting", "fisher"),
     ("gradient-ascent", "GradientAscent", "ascent"),

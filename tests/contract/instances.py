@@ -44,6 +44,7 @@ UNLEARNERS = (
     "BoundaryExpand",
     "BoundaryShrink",
     "ConceptPoisoning",
+    "DELETE",
     "FineTune",
     "FisherForgetting",
     "GradientAscent",

@@ -1,8 +1,10 @@
-"""What methods with a teacher share: the divergence to it, and a teacher that knows nothing."""
+"""What methods with a teacher share: the divergence to it, its answers without a class, and a
+teacher that knows nothing.
+"""
 
 from __future__ import annotations
 
-__all__ = ["kl_to_teacher", "random_teacher"]
+__all__ = ["kl_to_teacher", "random_teacher", "soft_targets"]
 
 
 import torch
@@ -10,7 +12,8 @@ from torch import nn
 
 from conceptlab.errors import InputError
 from conceptlab.models.session import model_copy
-from unlearning.data import quiet_randomness
+from unlearning.classes.job import Job
+from unlearning.data import Samples, quiet_randomness
 
 
 def kl_to_teacher(
@@ -102,3 +105,26 @@ def random_teacher(model: nn.Module, seed: int) -> nn.Module:
                 flat = parameter.detach().reshape(-1)
                 parameter.copy_(flat[order.to(flat.device)].view_as(parameter))
     return teacher.eval().requires_grad_(False)
+
+
+def soft_targets(job: Job, samples: Samples, temperature: float = 1.0) -> torch.Tensor:
+    """Give the original model's probabilities with the forgotten classes left out.
+
+    Parameters
+    ----------
+    job : Job
+        The run.
+    samples : Samples
+        What to label.
+    temperature : float
+        Divides the logits.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, C)
+        Rows sum to 1; 0 for every class that is not retained.
+    """
+    logits = job.predict(job.original, samples).float() / temperature
+    left_out = torch.ones(job.n_classes, dtype=torch.bool)
+    left_out[job.retained] = False
+    return logits.masked_fill(left_out, -torch.inf).softmax(dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SoftRelabel", "soft_targets"]
+__all__ = ["SoftRelabel"]
 
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +13,9 @@ from torch.nn import functional
 from conceptlab.parameters import OneOf, Real, Rules
 from conceptlab.seeds import RandomState
 from unlearning.classes.base import Unlearner
+from unlearning.classes.distillation import soft_targets
 from unlearning.classes.job import Job
-from unlearning.data import Samples, concat
+from unlearning.data import concat
 
 
 class SoftRelabel(Unlearner):
@@ -58,8 +59,9 @@ class SoftRelabel(Unlearner):
     -----
     The targets are the softmax of the original logits with the forgotten
     classes left out, which is the same formula without the division by a
-    number near 0. No paper has this baseline under this name; TRW (2026)
-    tilts similar targets by the likeness of classes.
+    number near 0. No paper has this baseline under this name; :class:`DELETE`
+    teaches the same targets without retained data, TRW (2026) tilts similar
+    ones by the likeness of classes.
 
     Examples
     --------
@@ -128,26 +130,3 @@ class SoftRelabel(Unlearner):
             description="soft relabel",
         )
         return {"mean_target": [float(v) for v in gone.mean(dim=0)]}
-
-
-def soft_targets(job: Job, samples: Samples, temperature: float = 1.0) -> torch.Tensor:
-    """Give the original model's probabilities with the forgotten classes left out.
-
-    Parameters
-    ----------
-    job : Job
-        The run.
-    samples : Samples
-        What to label.
-    temperature : float
-        Divides the logits.
-
-    Returns
-    -------
-    torch.Tensor of shape (n, C)
-        Rows sum to 1; 0 for every class that is not retained.
-    """
-    logits = job.predict(job.original, samples).float() / temperature
-    left_out = torch.ones(job.n_classes, dtype=torch.bool)
-    left_out[job.retained] = False
-    return logits.masked_fill(left_out, -torch.inf).softmax(dim=1)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from conceptlab.errors import SplitError
 from unlearning import (
+    DELETE,
     FineTune,
     GradientAscent,
     LogitMask,
@@ -100,6 +101,41 @@ def test_soft_relabel_can_keep_what_the_original_says():
         return -(targets * model(both.inputs).log_softmax(1)).sum(1).mean()
 
     one_step(SoftRelabel(retain_targets="original", **PLAIN), expected)
+
+
+def masked(model, forget):
+    """Original probabilities by the definition: exp of logits, the class left out, divided."""
+    with torch.no_grad():
+        scores = model(forget.inputs).exp()
+    scores[:, 2] = 0
+    return scores / scores.sum(1, keepdim=True)
+
+
+def test_delete_distils_the_masked_original_on_the_class_alone():
+    def expected(model, forget, retain):
+        t, f = masked(model, forget), model(forget.inputs).softmax(1)
+        others = [0, 1, 3]
+        return (t[:, others] * (t[:, others] / f[:, others]).log()).sum(1).mean()
+
+    one_step(DELETE(**PLAIN), expected)
+    model, forget, retain = world()
+    other = as_samples((retain.inputs + 1, retain.y))  # only its labels count
+    first, second = (
+        DELETE(**PLAIN).unlearn(model, forget=forget, retain=kept) for kept in (retain, other)
+    )
+    assert first.certificate["sha256_after"] == second.certificate["sha256_after"]
+    assert first.details["mean_target"] == pytest.approx(masked(model, forget).mean(0).tolist())
+
+
+def test_delete_decouples_forgetting_from_retention():
+    """The paper's identity: KL = -log(1 - f_c) + KL(t ‖ f without c, divided by its sum)."""
+    model, forget, retain = world()
+    t, f = masked(model, forget), model(forget.inputs).detach().softmax(1)
+    rest = f[:, [0, 1, 3]] / (1 - f[:, 2:3])
+    retention = (t[:, [0, 1, 3]] * (t[:, [0, 1, 3]] / rest).log()).sum(1)
+    parts = (retention - (1 - f[:, 2]).log()).mean()
+    history = DELETE(**PLAIN).unlearn(model, forget=forget, retain=retain).history
+    assert history[0]["loss"] == pytest.approx(float(parts), rel=1e-4)
 
 
 def test_random_labels_are_even_over_what_is_kept_and_never_the_class():
