@@ -226,7 +226,13 @@ def _chosen(texts: Texts, classes: Sequence[str], file: Path) -> Texts:
     for label in texts:
         alike.setdefault(fold(label.replace("_", " ")), label)
     chosen: Texts = {}
-    for label in classes:
+    for label in [classes] if isinstance(classes, str) else classes:
+        if not isinstance(label, str):
+            raise InputError(
+                f"classes are names of the file, got {label!r}. For numbers give the names: "
+                "classes=[class_names[i] for i in numbers].",
+                code="CL-INPUT-LABELS",
+            )
         found = label if label in texts else alike.get(fold(label.replace("_", " ")))
         if found is None:
             raise unknown_name(
