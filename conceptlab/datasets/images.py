@@ -69,9 +69,16 @@ def as_image_batch(
 
 
 def image_source(
-    images: Images, *, value_range: ValueRange = "unit", channels_last: bool = False
+    images: Images,
+    *,
+    value_range: ValueRange = "unit",
+    channels_last: bool = False,
+    channels: int = 3,
 ) -> ImageSource:
     """Open `images` for reading piece by piece; see :func:`as_image_batch`.
+
+    Arrays have `channels` channels, of a model that takes another number than RGB's; for one
+    channel images of three equal ones do as well.
 
     Returns
     -------
@@ -90,4 +97,6 @@ def image_source(
             images = load_image_folder(path, classes=False)
         else:
             images = [path]
-    return open_source(images, value_range=value_range, channels_last=channels_last)
+    return open_source(
+        images, value_range=value_range, channels_last=channels_last, channels=channels
+    )

@@ -90,9 +90,42 @@ class ImageSource:
 
 
 def open_source(
-    images: Images, *, value_range: ValueRange = "unit", channels_last: bool = False
+    images: Images,
+    *,
+    value_range: ValueRange = "unit",
+    channels_last: bool = False,
+    channels: int = 3,
 ) -> ImageSource:
     """Open everything but folders, archives and single paths; see :func:`image_source`."""
+    options = _Options(value_range, channels_last, channels)
+    source = _opened(images, options)
+    if channels == 3:
+        return source
+
+    def take(indices: Sequence[int]) -> torch.Tensor | list[Image | torch.Tensor]:
+        found = source.take(indices)
+        if isinstance(found, torch.Tensor):
+            return _of_channels(found, channels)
+        return [_of_channels(stack([item])[0], channels) for item in found]
+
+    return ImageSource(len(source), take, source.digests, source.kind)
+
+
+def _of_channels(images: torch.Tensor, channels: int) -> torch.Tensor:
+    """Take one channel of grey images (..., 3, h, w) for a model of one; others stay."""
+    if channels == 1 and torch.equal(images[..., :1, :, :].expand_as(images), images):
+        return images[..., :1, :, :]
+    return images
+
+
+@dataclass(frozen=True)
+class _Options:
+    value_range: ValueRange
+    channels_last: bool
+    channels: int = 3
+
+
+def _opened(images: Images, options: _Options) -> ImageSource:
     files = getattr(images, "files", None)
     if isinstance(files, list) and all(isinstance(file, ImageFile) for file in files[:1]):
         if getattr(images, "size", None) is not None:
@@ -104,12 +137,11 @@ def open_source(
         images = images.ravel().tolist()
     if isinstance(images, ImageFile) or is_pil(images):
         images = [images]
-    options = (value_range, channels_last)
     if isinstance(images, np.ndarray | torch.Tensor):
-        return _from_batch(images, *options)
+        return _from_batch(images, options)
     if hasattr(images, "__array__") and not hasattr(images, "__getitem__"):
-        return _from_batch(np.asarray(images), *options)
-    return _from_items(images, *options)
+        return _from_batch(np.asarray(images), options)
+    return _from_items(images, options)
 
 
 def _holds_images(given: Any) -> bool:
@@ -187,13 +219,14 @@ def to_unit(
     *,
     value_range: ValueRange = "unit",
     channels_last: bool = False,
+    channels: int = 3,
     name: str = "images",
 ) -> torch.Tensor:
     """Check one array (n, 3, h, w) or (3, h, w) and give it in float32.
 
     Bytes are divided by 255. See :func:`as_image_batch` for the errors.
     """
-    _check_shape(array, channels_last, name)
+    _check_shape(array, channels_last, name, channels)
     tensor = array if isinstance(array, torch.Tensor) else _tensor_of(array, name)
     if channels_last:
         tensor = tensor.movedim(-1, -3)
@@ -211,7 +244,9 @@ def to_unit(
     return tensor.to(torch.float32)
 
 
-def _check_shape(array: np.ndarray | torch.Tensor, channels_last: bool, name: str) -> None:
+def _check_shape(
+    array: np.ndarray | torch.Tensor, channels_last: bool, name: str, channels: int = 3
+) -> None:
     shape = tuple(array.shape)
     if len(shape) not in (3, 4):
         raise InputError(
@@ -224,20 +259,26 @@ def _check_shape(array: np.ndarray | torch.Tensor, channels_last: bool, name: st
             f"{name} is empty: shape {shape}. Give at least one image of at least one pixel.",
             code="CL-INPUT-EMPTY",
         )
-    if channels_last and shape[-1] != 3:
+    if channels_last and shape[-1] != channels:
         raise InputError(
-            f"channels_last=True, but the last axis of {name} has {shape[-1]} entries, not 3: "
+            f"channels_last=True, but the last axis of {name} has {shape[-1]} entries, not "
+            f"{channels}: "
             f"shape {shape}. Leave channels_last out for (n, 3, height, width).",
             code="CL-INPUT-LAYOUT",
         )
-    if not channels_last and shape[-3] != 3:
+    if not channels_last and shape[-3] not in (channels, 3):
+        if channels != 3:
+            raise InputError(
+                f"{name} must have the {channels} channel(s) of the model's first layer, "
+                f"(n, {channels}, height, width), or be RGB, got shape {shape}. Bring the channels "
+                "to that axis, or give images of as many.",
+                code="CL-INPUT-LAYOUT",
+            )
         raise _layout_error(array, shape, name)
 
 
-def _from_batch(
-    batch: np.ndarray | torch.Tensor, value_range: ValueRange, channels_last: bool
-) -> ImageSource:
-    _check_shape(batch, channels_last, "images")
+def _from_batch(batch: np.ndarray | torch.Tensor, options: _Options) -> ImageSource:
+    _check_shape(batch, options.channels_last, "images", options.channels)
     whole = batch[None] if batch.ndim == 3 else batch
 
     def take(indices: Sequence[int]) -> torch.Tensor:
@@ -247,7 +288,7 @@ def _from_batch(
         else:
             rows = whole[list(indices)]
         name = f"images[{indices[0]}:{indices[-1] + 1}]" if part and len(indices) else "images"
-        return to_unit(rows, value_range=value_range, channels_last=channels_last, name=name)
+        return to_unit(rows, **vars(options), name=name)
 
     def digests(start: int, stop: int) -> list[bytes]:
         found = []
@@ -257,11 +298,11 @@ def _from_batch(
             found += [_digest_array(row, prefix) for row in rows]
         return found
 
-    prefix = f"batch:{channels_last}:{value_range}:".encode()
+    prefix = f"batch:{options.channels_last}:{options.value_range}:".encode()
     return ImageSource(len(whole), take, digests, _kind_of(batch))
 
 
-def _from_items(items: Any, value_range: ValueRange, channels_last: bool) -> ImageSource:
+def _from_items(items: Any, options: _Options) -> ImageSource:
     if isinstance(items, dict | bytes) or items is None:
         raise _type_error(items)
     if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
@@ -283,10 +324,10 @@ def _from_items(items: Any, value_range: ValueRange, channels_last: bool) -> Ima
             "images is empty. Give at least one image.",
             code="CL-INPUT-EMPTY",
         )
-    prefix = f"upright:{channels_last}:{value_range}:".encode()
+    prefix = f"upright:{options.channels_last}:{options.value_range}:".encode()
 
     def item(index: int) -> _Item:
-        return _item_of(items[index], f"images[{index}]", value_range, channels_last)
+        return _item_of(items[index], f"images[{index}]", options)
 
     def take(indices: Sequence[int]) -> list[Image | torch.Tensor]:
         return [item(i).read() for i in indices]
@@ -324,7 +365,7 @@ class _Item:
     digest: Callable[[bytes], bytes]
 
 
-def _item_of(item: Any, name: str, value_range: ValueRange, channels_last: bool) -> _Item:
+def _item_of(item: Any, name: str, options: _Options) -> _Item:
     item = _unwrap(item)
     if isinstance(item, str | os.PathLike) and not isinstance(item, ImageFile):
         item = ImageFile(os.fspath(item), functools.partial(file_bytes, item))
@@ -341,7 +382,7 @@ def _item_of(item: Any, name: str, value_range: ValueRange, channels_last: bool)
                     f"{tuple(item.shape)}. {_rank_hint(tuple(item.shape))}",
                     code="CL-INPUT-RANK",
                 )
-            return to_unit(item, value_range=value_range, channels_last=channels_last, name=name)
+            return to_unit(item, **vars(options), name=name)
 
         return _Item(read, lambda prefix: _digest_array(item, prefix))
     if isinstance(item, Mapping):

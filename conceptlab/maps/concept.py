@@ -12,7 +12,6 @@ import torch
 
 from conceptlab.arrays import as_numpy
 from conceptlab.batching import BatchMemory, check_batch_size, iter_batches, run_together
-from conceptlab.datasets.images import image_source
 from conceptlab.datasets.sources import stack
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.maps.coefficients import CodeOf
@@ -21,6 +20,7 @@ from conceptlab.maps.occlusion import occlusion_maps
 from conceptlab.maps.rise import rise_maps
 from conceptlab.maps.upsample import upsample_maps
 from conceptlab.models import SplitModel
+from conceptlab.models.images import as_model_images, model_images
 from conceptlab.models.rows import automatic_batch
 from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress
@@ -123,6 +123,7 @@ def concept_maps(
     check_method(method)
     _check_options(method, runs[method], options)
     code = CodeOf(split, extractor, concepts, pool)
+    images = as_model_images(images, split)
     text = isinstance(images, Mapping)
     if text and method in ("occlusion", "rise"):
         raise InputError(
@@ -183,7 +184,7 @@ def _reader(
             return inputs.rows(torch.arange(start, stop)).kwargs
 
         return inputs.batch_size, None, rows
-    source = image_source(images, value_range="unit" if split.preprocess else "any")
+    source = model_images(images, split)
 
     def read(start: int, stop: int) -> torch.Tensor:
         return stack(source.read(start, stop)).to(split.device)

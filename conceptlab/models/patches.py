@@ -34,6 +34,7 @@ from conceptlab.arrays import as_floats
 from conceptlab.datasets.images import image_source
 from conceptlab.datasets.sources import stack
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.models.images import model_images
 from conceptlab.models.positions import position_rows
 from conceptlab.models.rows import INDEX_COLUMNS, Passes, Rows, Sink, automatic_batch
 from conceptlab.progress import Progress, track
@@ -275,7 +276,7 @@ def pooled_activations(
     sink = Sink(into)
     if mode == "none" and index is None:
         return position_rows(split, images, sink, batch_size, size, progress)
-    source = image_source(images, value_range="unit" if split.preprocess else "any")
+    source = model_images(images, split)
     if into is not None:
         into.bind(
             fingerprint(

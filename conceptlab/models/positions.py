@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from conceptlab.datasets.images import image_source
 from conceptlab.datasets.resize import Fit
 from conceptlab.datasets.sources import stack
+from conceptlab.models.images import model_images
 from conceptlab.models.rows import Passes, Rows, Sink, automatic_batch
 from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress, track
@@ -36,7 +36,7 @@ def position_rows(
         inputs = Inputs.of(images)
         n, shape, digest = inputs.batch_size, (224, 224), fingerprint(*inputs.tensors())
     else:
-        source = image_source(images, value_range="unit" if split.preprocess else "any")
+        source = model_images(images, split)
         n = len(source)
         pair = (size, size) if isinstance(size, int) else size
         fit = None if pair is None else Fit(*pair)

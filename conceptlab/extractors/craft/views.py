@@ -13,9 +13,9 @@ import torch
 
 from conceptlab.arrays import ArrayKind, as_numpy, as_tensor
 from conceptlab.batching import check_batch_size, iter_batches
-from conceptlab.datasets.images import as_image_batch, image_source
 from conceptlab.errors import InputError
 from conceptlab.models import SplitModel
+from conceptlab.models.images import as_model_images, model_images
 from conceptlab.models.patches import crop, pooled_activations
 from conceptlab.models.rows import automatic_batch
 from conceptlab.progress import Progress
@@ -77,15 +77,16 @@ class ImageViews:
     ) -> ImageViews:
         """Check images and note how they are to be cut."""
         kind = ArrayKind.of(np.empty(0, np.float32))
+        if not isinstance(images, Mapping):
+            images = as_model_images(images, split)
         if isinstance(images, Mapping):
             inputs: Any = dict(images)
             n = _samples(inputs)
             if patches != "none":
                 patches = "none"  # tokens are rows as they are; there is nothing to crop
         else:
-            value_range = "any" if split.preprocess is None else "unit"
-            source = image_source(images, value_range=value_range)  # type: ignore[arg-type]
-            inputs, kind = as_image_batch(source), source.kind
+            source = model_images(images, split)
+            inputs, kind = source.batch(clip=split.preprocess is not None), source.kind
             n = len(inputs)
         settings = {"mode": patches, "patch_size": patch_size, "n_crops": n_crops}
         everything = np.arange(n)

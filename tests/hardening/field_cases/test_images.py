@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torch import nn
 from torch.utils.data import Dataset, Subset
 
+from conceptlab import CRAFT, SplitModel
 from conceptlab.datasets import as_image_batch, load_image_folder
 from conceptlab.datasets.folder import PassedOverWarning
 from conceptlab.datasets.images import image_source
@@ -195,3 +197,38 @@ def test_tables_and_rows_are_read_or_named(tmp_path):
     assert as_image_batch(rows).shape == (1, 3, 6, 10)
     with pytest.raises(InputError, match="'picture', 'label'"):
         as_image_batch([{"picture": photo(), "label": 0}])
+
+
+def net(channels, axes=2):
+    conv = nn.Conv3d if axes == 3 else nn.Conv2d
+    pool = nn.AdaptiveAvgPool3d if axes == 3 else nn.AdaptiveAvgPool2d
+    torch.manual_seed(0)
+    body = nn.Sequential(conv(channels, 8, 3, padding=1), nn.ReLU())
+    return nn.Sequential(body, pool(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+
+
+# own probe: models of one channel, of five (satellites), of video
+@pytest.mark.parametrize("channels", [1, 5])
+def test_models_take_as_many_channels_as_they_have(channels):
+    images = torch.rand(6, channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    split = SplitModel(net(channels), "0")
+    craft = CRAFT(split, 2, patch_size=8, random_state=0).fit(images, target=0)
+    assert craft.maps({"input": images}).shape == (6, 2, 16, 16)
+    np.testing.assert_array_equal(craft.maps({"input": images}), np.asarray(craft.maps(images)))
+    with pytest.raises(InputError, match="first layer") as caught:
+        craft.fit(images.permute(0, 2, 3, 1), target=0)
+    assert caught.value.code == "CL-INPUT-LAYOUT"
+    if channels == 1:  # as grey photos come
+        grey = CRAFT(split, 2, patch_size=8, random_state=0)
+        grey.fit(images.expand(-1, 3, -1, -1), target=0)
+        np.testing.assert_array_equal(grey.importances_, craft.importances_)
+
+
+def test_video_is_read_as_a_tensor_and_by_name():
+    video = torch.rand(4, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    split = SplitModel(net(3, axes=3), "0")
+    first, second = (
+        CRAFT(split, 2, patches="none", random_state=0).fit(given, target=0).importances_
+        for given in (video, {"input": video})
+    )
+    np.testing.assert_array_equal(first, second)
