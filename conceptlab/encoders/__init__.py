@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conceptlab.encoders.base import BaseEncoder, Encoder
+from conceptlab.encoders.base import BaseEncoder, Encoder, EncoderWarning
 from conceptlab.encoders.cache import EmbeddingCache, EmbeddingCacheWarning
 from conceptlab.encoders.functions import CallableEncoder
 from conceptlab.encoders.huggingface import TransformersEncoder
@@ -20,6 +20,7 @@ __all__ = [
     "EmbeddingCacheWarning",
     "EncodeImages",
     "Encoder",
+    "EncoderWarning",
     "OpenClipEncoder",
     "Preprocess",
     "TransformersEncoder",

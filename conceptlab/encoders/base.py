@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["BaseEncoder", "Encoder"]
+__all__ = ["BaseEncoder", "Encoder", "EncoderWarning"]
 
 import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -91,6 +92,10 @@ class Encoder(Protocol):
         """Encode texts to (n, d); see :meth:`BaseEncoder.encode_text`."""
 
 
+class EncoderWarning(UserWarning):
+    """Something about an encoder makes what is computed with it doubtful."""
+
+
 class BaseEncoder:
     """Batches, preprocessing, normalisation, templates and caching for any model.
 
@@ -155,6 +160,7 @@ class BaseEncoder:
         self._identity = identity
         self._fingerprint: tuple[Any, str] | None = None
         self._dim: int | None = None
+        self._looked: set[str] = set()
         self._image_memory, self._text_memory = BatchMemory(), BatchMemory()
 
     # -- what a subclass gives ------------------------------------------------
@@ -265,6 +271,8 @@ class BaseEncoder:
             with torch.no_grad(), self._autocast():
                 pixels = self.preprocess(source.take(indices), device=self.device)
                 features = self._image_features(pixels)
+                if len(indices) > 1:
+                    self._look_alone("image", features, lambda: self._image_features(pixels[:1]))
             return self._finish(features, normalize, f"images[{indices[0]}:{indices[-1] + 1}]")
 
         def rows(indices: Sequence[int], report: Progress) -> torch.Tensor:
@@ -343,8 +351,11 @@ class BaseEncoder:
                 if not truncate:
                     self._check_lengths(filled)
                 tokens = [self._tokenize(filled[i : i + size]) for i in range(0, len(filled), size)]
+                one = self._tokenize(filled[:1])
             with torch.no_grad(), self._autocast():
                 parts = [self._text_features(part) for part in tokens]
+                if len(filled) > 1:
+                    self._look_alone("text", parts[0], lambda: self._text_features(one))
             name = f"texts[{indices[0]}:{indices[-1] + 1}]"
             if len(sentences) == 1:
                 return self._finish(torch.cat(parts), normalize, name)
@@ -419,6 +430,25 @@ class BaseEncoder:
         if dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=dtype)
+
+    def _look_alone(
+        self, what: str, features: torch.Tensor, alone: Callable[[], torch.Tensor]
+    ) -> None:
+        """At the first batch, see whether a vector depends on what it was encoded with."""
+        if what in self._looked:
+            return
+        self._looked.add(what)
+        first, again = features[:1].float(), alone().float()
+        if first.shape == again.shape and bool(
+            (first - again).abs().max() > 2e-2 * again.abs().max()
+        ):
+            warnings.warn(
+                f"{self.name} gives another vector for one {what} alone than beside others: it "
+                "reads statistics of the batch, pads without a mask, or draws random numbers. No "
+                "figure made with it belongs to one sample; mend it, or encode with batch_size=1.",
+                EncoderWarning,
+                stacklevel=4,
+            )
 
     def _finish(self, features: torch.Tensor, normalize: bool, name: str) -> torch.Tensor:
         if features.ndim != 2:

@@ -248,11 +248,13 @@ def _code_of(fn: Any) -> Any:
     return [fn.__qualname__, code, values, [_plain(value) for value in fn.__defaults__ or ()]]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
     if isinstance(value, np.ndarray | torch.Tensor):
         return fingerprint_of(value)
+    if depth < 8 and isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
+    if depth < 8 and isinstance(value, dict):
+        return [[str(key), _plain(item, depth + 1)] for key, item in value.items()]
     return type(value).__qualname__

@@ -18,6 +18,7 @@ from conceptlab.encoders.preprocess import Preprocess
 from conceptlab.encoders.shadow import shadow
 from conceptlab.errors import CheckpointError, InputError
 from conceptlab.io.reading import check_plain_folder
+from conceptlab.models.session import check_model, input_dtype
 from conceptlab.seeds import quiet_randomness
 
 
@@ -69,9 +70,12 @@ class TransformersEncoder(BaseEncoder):
                 image_processor if isinstance(image_processor, dict) else image_processor.to_dict()
             )
             image_processor = Preprocess.from_transformers(settings)
+        check_model(model)
         first = next(model.parameters())
         place = first.device if device == "auto" else resolve_device(device)
         self._model = shadow(model).to(place)
+        tower = getattr(model, "vision_model", None)
+        self._pixels = input_dtype(tower if isinstance(tower, nn.Module) else model)
         self._tokenizer = tokenizer
         config: Any = getattr(model, "config", None)
         text_config = getattr(config, "text_config", config)
@@ -85,6 +89,9 @@ class TransformersEncoder(BaseEncoder):
             precision=precision,
             context_length=context,
         )
+        self._patch: int | None = None
+        if getattr(config, "model_type", "") == "siglip2":  # NaFlex: patches and their places
+            self._patch = int(config.vision_config.patch_size)
         # CLIP masks what pads a text; SigLIP was trained to read it.
         self._masks = "siglip" not in str(getattr(config, "model_type", ""))
 
@@ -102,8 +109,11 @@ class TransformersEncoder(BaseEncoder):
 
     def _image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.precision == "float32":  # weights may be half precision themselves
-            pixels = pixels.to(next(self._model.parameters()).dtype)
-        return _pooled(self._model.get_image_features(pixel_values=pixels))  # type: ignore[operator]
+            pixels = pixels.to(self._pixels)
+        given = (
+            {"pixel_values": pixels} if self._patch is None else _in_patches(pixels, self._patch)
+        )
+        return _pooled(self._model.get_image_features(**given))  # type: ignore[operator]
 
     def _tokenize(self, texts: list[str]) -> dict[str, torch.Tensor]:
         tokens = self._tokenizer(
@@ -212,6 +222,25 @@ def _processor_settings(transformers: Any, source: str, common: dict[str, Any]) 
         if value is not None and not isinstance(value, dict | int):
             settings[key] = {k: v for k, v in dict(value).items() if v is not None}
     return settings
+
+
+def _in_patches(pixels: torch.Tensor, side: int) -> dict[str, torch.Tensor]:
+    """Cut images of one size as a NaFlex tower takes them: flat patches, a mask and the grid."""
+    n, channels, height, width = pixels.shape
+    if height % side or width % side:
+        raise InputError(
+            f"A NaFlex model reads patches of {side} pixels, and images of {height} x {width} are "
+            f"no multiple of that. Give a size that is: preprocess=Preprocess(Fit({side * 16}, "
+            f"{side * 16}), ...).",
+            code="CL-INPUT-SHAPE",
+        )
+    rows, columns = height // side, width // side
+    cut = pixels.reshape(n, channels, rows, side, columns, side).permute(0, 2, 4, 3, 5, 1)
+    return {
+        "pixel_values": cut.reshape(n, rows * columns, -1),
+        "pixel_attention_mask": pixels.new_ones((n, rows * columns), dtype=torch.int32),
+        "spatial_shapes": torch.tensor([[rows, columns]] * n, device=pixels.device),
+    }
 
 
 def _pooled(answer: Any) -> torch.Tensor:

@@ -23,6 +23,7 @@ from conceptlab.encoders.preprocess import Preprocess
 from conceptlab.encoders.shadow import shadow
 from conceptlab.errors import CheckpointError, InputError, unknown_name
 from conceptlab.io.reading import check_plain_folder
+from conceptlab.models.session import check_model, input_dtype
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, draw_seed, quiet_randomness
 
@@ -85,9 +86,12 @@ class OpenClipEncoder(BaseEncoder):
                     code="CL-INPUT-OPTION",
                 )
             preprocess = Preprocess.from_open_clip(config)
+        check_model(model)
         first = next(model.parameters())
         place = first.device if device == "auto" else resolve_device(device)
         self._model = shadow(model).to(place)
+        visual = getattr(model, "visual", None)
+        self._pixels = input_dtype(visual if isinstance(visual, nn.Module) else model)
         self._tokenizer = tokenizer
         context = getattr(tokenizer, "context_length", None) or getattr(
             model, "context_length", None
@@ -118,7 +122,7 @@ class OpenClipEncoder(BaseEncoder):
 
     def _image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.precision == "float32":  # weights may be half precision themselves
-            pixels = pixels.to(next(self._model.parameters()).dtype)
+            pixels = pixels.to(self._pixels)
         features: torch.Tensor = self._model.encode_image(pixels)  # type: ignore[operator]
         return features
 
@@ -149,7 +153,7 @@ class OpenClipEncoder(BaseEncoder):
             pixels = self.preprocess(source.take(range(len(source))), device=self.device)
             try:
                 blocks = visual.forward_intermediates(
-                    pixels.to(next(self._model.parameters()).dtype), intermediates_only=True
+                    pixels.to(self._pixels), intermediates_only=True
                 )["image_intermediates"]
             except (AttributeError, AssertionError, NotImplementedError) as error:
                 raise InputError(

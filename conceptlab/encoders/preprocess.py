@@ -120,6 +120,14 @@ class Preprocess:
         known = bool(size.get("shortest_edge") or size.get("height")) and not size.get(
             "longest_edge"
         )
+        if not size and processor.get("max_num_patches"):
+            raise InputError(
+                f"{processor.get('image_processor_type', 'The image processor')} gives every "
+                "image a number of patches by its own proportions (NaFlex). Say one size, a "
+                "multiple of the patch: TransformersEncoder(model, tokenizer, "
+                "Preprocess(Fit(256, 256), (0.5,) * 3, (0.5,) * 3)), or take a model of one size.",
+                code="CL-INPUT-OPTION",
+            )
         if not processor.get("do_rescale", True) or abs(scale * 255 - 1) > 1e-3 or not known:
             raise InputError(
                 f"The image processor {processor.get('image_processor_type', '')!r} is not known "

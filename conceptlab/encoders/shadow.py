@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from conceptlab.models.identity import edition
 from conceptlab.models.session import model_copy, model_lock
 
 
@@ -41,11 +42,10 @@ def shadow(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
         return model_copy(module, memo).eval()
 
 
-def weights_state(modules: Iterable[nn.Module]) -> tuple[tuple[int, int], ...]:
-    """Give a value that changes when a weight is replaced or written in place."""
-    state = []
-    for module in modules:
-        for tensor in [*module.parameters(), *module.buffers()]:
-            version = 0 if tensor.is_inference() else tensor._version
-            state.append((tensor.data_ptr(), version))
-    return tuple(state)
+def weights_state(modules: Iterable[nn.Module]) -> tuple[tuple[int, int, int], ...]:
+    """Give a value that changes when a weight is replaced or written."""
+    return tuple(
+        edition(tensor)
+        for module in modules
+        for tensor in [*module.parameters(), *module.buffers()]
+    )

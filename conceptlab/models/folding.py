@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 
 from conceptlab.models.capture import capture, copied
+from conceptlab.models.identity import edition
 from conceptlab.models.outputs import layer_tensor
 from conceptlab.models.session import Inputs, Session
 
@@ -155,7 +156,7 @@ class Folded:
     def __init__(self, session: Session, layer: nn.Module, name: str) -> None:
         self.session, self.layer, self.name = session, layer, name
         self.pairs: list[tuple[str, str]] | None = None
-        self._seen: list[tuple[torch.Tensor, int]] = []
+        self._seen: list[tuple[torch.Tensor, Any]] = []
         self._twin: tuple[Session, nn.Module] | None = None
 
     def capture(self, inputs: Inputs) -> Any:
@@ -167,9 +168,9 @@ class Folded:
         session, layer = self._twin
         return capture(session, layer, inputs)
 
-    def _weights(self) -> list[tuple[torch.Tensor, int]]:
+    def _weights(self) -> list[tuple[torch.Tensor, Any]]:
         model = self.session.model
-        return [(t, t._version) for t in [*model.parameters(), *model.buffers()]]
+        return [(t, edition(t)) for t in [*model.parameters(), *model.buffers()]]
 
     def _current(self) -> bool:
         now = self._weights()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["describe_callable", "weights_fingerprint"]
+__all__ = ["describe_callable", "edition", "weights_fingerprint"]
 
 import functools
 import re
@@ -22,12 +22,31 @@ _KNOWN: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], str]] = (
 _GUARD = threading.Lock()
 
 
+def edition(tensor: torch.Tensor) -> tuple[int, int, int]:
+    """Give a value that changes when a tensor is replaced or written, in whatever way.
+
+    Writes through ``.data`` or NumPy leave torch's version as it was, so the values are
+    looked at, all of them: their bits are summed, which costs little beside a pass.
+    """
+    tensor = tensor.detach()
+    version = 0 if tensor.is_inference() else tensor._version
+    if tensor.is_meta or tensor.layout is not torch.strided:
+        return tensor.data_ptr() if not tensor.is_sparse else 0, version, 0
+    bits = tensor.reshape(-1).contiguous().view(torch.uint8)
+    whole = len(bits) // 8 * 8
+    total = int(bits[whole:].sum())
+    if whole:
+        words = bits[:whole] if bits.storage_offset() % 8 == 0 else bits[:whole].clone()
+        total += int(words.view(torch.int64).sum())
+    return tensor.data_ptr(), version, total
+
+
 def weights_fingerprint(model: nn.Module) -> str:
     """Hash the model; the answer is kept until a weight is edited or replaced."""
     state = tuple(
-        (name, tensor.data_ptr(), tensor._version)
+        (name, edition(tensor))
         for name, tensor in model.state_dict(keep_vars=True).items()
-        if hasattr(tensor, "data_ptr")
+        if isinstance(tensor, torch.Tensor)
     )
     with _GUARD:
         known = _KNOWN.get(model)
@@ -70,8 +89,13 @@ def describe_callable(function: Any) -> Any:
     return name
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, depth: int = 0) -> str:
     if isinstance(value, nn.Module | torch.Tensor | np.ndarray):
         return fingerprint(value)
+    # The text of a container would leave out most of an array in it.
+    if depth < 8 and isinstance(value, list | tuple):
+        return repr([_plain(item, depth + 1) for item in value])
+    if depth < 8 and isinstance(value, dict):
+        return repr([(str(key), _plain(item, depth + 1)) for key, item in value.items()])
     # Addresses change from run to run.
     return re.sub(r"0x[0-9a-fA-F]+", "", repr(value))

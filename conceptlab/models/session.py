@@ -26,6 +26,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from conceptlab.errors import InputError
+from conceptlab.models.identity import edition
 from conceptlab.models.plain import plain_pass
 
 T = TypeVar("T")
@@ -189,7 +190,7 @@ class Session:
         self.precision = precision
         self.channels_last = channels_last
         self.lock = model_lock(model)
-        self._converted: dict[str, tuple[torch.Tensor, int, torch.Tensor]] = {}
+        self._converted: dict[str, tuple[torch.Tensor, Any, torch.Tensor]] = {}
 
     @property
     def dtype_and_device(self) -> tuple[torch.dtype, torch.device]:
@@ -242,9 +243,9 @@ class Session:
         return {name: self._convert(name, t) for name, t in tensors.items()}
 
     def _convert(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        version = tensor._version
+        version = edition(tensor)
         known = self._converted.get(name)
-        # The tensor object and its version tell whether the weights were edited since.
+        # The tensor object and its edition tell whether the weights were written since.
         if known is None or known[0] is not tensor or known[1] != version:
             copy = tensor.detach().to(self.device)
             known = (tensor, version, _channels_last(copy) if self.channels_last else copy)

@@ -28,9 +28,14 @@ class Counted:
 
 
 def encoder_of(fn, *, print_="means", preprocess=None):
-    return CallableEncoder(
+    encoder = CallableEncoder(
         fn, lambda texts: [[len(t), 1.0] for t in texts], fingerprint=print_, preprocess=preprocess
     )
+    if isinstance(fn, Counted):  # the first batch ever is looked at twice; it is not counted
+        seen, fail_at, fn.fail_at = fn.seen, fn.fail_at, None
+        encoder.encode_image(np.zeros((2, 3, 4, 4), np.uint8))
+        fn.seen, fn.fail_at = seen, fail_at
+    return encoder
 
 
 @pytest.fixture
