@@ -87,8 +87,8 @@ def joint_leakage(
     concepts: Any,
     y: Any,
     *,
-    n_folds: int = 3,
-    n_copies: int = 9,
+    n_folds: int = 2,
+    n_copies: int = 5,
     max_rows: int = 20_000,
     random_state: RandomState = 0,
 ) -> JointLeakage:
@@ -232,7 +232,7 @@ def _held_out(
             model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
         else:
             model = HistGradientBoostingClassifier(
-                max_iter=40, max_leaf_nodes=8, min_samples_leaf=10, random_state=seed
+                max_iter=30, max_leaf_nodes=8, min_samples_leaf=10, random_state=seed
             )
         with warnings.catch_warnings():  # the loss is right long before the last digit
             warnings.simplefilter("ignore", ConvergenceWarning)

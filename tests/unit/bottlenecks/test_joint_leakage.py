@@ -84,7 +84,7 @@ def test_blocks_of_columns_give_what_the_whole_gives(monkeypatch):
     ("change", "message"),
     [
         ({"y": np.zeros(40, int)}, "two classes"),
-        ({"y": np.arange(40) < 2}, "n_folds=3 rows of each"),
+        ({"y": np.arange(40) < 1}, "n_folds=2 rows of each"),
         ({"y": np.zeros(5, int)}, "5 labels for 40 rows"),
         ({"n_folds": 1}, "n_folds must be a whole number of at least 2"),
         ({"concepts": np.zeros((40, 2))}, "one column a concept in both"),
