@@ -136,6 +136,7 @@ def select_diverse(
     margin_weight: float = 0.0,
     prototypes: Prototypes = "plain",
     exchange: bool = False,
+    start: Literal["diverse", "central"] = "central",
     jitter: float = 1e-5,
     template: str | PromptPreset | None = None,
 ) -> ClassConcepts:
@@ -158,8 +159,11 @@ def select_diverse(
         diversity alone, and large values take the largest margins.
     prototypes
         For the margins; see :func:`concept_margins`.
-    exchange, jitter
-        See :class:`DPPSelector`.
+    exchange, start, jitter
+        See :class:`DPPSelector`. A larger determinant means texts that lie further out, and
+        the first of them are outliers: with a handful for each class a classifier pools over
+        little else. So the default begins in the middle and swaps nothing; ask for more
+        where ten or more texts are kept.
     template : str or PromptPreset, optional
         Sentence of the full prompts.
 
@@ -197,7 +201,7 @@ def select_diverse(
         ).values
         # Only ratios within a class matter; the least that a float64 can hold is far away.
         quality = np.exp(np.clip(margin_weight * np.nan_to_num(margins), -300, 300))
-    selector = DPPSelector(n_select, exchange=exchange, jitter=jitter)
+    selector = DPPSelector(n_select, exchange=exchange, start=start, jitter=jitter)
     kept, values = {}, {}
     for k, label in enumerate(concepts.classes):
         part = slice(int(concepts.offsets[k]), int(concepts.offsets[k + 1]))
@@ -212,6 +216,7 @@ def select_diverse(
         "kernel": kernel,
         "margin_weight": margin_weight,
         "exchange": exchange,
+        "start": start,
         "log_det": values,
     }
     return chosen

@@ -33,7 +33,7 @@ def test_each_step_takes_the_item_of_largest_determinant(seed, n, d, weighted):
     E = unit_rows(n, d, seed)
     q = np.random.default_rng(seed + 1).uniform(0.5, 2.0, n) if weighted else None
     m = min(4, n)
-    selector = DPPSelector(m).fit(E, q)
+    selector = DPPSelector(m, start="central").fit(E, q)
     L = kernel_of(E, q)
     chosen = selector.selected_.tolist()
     for step in range(1, m):
@@ -69,15 +69,33 @@ def test_exchanges_find_the_best_set_more_often_than_greedy():
         L = kernel_of(E)
         best = max(log_det(L, list(s)) for s in itertools.combinations(range(9), 3))
         for exchange in hits:
-            found = DPPSelector(3, exchange=exchange).fit(E).log_det_
+            found = DPPSelector(3, exchange=exchange, start="central").fit(E).log_det_
             hits[exchange] += abs(found - best) < 1e-9
     assert hits[True] >= 2 * hits[False]
+
+
+def test_the_default_comes_near_the_largest_determinant():
+    """From the item most like all others greedy search is poor; from unlike ones it is not."""
+    shares = {"central": [], "diverse": []}
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        n, m = int(rng.integers(7, 12)), int(rng.integers(3, 5))
+        E = rng.normal(size=(n, 6)) + rng.random() * 2 * rng.normal(size=6)
+        E /= np.linalg.norm(E, axis=1, keepdims=True)
+        L = kernel_of(E)
+        sets = np.array(list(itertools.combinations(range(n), m)))
+        best = np.linalg.slogdet(L[sets[:, :, None], sets[:, None, :]])[1].max()
+        for start, found in shares.items():
+            found.append(np.exp(DPPSelector(m, start=start).fit(E).log_det_ - best))
+    assert np.mean(shares["diverse"]) > 0.95
+    assert np.mean(shares["central"]) < 0.85
+    assert max(shares["diverse"]) <= 1 + 1e-9
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_same_picks_as_the_loop_that_inverts(seed):
     E = candidates(120, 64, seed)
-    ours = DPPSelector(25).fit(E).selected_
+    ours = DPPSelector(25, start="central").fit(E).selected_
     np.testing.assert_array_equal(inverse_based(E, 25, int(ours[0])), ours)
 
 
@@ -97,10 +115,10 @@ def test_the_set_does_not_depend_on_the_order(seed, weighted):
 def test_first_pick_is_the_most_central_of_equal_quality():
     E = unit_rows(30, 8, 0).astype(np.float32)
     expected = int((E.astype(np.float64) @ E.sum(axis=0)).argmax())
-    assert DPPSelector(1).fit(E).selected_[0] == expected
+    assert DPPSelector(1, start="central").fit(E).selected_[0] == expected
     basis = np.eye(4)  # all tie in everything: the answer is still one and the same set
     picks = {
-        tuple(basis[p][DPPSelector(1).fit(basis[p]).selected_[0]])
+        tuple(basis[p][DPPSelector(1, start="central").fit(basis[p]).selected_[0]])
         for p in map(list, itertools.permutations(range(4)))
     }
     assert len(picks) == 1
@@ -163,7 +181,12 @@ def test_parameters_are_kept_as_given():
     from sklearn.base import clone
 
     selector = DPPSelector(7, exchange=True, jitter=0.1)
-    assert clone(selector).get_params() == {"n_select": 7, "exchange": True, "jitter": 0.1}
+    assert clone(selector).get_params() == {
+        "n_select": 7,
+        "exchange": True,
+        "start": "diverse",
+        "jitter": 0.1,
+    }
     assert repr(selector) == "DPPSelector(exchange=True, jitter=0.1, n_select=7)"
 
 
