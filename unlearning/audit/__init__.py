@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from unlearning.audit.divergence import agreement as agreement
     from unlearning.audit.divergence import js_divergence as js_divergence
     from unlearning.audit.divergence import zero_retrain_forgetting as zero_retrain_forgetting
+    from unlearning.audit.evidence import Evidence as Evidence
+    from unlearning.audit.evidence import Verdict as Verdict
     from unlearning.audit.membership import loss_attack as loss_attack
     from unlearning.audit.membership import member_share as member_share
     from unlearning.audit.membership import modified_entropy as modified_entropy
@@ -40,19 +42,17 @@ if TYPE_CHECKING:
     from unlearning.audit.scores import average_gap as average_gap
     from unlearning.audit.scores import tug_of_war as tug_of_war
     from unlearning.audit.thresholds import Thresholds as Thresholds
-    from unlearning.audit.verdict import Evidence as Evidence
-    from unlearning.audit.verdict import Verdict as Verdict
     from unlearning.audit.verdict import judge as judge
 
 _HOMES = {
     "ConceptTrace": ".concept_trace",
-    "Evidence": ".verdict",
+    "Evidence": ".evidence",
     "RelearnCurve": ".relearning",
     "Report": ".report",
     "Sizes": ".options",
     "Thresholds": ".thresholds",
     "Training": ".options",
-    "Verdict": ".verdict",
+    "Verdict": ".evidence",
     "activation_distance": ".divergence",
     "adaptive_unlearning_score": ".scores",
     "agreement": ".divergence",

@@ -44,6 +44,8 @@ def train_copy(
     batches: Iterator[tuple[Any, torch.Tensor]],
     how: Training,
     after_step: Callable[[nn.Module, int], bool],
+    *,
+    copied: Callable[[nn.Module], nn.Module] = borrowed_copy,
 ) -> tuple[nn.Module, bool]:
     """Train a copy of a model until a caller has seen enough.
 
@@ -57,6 +59,8 @@ def train_copy(
         Learning rate and momentum.
     after_step : callable
         Gets the copy and the number of steps done; True ends it.
+    copied : callable
+        Makes the copy, with what is to be trained open to it.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def train_copy(
     healthy : bool
         False when the loss was no longer finite.
     """
-    twin = borrowed_copy(model)
+    twin = copied(model)
     device = device_of(twin)
     weights = [w for w in twin.parameters() if w.requires_grad]
     optimizer = torch.optim.SGD(weights, lr=how.lr, momentum=how.momentum)

@@ -18,7 +18,7 @@ from unlearning.audit.divergence import probabilities
 from unlearning.audit.measuring import concept_figures, measure, random_twin, relative_figures
 from unlearning.audit.options import Attacks, Conditions, Training
 from unlearning.audit.quantising import quantised_copy
-from unlearning.audit.reading import Reading, accuracy_on, borrowed_copy, read_model
+from unlearning.audit.reading import Reading, accuracy_on, borrowed_copy, middle_layer, read_model
 from unlearning.audit.recovery import spontaneous_recovery
 from unlearning.audit.relearning import RelearnCurve, anamnesis_index, relearn
 from unlearning.audit.subjects import Concepts, Sets
@@ -104,13 +104,20 @@ def read_subjects(models: Mapping[str, nn.Module], sets: Sets, how: Conditions) 
     """
     data = {"forget": sets.forget, "retain": sets.retain, "test": sets.test}
     readings: dict[str, Reading] = {}
+    middle = middle_layer(models["before"], sets.retain)
 
     def read(name: str, model: nn.Module) -> Reading:
         head = how.head
         if head is not None and head not in dict(model.named_modules()):
             head = None if name.startswith("retrained") else head
         return read_model(
-            model, data, head=head, batch_size=how.batch_size, label=name, progress=how.progress
+            model,
+            data,
+            head=head,
+            middle=middle,
+            batch_size=how.batch_size,
+            label=name,
+            progress=how.progress,
         )
 
     for name, model in models.items():
@@ -133,7 +140,19 @@ def read_subjects(models: Mapping[str, nn.Module], sets: Sets, how: Conditions) 
         models["before"], forget=sets.forget, retain=sets.retain, progress=False
     )
     readings["mask"] = read("mask", mask.model)
+    unit = _logit_size(readings["before"], sets)
+    for reading in readings.values():
+        size = _logit_size(reading, sets)
+        reading.temperature = size / unit if size > 0 and unit > 0 else 1.0
     return Subjects({**models, "mask": mask.model}, readings)
+
+
+def _logit_size(reading: Reading, sets: Sets) -> float:
+    """Measure the spread of a model's retained logits, which temperature multiplies."""
+    gone = {*sets.classes, *sets.earlier}
+    kept = [c for c in range(reading.n_classes) if c not in gone]
+    logits = reading.logits["test"][sets.kept][:, kept].astype(np.float64)
+    return float((logits - logits.mean(axis=1, keepdims=True)).std())
 
 
 def examine(
@@ -208,10 +227,17 @@ def _measured(subjects: Subjects, sets: Sets, how: Conditions) -> Examined:
 
 def _twin(name: str, readings: Mapping[str, Reading], done: list[str]) -> str | None:
     """Find a model that was measured already and has the same features to the bit."""
-    own = readings[name].features
+    own = readings[name]
     for other in done:
-        theirs = readings[other].features
-        if other != name and all(np.array_equal(own[key], theirs[key]) for key in own):
+        if other != name and all(
+            np.array_equal(value, theirs[key])
+            for mine, theirs in (
+                (own.features, readings[other].features),
+                (own.middle, readings[other].middle),
+            )
+            for key, value in mine.items()
+            if key in theirs
+        ):
             return other
     return None
 
@@ -278,6 +304,7 @@ def _relearned(
                 "5 points on retained ones, so the steps do not count."
             )
         elif curve.reached is None:
+            own["relearn_ended"] = 1.0
             found.notes.append(
                 f"The model `{name}` did not learn the class again in {attacks.max_steps} steps; "
                 "the count is a lower bound."

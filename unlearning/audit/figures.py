@@ -88,11 +88,23 @@ FIGURES: dict[str, Figure] = {
     "zrf": Figure(
         "ZRF", "distance", "one minus JS to a network with random weights, on forget samples"
     ),
+    "temperature": Figure(
+        "temperature",
+        "distance",
+        "size of the logits in units of the original's; answers are compared after division by it",
+        share=False,
+    ),
     "mia_confidence": Figure(
         "confidence attack",
         "membership",
         "share of forget samples that a support vector machine on the confidence calls "
         "non-members (MIA-efficacy)",
+    ),
+    "mia_accuracy": Figure(
+        "accuracy of the attack",
+        "membership",
+        "share of known members and non-members that the confidence attack tells apart; near one "
+        "half it says nothing",
     ),
     "mia_entropy": Figure(
         "entropy attack",
@@ -112,12 +124,27 @@ FIGURES: dict[str, Figure] = {
     "features_kept": Figure(
         "features kept",
         "features",
-        "how far features of the class's test samples are the very ones of the original",
+        "R² of the best linear map from the last features to the original's, fitted on retained "
+        "samples and read on test samples of the class; 1 for the same features in other units",
+    ),
+    "features_kept_middle": Figure(
+        "features kept, middle", "features", "the same for a layer in the middle of the network"
+    ),
+    "probe_5": Figure(
+        "probe, 5 samples",
+        "features",
+        "share of test samples of the class that a linear classifier on the features names rightly "
+        "which saw five samples of it",
+    ),
+    "probe_20": Figure("probe, 20 samples", "features", "the same with twenty samples"),
+    "probe_5_middle": Figure(
+        "probe, 5 samples, middle", "features", "the same with five, for a layer in the middle"
+    ),
+    "probe_20_middle": Figure(
+        "probe, 20 samples, middle", "features", "the same with twenty, for a layer in the middle"
     ),
     "probe_recall": Figure(
-        "probe recall",
-        "features",
-        "share of test samples of the class that a linear probe on the features names rightly",
+        "probe, all samples", "features", "the same with all, by logistic regression"
     ),
     "probe_auc": Figure(
         "probe AUC", "features", "area under the ROC curve of that probe for the class"
@@ -127,6 +154,18 @@ FIGURES: dict[str, Figure] = {
     ),
     "ain": Figure(
         "AIN", "attacks", "relearn steps as a ratio to the retrained model's", share=False
+    ),
+    "relearn_ended": Figure(
+        "relearning ran out of steps",
+        "attacks",
+        "1 where the class was not learned again, so that the steps are a lower bound",
+        share=False,
+    ),
+    "relearn_broken": Figure(
+        "relearning broke",
+        "attacks",
+        "1 where the class was learned again only at the price of retained ones",
+        share=False,
     ),
     "fa_int8": Figure("forget accuracy, int8", "attacks", "forget accuracy with weights at 8 bits"),
     "ta_int8": Figure("test accuracy, int8", "attacks", "test accuracy with weights at 8 bits"),

@@ -11,9 +11,9 @@ import numpy as np
 
 from conceptlab.errors import unknown_name
 from conceptlab.io.values import plain
+from unlearning.audit.evidence import Verdict
 from unlearning.audit.figures import COLUMNS, FIGURES
 from unlearning.audit.relearning import RelearnCurve
-from unlearning.audit.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,8 +21,9 @@ from unlearning.audit.divergence import (
     js_divergence,
     zero_retrain_forgetting,
 )
+from unlearning.audit.encoding import few_shot_recall, linearly_kept
 from unlearning.audit.options import Sizes
-from unlearning.audit.probing import class_probe, concept_auc, features_kept
+from unlearning.audit.probing import class_probe, concept_auc
 from unlearning.audit.reading import Reading
 from unlearning.audit.scores import (
     accuracy,
@@ -32,6 +33,19 @@ from unlearning.audit.scores import (
 )
 from unlearning.audit.subjects import Concepts, Sets
 from unlearning.data import quiet_randomness
+
+SHOTS = (5, 20)
+"""Samples of the class that a few-shot probe gets."""
+PROBED = (
+    "probe_recall",
+    "probe_auc",
+    *(
+        f"{key}{place}"
+        for key in ("features_kept", *(f"probe_{n}" for n in SHOTS))
+        for place in ("", "_middle")
+    ),
+)
+"""Figures that features alone decide."""
 
 
 def measure(
@@ -84,20 +98,47 @@ def measure(
     if earlier:
         values["fa_earlier"] = max(earlier.values())
     values |= _attacks(reading, sets, y, sizes, seed)
+    values["temperature"] = reading.temperature
     if probed is not None:
-        values |= {key: probed[key] for key in ("probe_recall", "probe_auc")}
+        values |= {key: probed[key] for key in PROBED if key in probed}
     else:
-        rows = _probe_rows(y["forget"], y["retain"], sizes.probe, seed)
-        train = np.concatenate([reading.features["forget"], reading.features["retain"]])[rows]
-        labels = np.concatenate([y["forget"], y["retain"]])[rows]
-        probe = class_probe(train, labels, reading.features["test"], y["test"], sets.classes)
-        values["probe_recall"], values["probe_auc"] = probe.recall, probe.auc
-    old = before.features["test"]
-    values["features_kept"] = features_kept(
-        old[mine], reading.features["test"][mine], old.mean(axis=0)
-    )
+        values |= _encoded(reading, before, sets, y, sizes, seed)
     values["donor"] = donors(reading.p("test")[mine], sets.classes)[0]
     return values, earlier
+
+
+def _encoded(
+    reading: Reading,
+    before: Reading,
+    sets: Sets,
+    y: Mapping[str, np.ndarray],
+    sizes: Sizes,
+    seed: int,
+) -> dict[str, float]:
+    """Say what the last features, and those in the middle, hold of the class."""
+    rows = _probe_rows(y["forget"], y["retain"], sizes.probe, seed)
+    labels = np.concatenate([y["forget"], y["retain"]])[rows]
+    kept = ~np.isin(labels, sets.classes)
+    found: dict[str, float] = {}
+    for place, of in (("", "features"), ("_middle", "middle")):
+        own, old = getattr(reading, of), getattr(before, of)
+        if any(name not in part for part in (own, old) for name in y):
+            continue
+        train, first = (
+            np.concatenate([part["forget"], part["retain"]])[rows] for part in (own, old)
+        )
+        held = own["test"]
+        found[f"features_kept{place}"] = linearly_kept(
+            train[kept], first[kept], held[sets.mine], old["test"][sets.mine]
+        )
+        shots = few_shot_recall(
+            train, labels, held, y["test"], sets.classes, shots=SHOTS, random_state=seed
+        )
+        found |= {f"probe_{n}{place}": v for n, v in zip(SHOTS, shots, strict=True)}
+        if not place:
+            probe = class_probe(train, labels, held, y["test"], sets.classes)
+            found["probe_recall"], found["probe_auc"] = probe.recall, probe.auc
+    return found
 
 
 def _attacks(

@@ -10,9 +10,9 @@ from conceptlab.io.html import escape, picture, table
 from conceptlab.io.pages import Page, Section
 from conceptlab.io.values import digits
 from unlearning.audit.drawing import draw
+from unlearning.audit.evidence import VERDICTS
 from unlearning.audit.figures import COLUMNS, FIGURES, GROUPS
 from unlearning.audit.findings import Findings
-from unlearning.audit.verdict import VERDICTS
 
 _COLOURS = {
     "removed": "#009E73",

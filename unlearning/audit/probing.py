@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ProbeResult", "class_probe", "concept_auc", "features_kept"]
+__all__ = ["ProbeResult", "class_probe", "concept_auc"]
 
 import warnings
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from conceptlab.arrays import as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, draw_seed
 from unlearning.audit.concept_level import class_numbers
+from unlearning.audit.encoding import Whitening
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,10 @@ def class_probe(
 
     Notes
     -----
-    Multinomial logistic regression (C = 1) on features standardised by the training
-    samples. Never compare with chance: the features of a model that never saw a class
-    separate it too. *Excess* is the figure minus the retrained model's.
+    Multinomial logistic regression (C = 1) on features whitened by the training samples, so
+    that no invertible linear map of them changes anything. Never compare with chance: the
+    features of a model that never saw a class separate it too. *Excess* is the figure minus
+    the retrained model's.
 
     References
     ----------
@@ -81,7 +83,7 @@ def class_probe(
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
 
-    X, held = _standardised(train, test)
+    X, held = _whitened(train, test)
     y, truth = as_numpy(y_train), as_numpy(y_test)
     for rows, labels in ((X, y), (held, truth)):
         if labels.shape != (len(rows),) or labels.dtype.kind == "c":
@@ -161,7 +163,7 @@ def concept_auc(
         folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
         areas = []
         for train, test in folds.split(X, y):
-            rows, held = _standardised(X[train], X[test])
+            rows, held = _whitened(X[train], X[test])
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 probe = LogisticRegression(max_iter=100, tol=1e-3).fit(rows, y[train])
@@ -170,40 +172,7 @@ def concept_auc(
     return out
 
 
-def features_kept(before: Any, after: Any, mean: Any = None) -> float:
-    """Measure how far features are the very same as before.
-
-    Parameters
-    ----------
-    before, after : array-like of shape (n, d)
-        Features of the same samples by both models.
-    mean : array-like of shape (d,), optional
-        Mean feature before, over all classes; that of `before` by default.
-
-    Returns
-    -------
-    float
-        max(0, 1 - Σ‖a - b‖² / Σ‖b - mean‖²): 1 when nothing changed, as when only the last
-        layer was touched; 0 for features that have nothing to do with each other. Features of
-        another width give 0.
-
-    Examples
-    --------
-    >>> features_kept([[0.0], [2.0]], [[0.0], [2.0]])
-    1.0
-    """
-    first, second = as_floats(before, "before"), as_floats(after, "after")
-    if first.shape != second.shape:
-        return 0.0
-    middle = first.mean(axis=0) if mean is None else as_numpy(mean)
-    spread = float(((first - middle) ** 2).sum())
-    moved = float(((first - second) ** 2).sum())
-    if spread == 0:
-        return 1.0 if moved == 0 else 0.0
-    return max(0.0, 1 - moved / spread)
-
-
-def _standardised(train: Any, test: Any) -> tuple[np.ndarray, np.ndarray]:
+def _whitened(train: Any, test: Any) -> tuple[np.ndarray, np.ndarray]:
     X, held = as_floats(train, "train"), as_floats(test, "test")
     if X.ndim != 2 or held.ndim != 2 or X.shape[1] != held.shape[1]:
         raise InputError(
@@ -212,6 +181,5 @@ def _standardised(train: Any, test: Any) -> tuple[np.ndarray, np.ndarray]:
         )
     check_finite(X, "features")
     check_finite(held, "features")
-    mean, scale = X.mean(axis=0), X.std(axis=0)
-    scale = np.where(scale > 1e-8 * max(float(np.abs(X).max()), 1e-30), scale, 1.0)
-    return (X - mean) / scale, (held - mean) / scale
+    whitening = Whitening.of(X)
+    return whitening(X), whitening(held)

@@ -17,13 +17,14 @@ from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint, provenance
 from conceptlab.seeds import RandomState, draw_seed
 from unlearning.audit.concept_level import OwnConcepts, donors, find_class_concepts
+from unlearning.audit.evidence import Verdict
 from unlearning.audit.examining import Examined, examine, read_subjects
 from unlearning.audit.figures import FIGURES
 from unlearning.audit.options import Attacks, Conditions, Sizes, Training
 from unlearning.audit.report import Report
 from unlearning.audit.subjects import Concepts, Sets, as_model, check_sets, read_concepts
 from unlearning.audit.thresholds import Thresholds
-from unlearning.audit.verdict import Verdict, judge
+from unlearning.audit.verdict import judge
 
 
 def audit(

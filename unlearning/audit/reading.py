@@ -8,12 +8,14 @@ __all__ = [
     "borrowed",
     "borrowed_copy",
     "device_of",
+    "middle_layer",
     "moved",
     "read_model",
 ]
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,11 +44,18 @@ class Reading:
         Penultimate features by set.
     logits : dict of str to ndarray of shape (n, C), float32
         Logits by set.
+    middle : dict of str to ndarray of shape (n, e), float32
+        What enters a layer in the middle, averaged over positions; empty where there is none.
+    temperature : float
+        By which logits are divided before they become probabilities: the size of the model's
+        logits in units of the original's.
     """
 
     head: str
     features: dict[str, np.ndarray] = field(default_factory=dict)
     logits: dict[str, np.ndarray] = field(default_factory=dict)
+    middle: dict[str, np.ndarray] = field(default_factory=dict)
+    temperature: float = 1.0
     _p: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -55,9 +64,9 @@ class Reading:
         return int(next(iter(self.logits.values())).shape[1])
 
     def p(self, name: str) -> np.ndarray:
-        """Give the probabilities on a set, float64 (n, C)."""
+        """Give the probabilities on a set at the original's temperature, float64 (n, C)."""
         if name not in self._p:
-            self._p[name] = probabilities(self.logits[name])
+            self._p[name] = probabilities(self.logits[name] / self.temperature)
         return self._p[name]
 
 
@@ -66,6 +75,7 @@ def read_model(
     sets: Mapping[str, Samples],
     *,
     head: str | None = None,
+    middle: str | None = None,
     batch_size: int = 256,
     label: str = "model",
     progress: Progress = None,
@@ -83,6 +93,8 @@ def read_model(
         What to run it on.
     head : str, optional
         Name of its last linear layer; found when left out.
+    middle : str, optional
+        Name of a layer whose inputs are kept too; see :func:`middle_layer`.
     batch_size : int
         Samples in a pass.
     label : str
@@ -123,9 +135,13 @@ def read_model(
                 progress=progress,
                 unit="batch",
             )
-            rows = [_read(model, x, found, device) for x, _ in batches]
+            with _inputs_of(model, middle) as entered:
+                rows = [_read(model, x, found, device) for x, _ in batches]
             reading.features[name] = np.concatenate([f for f, _ in rows])
             reading.logits[name] = np.concatenate([z for _, z in rows])
+            between = _pooled(entered, [len(z) for _, z in rows])
+            if between is not None:
+                reading.middle[name] = between
             for what, values in (("features", reading.features), ("logits", reading.logits)):
                 check_finite(values[name], f"{what} of the model `{label}` on `{name}`")
     return reading
@@ -136,6 +152,77 @@ def _read(
 ) -> tuple[np.ndarray, np.ndarray]:
     features, logits = features_and_logits(model, moved(inputs, device), head)
     return as_numpy(features.flatten(1).float()), as_numpy(logits.float())
+
+
+@contextlib.contextmanager
+def _inputs_of(model: nn.Module, name: str | None) -> Iterator[list[Any]]:
+    """Keep what enters a layer while this holds, a batch an entry."""
+    seen: list[Any] = []
+    owner = threading.get_ident()
+
+    def keep(_module: nn.Module, args: Any) -> None:
+        if threading.get_ident() == owner and args:  # another thread may be in the model, too
+            seen.append(args[0])
+
+    modules = dict(model.named_modules())
+    handle = modules[name].register_forward_pre_hook(keep) if name in modules else None
+    try:
+        yield seen
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def _pooled(batches: list[Any], sizes: list[int]) -> np.ndarray | None:
+    """Average features over positions; None where there is no row for each sample."""
+    if [len(x) if isinstance(x, torch.Tensor) else -1 for x in batches] != sizes:
+        return None
+    rows = []
+    for x in batches:
+        if x.ndim < 2 or not x.is_floating_point():
+            return None
+        axes = tuple(range(1, x.ndim - 1)) if x.ndim == 3 else tuple(range(2, x.ndim))
+        rows.append(as_numpy((x.mean(dim=axes) if axes else x).float()))
+    found = np.concatenate(rows)
+    return found if np.isfinite(found).all() else None
+
+
+def middle_layer(model: nn.Module, samples: Samples) -> str | None:
+    """Name the layer in the middle of those with weights, in the order in which they run.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    samples : Samples
+        Of which a few are run.
+
+    Returns
+    -------
+    str or None
+        None with fewer than three such layers: then nothing lies between input and head.
+    """
+    order: list[str] = []
+    handles = []
+    owner = threading.get_ident()
+
+    def note(name: str) -> Callable[..., None]:
+        def run(*_: Any) -> None:
+            if threading.get_ident() == owner:
+                order.append(name)
+
+        return run
+
+    with borrowed(model), torch.no_grad():
+        try:
+            for name, module in model.named_modules():
+                if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+                    handles.append(module.register_forward_hook(note(name)))
+            few = samples.select(torch.arange(min(2, len(samples))))
+            run_model(model, moved(few.inputs, device_of(model)))
+        finally:
+            for handle in handles:
+                handle.remove()
+    return order[len(order) // 2] if len(order) > 2 else None
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from conceptlab.seeds import RandomState, torch_generator
 from unlearning.audit.attacker import train_copy
 from unlearning.audit.options import Training
 from unlearning.audit.reading import accuracy_on
+from unlearning.audit.standard import standard_copy
 from unlearning.data import Samples
 
 
@@ -101,7 +102,13 @@ def spontaneous_recovery(
         unit="step",
         total=epochs * -(-len(retain) // how.batch_size),
     )
-    twin, healthy = train_copy(model, shown, how, lambda _twin, _step: False)
+    twin, healthy = train_copy(
+        model,
+        shown,
+        how,
+        lambda _twin, _step: False,
+        copied=lambda m: standard_copy(m, forget, retain),
+    )
     if not healthy:
         return Recovery(float("nan"), float("nan"), False)
     return Recovery(accuracy_on(twin, forget), accuracy_on(twin, test))

@@ -17,6 +17,7 @@ from conceptlab.seeds import RandomState, draw_seed, torch_generator
 from unlearning.audit.attacker import mixed_batches, train_copy
 from unlearning.audit.options import Training
 from unlearning.audit.reading import accuracy_on, borrowed, borrowed_copy, device_of, moved
+from unlearning.audit.standard import standard_copy
 from unlearning.data import Samples
 from unlearning.heads import find_head
 
@@ -136,7 +137,9 @@ def relearn(
     -----
     Accuracy is looked at after every step up to 20, then at steps that grow by 5 %. A model
     whose class was only pushed down by a large margin looks hard to teach for no other reason
-    than the margin; an attacker who resets the row is not held up by it.
+    than the margin; an attacker who resets the row is not held up by it. The copy is trained in
+    standard form (:mod:`unlearning.audit.standard`), so that units of hidden layers have no
+    part in the count.
 
     Examples
     --------
@@ -261,7 +264,9 @@ def _attempt(
             progress=progress,
             unit="step",
         )
-        _, healthy = train_copy(model, shown, how, after)
+        _, healthy = train_copy(
+            model, shown, how, after, copied=lambda m: standard_copy(m, forget, retain)
+        )
     # Ruined: the class is known, but at the price of others; or the loss was NaN.
     broken = not healthy or (not reached and max(log.forget) >= target)
     return RelearnCurve(

@@ -15,10 +15,10 @@ from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.pages import HtmlReport, Page
 from conceptlab.io.reading import rebuilding
 from unlearning.audit.drawing import draw
+from unlearning.audit.evidence import Evidence, Verdict
 from unlearning.audit.findings import Findings
 from unlearning.audit.page import audit_page, audit_summary
 from unlearning.audit.relearning import RelearnCurve
-from unlearning.audit.verdict import Evidence, Verdict
 
 _KIND = "UnlearningReport"
 

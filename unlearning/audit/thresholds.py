@@ -20,13 +20,19 @@ class Thresholds:
     damage : float
         Loss of test accuracy.
     unchanged : float
-        Share of features kept from which they count as the original's.
+        R² of a linear map to the original's features from which, without a retrained model,
+        they count as the same.
+    kept : float
+        Share of what that map leaves unexplained in a retrained model, below which features
+        count as the original's.
+    answers : float
+        Share of a retrained model's JS to the logit mask below which answers count as masked.
     probe : float
         Excess of the probe's recall.
     concept : float
         Excess of the AUC of the class's own concept.
     relearn : float
-        AIN below which relearning is too quick.
+        AIN below which relearning is told to be quick; it decides nothing.
     quantised, recovered : float
         Forget accuracy that may come back.
     js : float
@@ -53,7 +59,9 @@ class Thresholds:
     known: float = 0.2
     forget: float = 0.05
     damage: float = 0.05
-    unchanged: float = 0.9
+    unchanged: float = 0.98
+    kept: float = 0.5
+    answers: float = 0.3
     probe: float = 0.05
     concept: float = 0.06
     relearn: float = 0.6

@@ -7,19 +7,24 @@ The rules, in their order:
    *not forgotten*.
 3. Test accuracy on retained classes below the retrained model's (the original's without
    one) by more than ``damage``: *damaged*.
-4. Any of these: *suppressed*. The features of the class's samples are those of the original
-   (``features_kept`` of ``unchanged`` or more, and of a retrained model not so); a linear
-   probe reads the class better than from a retrained model (``probe``); the class's own
-   concept is encoded better (``concept``); it is learned again in less than a share
-   ``relearn`` of the steps of the quickest retrained model; it comes back at few bits
-   (``quantised``) or by training on retained samples only (``recovered``).
+4. Any of these: *suppressed*. A linear map reads the original's features of the class from
+   the model's (``features_kept``, last layer or middle), leaving less than a share ``kept`` of
+   what it leaves unexplained in the nearest retrained model; its answers on the class are
+   nearer to the logit mask's than a share ``answers`` of a retrained model's (``js_mask``); a
+   probe of few or all samples reads the class better (``probe``) and is nearer to the mask than
+   to the retrained models; the class's own concept is encoded better (``concept``); it comes
+   back at few bits (``quantised``) or by training on retained samples only (``recovered``).
 5. With a retrained model: answers that give the unlearning away (``js`` above the noise
    floor, ``donor``, ``membership`` where that attack works at all) make it *undecided*, else
-   it is *removed*.
-6. Without one: *removed* only when the features moved, probe or concept fell below the
-   original's, and relearning (where it was tried) takes longer than of a logit mask; else
-   *undecided*. A retrained model is never called suppressed by a figure that it shares with
-   the original, such as a high probe recall.
+   it is *removed*, provided that at least one check passed which a logit mask fails.
+6. Without one: a model whose features of the class are the original's in other units
+   (``unchanged``), or whose answers are the mask's, is *suppressed*; it is *removed* only when
+   most of those features are gone and a probe or the class's own concept fell; else *undecided*.
+
+Every piece of evidence carries its power: whether a logit mask, which forgets nothing, would
+have failed the same check. What a mask passes too proves nothing and does not count. How quickly
+the class is learned again is told, and decides nothing: honest retrained models differ in it
+by more than masks do, and where the steps ran out it says nothing at all.
 
 A difference counts when it exceeds its threshold, half of the noise floor and
 ``significance`` standard errors of its two shares. With two retrained models it is taken from
@@ -28,141 +33,14 @@ the one that comes nearer to being found guilty.
 
 from __future__ import annotations
 
-__all__ = ["VERDICTS", "Evidence", "Verdict", "judge"]
+__all__ = ["judge"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 
+from unlearning.audit.evidence import Case, Evidence, Values, Verdict, auc_error
 from unlearning.audit.thresholds import Thresholds
-
-VERDICTS: dict[str, str] = {
-    "removed": "No test found more of the class than in a model that never saw it.",
-    "suppressed": "The class no longer comes out, but it is still in there.",
-    "not forgotten": "The model still gives the class as an answer.",
-    "damaged": "The retained classes suffered.",
-    "undecided": "The evidence does not settle it.",
-}
-"""The words, with their meaning."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One sentence of evidence.
-
-    Attributes
-    ----------
-    side : {"removed", "suppressed", "not forgotten", "damaged", "trace", "note"}
-        What it speaks for.
-    text : str
-        The sentence.
-    figure : str
-        Key of the figure.
-    value, reference, tolerance : float or None
-        What was compared.
-
-    Examples
-    --------
-    >>> Evidence("suppressed", "A probe still finds the class.", figure="probe", value=0.9).side
-    'suppressed'
-    """
-
-    side: str
-    text: str
-    figure: str = ""
-    value: float | None = None
-    reference: float | None = None
-    tolerance: float | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A word with its evidence.
-
-    Attributes
-    ----------
-    word : str
-        A key of :data:`VERDICTS`.
-    summary : str
-        Why, in a sentence or two.
-    evidence : tuple of Evidence
-        Sentence by sentence.
-
-    Examples
-    --------
-    >>> before = {"fa_train": 1.0, "fa_test": 0.98, "ta": 0.99}
-    >>> verdict = judge(before, before=before, mask={})
-    >>> verdict.word, len(verdict.evidence) > 0
-    ('not forgotten', True)
-    """
-
-    word: str
-    summary: str
-    evidence: tuple[Evidence, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.word}: {self.summary}"
-
-    def text(self) -> str:
-        """Give verdict and evidence as lines of plain text."""
-        return "\n".join([str(self), *(f"- [{e.side}] {e.text}" for e in self.evidence)])
-
-
-Values = Mapping[str, float]
-
-
-@dataclass
-class _Case:
-    """The figures of one model beside what they are compared with."""
-
-    own: Values
-    before: Values
-    mask: Values
-    reference: Values | None
-    second: Values | None
-    sizes: Mapping[str, int]
-    limits: Thresholds
-    found: list[Evidence] = field(default_factory=list)
-
-    def has(self, key: str) -> bool:
-        """Say whether the figure is there, on both sides where there is a reference."""
-        sides = [self.own] if self.reference is None else [self.own, self.reference]
-        return all(np.isfinite(side.get(key, np.nan)) for side in sides)
-
-    def base(self, key: str, *, best: str = "high") -> float:
-        """Give the retrained model's figure; of two, the one nearer to where guilt begins."""
-        if self.reference is None:
-            return float("nan")
-        both = [self.reference.get(key, np.nan)]
-        if self.second is not None:
-            both.append(self.second.get(key, np.nan))
-        if best == "near":
-            return float(min(both, key=lambda v: abs(v - self.own[key]) if v == v else np.inf))
-        return float(np.fmax.reduce(both) if best == "high" else np.fmin.reduce(both))
-
-    def floor(self, key: str) -> float:
-        """Give the distance of the two retrained models."""
-        if self.reference is None or self.second is None:
-            return 0.0
-        gap = self.second.get(key, np.nan) - self.reference.get(key, np.nan)
-        return abs(float(gap)) if np.isfinite(gap) else 0.0
-
-    def tolerance(self, key: str, limit: float, other: float, size: str) -> float:
-        """Give what a difference from the nearer retrained model has to exceed."""
-        error = _error(self.own[key], self.sizes.get(size, 0))
-        noise = np.hypot(error, _error(other, self.sizes.get(size, 0)))
-        return float(max(limit, self.floor(key) / 2, self.limits.significance * noise))
-
-    def add(
-        self, side: str, text: str, key: str, reference: float | None, tolerance: float
-    ) -> None:
-        """Note a sentence."""
-        self.found.append(Evidence(side, text, key, float(self.own[key]), reference, tolerance))
-
-    def sides(self, side: str) -> list[Evidence]:
-        """Give what speaks for one side."""
-        return [e for e in self.found if e.side == side]
 
 
 def judge(
@@ -201,7 +79,7 @@ def judge(
     >>> judge(original, before=original, mask={}).word
     'not forgotten'
     """
-    case = _Case(own, before, mask, reference, second, sizes or {}, thresholds or Thresholds())
+    case = Case(own, before, mask, reference, second, sizes or {}, thresholds or Thresholds())
     limits = case.limits
     known = max(before.get("fa_train", 0.0), before.get("fa_test", 0.0))
     if known < limits.known:
@@ -226,6 +104,7 @@ def judge(
     if case.sides("not forgotten"):  # what is still said need not be looked for inside
         return _decide(case)
     _features(case)
+    _answers(case)
     _probe(case)
     _concepts(case)
     _relearned(case)
@@ -235,7 +114,7 @@ def judge(
     return _decide(case)
 
 
-def _decide(case: _Case) -> Verdict:
+def _decide(case: Case) -> Verdict:
     found = tuple(case.found)
     for word in ("not forgotten", "damaged"):
         if reasons := case.sides(word):
@@ -252,22 +131,28 @@ def _decide(case: _Case) -> Verdict:
                 f"but the unlearning left a trace. {traces[0].text}",
                 found,
             )
-        checks = sum(e.figure not in ("fa_train", "fa_test", "ta") for e in case.sides("removed"))
+        strong = [e for e in case.sides("removed") if e.power]
+        if not strong:
+            return Verdict(
+                "undecided",
+                "No check that was made tells a logit mask from a retrained model here, so "
+                "passing them proves nothing.",
+                found,
+            )
+        several = len(strong) > 1
         return Verdict(
             "removed",
-            f"{checks} checks beside the answers find nothing more of the class than in a "
-            "retrained model.",
+            f"{len(strong)} check{'s' if several else ''} that a logit mask fails "
+            f"find{'' if several else 's'} nothing more of the class than in a retrained model.",
             found,
         )
     moved = {e.figure for e in case.sides("removed")}
     fallen = {"probe_recall", "concept_auc"} & moved
-    tried = "relearn_steps" in case.own
-    if "features_kept" in moved and fallen and (not tried or "relearn_steps" in moved):
+    if "features_kept" in moved and fallen:
         return Verdict(
             "removed",
-            "Features moved, the class is harder to read than from the original"
-            f"{', and it is harder to relearn than a mask' if tried else ''}. A retrained model "
-            "(retrained=) would make this proof.",
+            "The features of the class are gone, and it is harder to read than from the original. "
+            "A retrained model (retrained=) would make this proof.",
             found,
         )
     return Verdict(
@@ -279,7 +164,7 @@ def _decide(case: _Case) -> Verdict:
     )
 
 
-def _forgotten(case: _Case) -> None:
+def _forgotten(case: Case) -> None:
     for key, what in (("fa_train", "training"), ("fa_test", "test")):
         if not case.has(key):
             continue
@@ -297,15 +182,15 @@ def _forgotten(case: _Case) -> None:
         else:
             case.add(
                 "removed",
-                f"It gets {value:.1%} of the class's {what} samples right; a logit "
-                "mask does that too.",
+                f"It gets {value:.1%} of the class's {what} samples right.",
                 key,
                 base,
                 limit,
+                power=False,
             )
 
 
-def _damaged(case: _Case) -> None:
+def _damaged(case: Case) -> None:
     if not case.has("ta"):
         return
     base = case.before["ta"] if case.reference is None else case.base("ta", best="low")
@@ -323,98 +208,152 @@ def _damaged(case: _Case) -> None:
         case.add("removed", text, "ta", base, limit)
 
 
-def _features(case: _Case) -> None:
-    if not case.has("features_kept"):
-        return
-    kept, line = case.own["features_kept"], case.limits.unchanged
-    base = None if case.reference is None else case.base("features_kept")
-    if kept >= line and (base is None or base < line):
-        beside = "" if base is None else f" (a retrained model: {base:.0%})"
-        case.add(
-            "suppressed",
-            f"The features of the class's samples are {kept:.0%} those of the "
-            f"original{beside}: the change sits behind them.",
-            "features_kept",
-            base,
-            line,
+_LEFT = 0.01
+"""Share of the original's features that two networks always leave to each other unexplained;
+where retrained models leave less, the figure has no power."""
+
+
+def _features(case: Case) -> None:
+    for key, where in (("features_kept", ""), ("features_kept_middle", " in the middle")):
+        if not case.has(key):
+            continue
+        kept = case.own[key]
+        if case.reference is None:
+            _features_alone(case, key, where)
+            continue
+        base = case.base(key)
+        line = 1 - case.limits.kept * (1 - base)
+        if 1 - base < _LEFT:
+            case.add(
+                "note",
+                f"The features of the class{where} cannot be told from a retrained model's "
+                f"({kept:.1%} of the original's, retrained {base:.1%}): this layer says nothing.",
+                key,
+                base,
+                line,
+                power=False,
+            )
+            continue
+        text = (
+            f"A linear map finds {kept:.1%} of the original's features of the class{where} again; "
+            f"in a retrained model {base:.1%}"
         )
-    elif base is not None or kept <= 0.5:
-        beside = "" if base is None else f", of a retrained model {base:.0%}"
-        case.add(
-            "removed",
-            f"The features of the class's samples moved: {kept:.0%} are the original's{beside}.",
-            "features_kept",
-            base,
-            line,
-        )
+        power = case.masked(key, 1.0) > line
+        if kept > line:
+            case.add("suppressed", f"{text}: they are still there.", key, base, line, power=power)
+        else:
+            case.add("removed", f"{text}.", key, base, line, power=power)
+
+
+def _features_alone(case: Case, key: str, where: str) -> None:
+    kept, line = case.own[key], case.limits.unchanged
+    text = f"A linear map finds {kept:.1%} of the original's features of the class{where} again"
+    if where:
+        case.add("note", f"{text}.", key, None, line)
+    elif kept >= line:
+        more = "; they are the same in other units: the change sits behind them."
+        case.add("suppressed", text + more, key, None, line, power=True)
+    elif kept <= 0.5:
+        case.add("removed", f"{text}.", key, None, line, power=True)
     else:
-        case.add(
-            "note",
-            f"The features of the class's samples are still {kept:.0%} those of the original.",
-            "features_kept",
-            base,
-            line,
-        )
+        case.add("note", f"{text}.", key, None, line)
 
 
-def _probe(case: _Case) -> None:
-    key = "probe_recall"
+def _answers(case: Case) -> None:
+    """Compare answers with the logit mask's."""
+    key = "js_mask"
     if not case.has(key):
         return
     value = case.own[key]
+    text = f"Its answers on the class lie {value:.3f} nats from the logit mask's"
     if case.reference is None:
-        base = case.before.get(key, np.nan)
-        limit = case.tolerance(key, case.limits.probe, base, "forget_test")
-        if base - value > limit:
-            text = f"A linear probe finds {value:.0%} of the class, {base:.0%} in the original."
-            case.add("removed", text, key, base, limit)
-        else:
-            text = (
-                f"A linear probe still finds {value:.0%} of the class ({base:.0%} in the "
-                "original); how much a model finds that never saw it is not known here."
-            )
-            case.add("note", text, key, base, limit)
+        if value <= 0.001:
+            text += ": it is nothing but a mask."
+            case.add("suppressed", text, key, None, 0.001, power=True)
         return
-    base = case.base(key)
+    base = case.base(key, best="low")
+    line = case.limits.answers * base
+    if base < 0.04:
+        text += f", a retrained model's {base:.3f}: too near to tell anything."
+        case.add("note", text, key, base, line, power=False)
+    elif value < line:
+        text += f", a retrained model's {base:.3f}: it answers as if masked."
+        case.add("suppressed", text, key, base, line, power=True)
+    else:
+        text += f", a retrained model's {base:.3f}."
+        case.add("removed", text, key, base, line, power=case.masked(key, 0.0) < line)
+
+
+_PROBES = {
+    "probe_5": "A linear classifier that saw five samples finds",
+    "probe_20": "A linear classifier that saw twenty samples finds",
+    "probe_recall": "A linear probe on its features finds",
+    "probe_5_middle": "One of five samples in the middle of the network finds",
+    "probe_20_middle": "One of twenty samples in the middle of the network finds",
+}
+
+
+def _probe(case: Case) -> None:
+    if case.reference is None:
+        _probe_alone(case)
+        return
+    for key, start in _PROBES.items():
+        if not case.has(key):
+            continue
+        value, base, mask = case.own[key], case.base(key), case.masked(key)
+        limit = case.tolerance(key, case.limits.probe, base, "forget_test")
+        power = bool(mask - base > limit) if np.isfinite(mask) else None
+        text = f"{start} {value:.0%} of the class; in a retrained model {base:.0%}"
+        # Half of the way to the mask: what honest models scatter by does not reach it.
+        line = max(limit, (mask - base) / 2) if power else limit
+        if value - base > line:
+            text += ": the class is still encoded."
+            case.add("suppressed", text, key, base, line, power=power)
+        else:
+            case.add("removed", f"{text}.", key, base, line, power=power)
+
+
+def _probe_alone(case: Case) -> None:
+    key = "probe_recall"
+    if not case.has(key):
+        return
+    value, base = case.own[key], case.before.get(key, np.nan)
     limit = case.tolerance(key, case.limits.probe, base, "forget_test")
-    over = value - base
-    if over > limit:
-        text = (
-            f"A linear probe on its features finds {value:.0%} of the class, {base:.0%} on those "
-            "of a retrained model: the class is still encoded."
-        )
-        case.add("suppressed", text, key, base, limit)
+    if base - value > limit:
+        text = f"A linear probe finds {value:.0%} of the class, {base:.0%} in the original."
+        case.add("removed", text, key, base, limit, power=True)
     else:
         text = (
-            f"A linear probe on its features finds {value:.0%} of the class; that of a retrained "
-            f"model {base:.0%}."
+            f"A linear probe still finds {value:.0%} of the class ({base:.0%} in the "
+            "original); how much a model finds that never saw it is not known here."
         )
-        case.add("removed", text, key, base, limit)
+        case.add("note", text, key, base, limit)
 
 
-def _concepts(case: _Case) -> None:
+def _concepts(case: Case) -> None:
     key = "concept_auc"
     if case.has(key):
         value = case.own[key]
         base = case.before.get(key, np.nan)
         if case.reference is not None:
             base = case.base(key)
-            error = _auc_error(value, base, case)
+            error = auc_error(value, base, case)
             limit = max(case.limits.concept, case.floor(key) / 2, error)
             sure = value - base > limit
             text = (
                 f"The class's own concept is read with AUC {value:.2f}; from a retrained model "
                 f"with {base:.2f}."
             )
-            case.add("suppressed" if sure else "removed", text, key, base, limit)
+            power = case.masked(key) - base > limit
+            case.add("suppressed" if sure else "removed", text, key, base, limit, power=power)
         else:
-            limit = max(case.limits.concept, _auc_error(value, base, case))
+            limit = max(case.limits.concept, auc_error(value, base, case))
             fell = base - value > limit
             text = (
                 f"The class's own concept is read with AUC {value:.2f}, from the original with "
                 f"{base:.2f}."
             )
-            case.add("removed" if fell else "note", text, key, base, limit)
+            case.add("removed" if fell else "note", text, key, base, limit, power=fell)
     key = "concept_attribution"
     if case.has(key) and case.own.get("concept_r2", 0.0) >= case.limits.fidelity:
         base = case.before.get(key, np.nan)
@@ -428,7 +367,7 @@ def _concepts(case: _Case) -> None:
         )
 
 
-def _relearned(case: _Case) -> None:
+def _relearned(case: Case) -> None:
     if case.own.get("relearn_broken", 0.0):
         case.add(
             "note",
@@ -438,24 +377,21 @@ def _relearned(case: _Case) -> None:
             0.0,
         )
         return
-    if case.reference is not None:
-        if not case.has("ain"):
-            return
-        again = np.nan if case.second is None else case.second.get("ain", np.nan)
-        value, line = case.own["ain"], case.limits.relearn * float(np.fmin(1.0, again))
-        steps, base = case.own["relearn_steps"], case.reference["relearn_steps"]
-        text = f"It learns the class again in {steps:.0f} steps; a retrained model needs {base:.0f}"
-        side = "suppressed" if value < line else "removed"
-        case.add(side, f"{text} (AIN {value:.2f}).", "ain", 1.0, line)
+    steps = case.own.get("relearn_steps", np.nan)
+    if not np.isfinite(steps):
         return
-    steps, base = case.own.get("relearn_steps", np.nan), case.mask.get("relearn_steps", np.nan)
-    if np.isfinite(steps) and np.isfinite(base):
-        text = f"It learns the class again in {steps:.0f} steps, a logit mask in {base:.0f}."
-        side = "removed" if steps >= 1.25 * max(base, 1) else "note"
-        case.add(side, text, "relearn_steps", base, 1.25 * base)
+    beside = [("a logit mask", case.mask), ("a retrained model", case.reference or {})]
+    told = [f"{who} {v['relearn_steps']:.0f}" for who, v in beside if "relearn_steps" in v]
+    text = f"It learns the class again in {steps:.0f} steps" + "".join(f"; {t}" for t in told)
+    ended = [v.get("relearn_ended", 0.0) for v in (case.own, case.mask, case.reference or {})]
+    if any(ended):
+        text += ". Not all got there before the attempt ended, so this says nothing"
+    elif case.own.get("ain", 1.0) < case.limits.relearn:
+        text += ": quick, but retrained models differ in that, too"
+    case.add("note", f"{text}.", "relearn_steps", None, 0.0, power=False)
 
 
-def _comes_back(case: _Case) -> None:
+def _comes_back(case: Case) -> None:
     limits = case.limits
     for key, how, line in (
         ("fa_int8", "with weights at 8 bits", limits.quantised),
@@ -476,10 +412,11 @@ def _comes_back(case: _Case) -> None:
             case.add("suppressed", text, key, base, limit)
         else:
             text = f"It does not come back {how} ({case.own[key]:.1%})."
-            case.add("removed", text, key, base, limit)
+            power = case.masked(key, 0.0) - case.mask.get("fa_train", 0.0) > limit
+            case.add("removed", text, key, base, limit, power=power)
 
 
-def _traces(case: _Case) -> None:
+def _traces(case: Case) -> None:
     if case.reference is None:
         return
     limits = case.limits
@@ -494,7 +431,8 @@ def _traces(case: _Case) -> None:
             case.add("trace", f"{text}; {beside}.", "js", floor, limit)
         else:
             text = f"Its answers on the class are like a retrained model's (JS {value:.2f}"
-            case.add("removed", f"{text}; {beside}).", "js", floor, limit)
+            power = case.masked("js", 0.0) > limit
+            case.add("removed", f"{text}; {beside}).", "js", floor, limit, power=power)
     for key, size, line, high, low in (
         (
             "donor",
@@ -529,24 +467,6 @@ def _traces(case: _Case) -> None:
         gap = case.own[key] - base
         far = gap > limit if key == "donor" else abs(gap) > limit
         text = f"{high if far else low} ({case.own[key]:.2f} beside {base:.2f})."
-        case.add("trace" if far else "removed", text, key, base, limit)
-
-
-def _error(share: float, n: int) -> float:
-    """Standard error of a share, with one success and one failure added."""
-    if n <= 0 or not np.isfinite(share):
-        return 0.0
-    p = (np.clip(share, 0, 1) * n + 1) / (n + 2)
-    return float(np.sqrt(p * (1 - p) / n))
-
-
-def _auc_error(first: float, second: float, case: _Case) -> float:
-    """Significant difference of two AUCs, by Hanley and McNeil (1982)."""
-    n, m = case.sizes.get("concept", 0), case.sizes.get("no_concept", 0)
-    if n < 1 or m < 1:
-        return 0.0
-    total = 0.0
-    for a in (min(first, 0.99), min(second, 0.99)):
-        q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
-        total += (a * (1 - a) + (n - 1) * (q1 - a**2) + (m - 1) * (q2 - a**2)) / (n * m)
-    return float(case.limits.significance * np.sqrt(max(total, 0.0)))
+        mask = case.masked(key, base) - base
+        power = mask > limit if key == "donor" else abs(mask) > limit
+        case.add("trace" if far else "removed", text, key, base, limit, power=power)

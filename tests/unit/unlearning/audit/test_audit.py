@@ -60,7 +60,7 @@ def test_a_mask_is_suppressed_with_and_without_reference(whole, masked):
     found = audit(models()[0], huge, **parts(), retrained=models()[1], **ATTACK)
     assert found.verdict.word == "suppressed"
     # The margin does not make it look hard to teach: the attacker resets the row.
-    assert found.value("relearn_steps") <= found.value("relearn_steps", "retrained")
+    assert found.value("relearn_steps") == found.value("relearn_steps", "mask")
 
 
 def test_a_retrained_model_is_removed_and_the_original_is_not_forgotten():
@@ -107,7 +107,6 @@ def test_figures_beside_the_references(whole):
     assert value("probe_recall") == value("probe_recall", "before")
     assert value("probe_recall") > value("probe_recall", "retrained")
     assert value("ain", "before") == 0
-    assert value("ain", "retrained") == 1
     assert value("rte") == 0.25
     assert whole.floor("js") == value("js", "retrained_b")
     # Every figure has its floor, and the originals' beside it.
@@ -435,8 +434,10 @@ def test_a_class_the_original_never_knew():
 
 def test_thresholds_are_parameters(masked):
     original, first = models()[:2]
-    loose = Thresholds(unchanged=2.0, probe=1.0)
-    assert quick(original, masked, retrained=first, thresholds=loose).verdict.word == "removed"
+    blind = Thresholds(kept=0.0, answers=0.0, probe=1.0)
+    found = quick(original, masked, retrained=first, thresholds=blind).verdict
+    assert found.word == "undecided"
+    assert "passing them proves nothing" in found.summary
 
 
 @pytest.mark.gpu
