@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from attribution.faithfulness_report import METRICS, Curve, FaithfulnessReport, area
-from conceptlab.arrays import as_floats, as_tensor, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, as_tensor, check_finite
 from conceptlab.batching import AutoInt
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.importance.evaluate import Evaluator, check_coefficients, resolve_target
@@ -174,7 +174,7 @@ def faithfulness(
     )
 
 
-def gini(values: Any) -> float:
+def gini(values: ArrayLike) -> float:
     """Give the Gini coefficient of absolute values.
 
     Parameters
@@ -200,7 +200,7 @@ def gini(values: Any) -> float:
     return float((2 * np.arange(1, k + 1) - k - 1) @ sizes / (k * total))
 
 
-def hoyer(U: Any) -> float:
+def hoyer(U: ArrayLike) -> float:
     """Give the mean Hoyer sparsity of rows.
 
     (sqrt(k) - |u|_1 / |u|_2) / (sqrt(k) - 1) for each row that is not zero: 0
@@ -297,7 +297,7 @@ def _curve(values: np.ndarray, weights: np.ndarray, levels: tuple[float, float])
     )
 
 
-def _agreement(full: torch.Tensor, logits: Any) -> dict[str, float | None]:
+def _agreement(full: torch.Tensor, logits: ArrayLike) -> dict[str, float | None]:
     """Compare h(U W) with f: same class, divergence, share of the logits' variance."""
     if logits is None:
         return {"agreement": None, "kl": None, "logit_r2": None}
@@ -324,7 +324,7 @@ def _agreement(full: torch.Tensor, logits: Any) -> dict[str, float | None]:
     }
 
 
-def _reconstruction(fn: Any, U: torch.Tensor, activations: Any) -> float | None:
+def _reconstruction(fn: Any, U: torch.Tensor, activations: ArrayLike) -> float | None:
     if activations is None:
         return None
     if not hasattr(fn, "decode"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from conceptlab.arrays import ArrayKind, as_numpy, as_tensor
+from conceptlab.arrays import ArrayKind, ArrayLike, as_numpy, as_tensor
 from conceptlab.batching import AutoInt, iter_batches
 from conceptlab.errors import DependencyError, InputError, unknown_name
 from conceptlab.importance.evaluate import check_coefficients, resolve_target
@@ -90,7 +90,7 @@ class ConceptGradients:
 
     def coefficients(
         self,
-        U: Any,
+        U: ArrayLike,
         *,
         target: Any = None,
         positions: bool = False,
@@ -189,7 +189,7 @@ class ConceptGradients:
         start = None if baseline is None else as_tensor(baseline).to(images)
         return kind.restore(self._attribute(coefficient, images, chosen, None, start, progress))
 
-    def completeness(self, U: Any, *, target: Any = None) -> Any:
+    def completeness(self, U: ArrayLike, *, target: Any = None) -> Any:
         """Measure how far attributions are from adding up to output(U) - output(0).
 
         Parameters

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import clone
 
-from conceptlab.arrays import as_numpy, as_tensor, check_finite
+from conceptlab.arrays import ArrayLike, as_numpy, as_tensor, check_finite
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.extractors.matching import match_concepts
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
@@ -287,7 +287,7 @@ def stability(
     )
 
 
-def _members(groups: Any, n: int) -> list[np.ndarray]:
+def _members(groups: ArrayLike, n: int) -> list[np.ndarray]:
     """List the rows of each group; without groups each row is one."""
     if groups is None:
         return [np.array([i]) for i in range(n)]

@@ -14,7 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 from bottlenecks.explaining import Contributions, weights_frame
 from bottlenecks.intervention import Subject
 from bottlenecks.reasons import LinearReasons
-from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
+from conceptlab.arrays import (
+    ArrayLike,
+    as_numpy,
+    as_tensor,
+    check_features,
+    like_input,
+    resolve_device,
+)
 from conceptlab.bank.form import BANK_FORM
 from conceptlab.errors import InputError, SpaceMismatchError
 from conceptlab.io.objects import Saved, SavedEstimator, family
@@ -107,7 +114,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
         return undecided
 
     # -- fit ----------------------------------------------------------------------
-    def fit(self, X: Any, y: Any = None, *, space: str | None = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, *, space: str | None = None) -> Self:
         """Fit the bottleneck.
 
         Parameters
@@ -206,7 +213,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
 
     # -- what it says ---------------------------------------------------------------
     @like_input
-    def predict_concepts(self, X: Any) -> Any:
+    def predict_concepts(self, X: ArrayLike) -> Any:
         """Give the concept activations, on which ``coef_`` acts.
 
         Parameters
@@ -221,7 +228,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
         return self._forward(X)[1]
 
     @like_input
-    def decision_function(self, X: Any) -> Any:
+    def decision_function(self, X: ArrayLike) -> Any:
         """Give the logits of the classes.
 
         Parameters
@@ -237,12 +244,12 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     @like_input
-    def predict_log_proba(self, X: Any) -> Any:
+    def predict_log_proba(self, X: ArrayLike) -> Any:
         """Give the logarithm of :meth:`predict_proba`, without underflow."""
         return torch.log_softmax(self._logits(X), dim=1)
 
     @like_input
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: ArrayLike) -> Any:
         """Give the probabilities of the classes, by softmax.
 
         Parameters
@@ -277,7 +284,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
         dtype = torch.float32 if device.type == "mps" else None
         return as_tensor(matrix, device=device, dtype=dtype)
 
-    def _forward(self, X: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _forward(self, X: ArrayLike) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Give features, activations and scores of what a user gave."""
         check_is_fitted(self)
         rows = self._as_rows(check_features(self, X, reset=False))
@@ -296,7 +303,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
         b = torch.from_numpy(self.residual_intercept_).to(X)
         return X @ torch.from_numpy(W).to(X).T + b
 
-    def _logits(self, X: Any) -> torch.Tensor:
+    def _logits(self, X: ArrayLike) -> torch.Tensor:
         rows, A, _ = self._forward(X)
         R = self._residual(rows)
         return self._head(A) if R is None else self._head(A) + R
@@ -354,7 +361,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
             )
 
     # -- why, and what if ---------------------------------------------------------------
-    def explain(self, X: Any) -> Contributions:
+    def explain(self, X: ArrayLike) -> Contributions:
         """Take the logits apart by concept.
 
         Parameters

@@ -22,7 +22,7 @@ import numpy as np
 
 from bottlenecks.measures import as_matrix
 from conceptlab import ConceptBank
-from conceptlab.arrays import as_floats
+from conceptlab.arrays import ArrayLike, as_floats
 from conceptlab.errors import InputError
 from conceptlab.io.html import table
 from conceptlab.parameters import Whole
@@ -307,7 +307,7 @@ def distinct(encoder: Any, *, max_similarity: float = 0.9) -> ConceptFilterStep:
 
 
 def activated(
-    scores: Any, names: Sequence[str], *, min_score: float = 0.25, top: int = 5
+    scores: ArrayLike, names: Sequence[str], *, min_score: float = 0.25, top: int = 5
 ) -> ConceptFilterStep:
     """Drop concepts that no image shows: their best scores are low.
 
@@ -383,7 +383,7 @@ def learnable(bank: ConceptBank, *, min_auc: float = 0.7) -> ConceptFilterStep:
 
 
 def scored(
-    label: str, names: Sequence[str], values: Any, threshold: float, *, what: str = "value"
+    label: str, names: Sequence[str], values: ArrayLike, threshold: float, *, what: str = "value"
 ) -> ConceptFilterStep:
     """Drop concepts whose number is not above a threshold.
 

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bottlenecks.heads import SparseLinearHead
 from bottlenecks.measures import as_matrix
+from conceptlab.arrays import ArrayLike
 from conceptlab.bank import ConceptBank
 from conceptlab.errors import InputError
 from conceptlab.parameters import OneOf, Whole
@@ -23,7 +24,7 @@ CONTROLS: tuple[Control, ...] = ("isotropic", "covariance", "words")
 
 
 def random_bank(
-    features: Any,
+    features: ArrayLike,
     n_concepts: int,
     kind: Control = "covariance",
     *,

@@ -30,7 +30,7 @@ from bottlenecks.measures import (
 )
 from bottlenecks.report import BottleneckReport, NameFidelity
 from bottlenecks.splits import check_disjoint, split_rows
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.parameters import Real, Whole
 from conceptlab.provenance import provenance
@@ -220,7 +220,7 @@ def evaluate(
     )
 
 
-def _activations(model: Any, X: Any) -> np.ndarray:
+def _activations(model: Any, X: ArrayLike) -> np.ndarray:
     return as_matrix(as_numpy(model.predict_concepts(X)), "activations")
 
 

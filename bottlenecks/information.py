@@ -11,7 +11,7 @@ from scipy.special import xlogy
 from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 
 from bottlenecks.measures import as_matrix
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, draw_seed
 
@@ -82,7 +82,7 @@ def mutual_information(
     return float(found[0])
 
 
-def variable(values: Any, name: str, *, discrete: bool = False) -> tuple[np.ndarray, Any]:
+def variable(values: ArrayLike, name: str, *, discrete: bool = False) -> tuple[np.ndarray, Any]:
     """Give values, and their codes from 0 on where they are discrete."""
     array = as_numpy(values)
     if array.ndim != 1 or not len(array):

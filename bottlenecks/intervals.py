@@ -5,11 +5,11 @@ from __future__ import annotations
 __all__ = ["auc_intervals", "mean_interval", "paired_interval", "rank_p_value", "wilson_interval"]
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from scipy.stats import norm, rankdata
 
+from conceptlab.arrays import ArrayLike
 from conceptlab.seeds import numpy_generator
 
 Interval = tuple[float, float]
@@ -42,7 +42,7 @@ def wilson_interval(n_right: float, n: int, confidence: float = 0.95) -> Interva
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
-def mean_interval(values: Any, confidence: float = 0.95) -> Interval:
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Give the normal interval of a mean over rows.
 
     Parameters

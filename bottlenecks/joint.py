@@ -6,7 +6,6 @@ __all__ = ["JointLeakage", "joint_leakage", "shuffled"]
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
@@ -19,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from bottlenecks.information import variable
 from bottlenecks.measures import as_matrix, as_presence, check_rows
+from conceptlab.arrays import ArrayLike
 from conceptlab.errors import InputError
 from conceptlab.parameters import Whole
 from conceptlab.seeds import RandomState, draw_seed
@@ -83,9 +83,9 @@ class JointLeakage:
 
 
 def joint_leakage(
-    activations: Any,
-    concepts: Any,
-    y: Any,
+    activations: ArrayLike,
+    concepts: ArrayLike,
+    y: ArrayLike,
     *,
     n_folds: int = 2,
     n_copies: int = 5,

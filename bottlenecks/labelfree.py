@@ -14,7 +14,7 @@ from bottlenecks.concept_filters import FilterReport, activated, scored
 from bottlenecks.heads import SparseLinearHead
 from bottlenecks.projection import fit_projection
 from conceptlab import ConceptBank
-from conceptlab.arrays import as_numpy, check_features
+from conceptlab.arrays import ArrayLike, as_numpy, check_features
 from conceptlab.errors import InputError
 from conceptlab.parameters import Real, Rules, Whole
 from conceptlab.seeds import RandomState, draw_seed
@@ -117,7 +117,12 @@ class LabelFreeCBM(ConceptBottleneck):
         self.random_state = random_state
 
     def fit(
-        self, X: Any, y: Any = None, *, encoder_features: Any = None, space: str | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        encoder_features: Any = None,
+        space: str | None = None,
     ) -> Self:
         """Learn the projection and the head.
 

@@ -32,6 +32,7 @@ from bottlenecks.intervals import rank_p_value
 from bottlenecks.joint import JointLeakage, joint_leakage
 from bottlenecks.joint import shuffled as _shuffled
 from bottlenecks.measures import as_matrix, as_presence, auc_matrix, check_rows, paired_auc
+from conceptlab.arrays import ArrayLike
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.parameters import Whole
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
@@ -45,9 +46,9 @@ _RIDGE = 1e-3
 
 
 def concept_task_leakage(
-    activations: Any,
-    concepts: Any,
-    y: Any,
+    activations: ArrayLike,
+    concepts: ArrayLike,
+    y: ArrayLike,
     *,
     n_neighbors: int = 3,
     random_state: RandomState = 0,
@@ -105,7 +106,9 @@ def _task_leakage(
     return np.asarray((found - truth) / entropy)
 
 
-def interconcept_leakage(activations: Any, concepts: Any, *, n_bins: int = 8) -> np.ndarray:
+def interconcept_leakage(
+    activations: ArrayLike, concepts: ArrayLike, *, n_bins: int = 8
+) -> np.ndarray:
     """Measure what outputs tell about each other beyond their concepts (ICL).
 
     ``max(0, J(ĉ_i, ĉ_j) - J(c_i, c_j))`` with the normalised information
@@ -144,7 +147,7 @@ def interconcept_leakage(activations: Any, concepts: Any, *, n_bins: int = 8) ->
     return np.maximum(0.0, pairwise_information(A, n_bins) - pairwise_information(C, n_bins))
 
 
-def oracle_impurity(activations: Any, concepts: Any) -> float:
+def oracle_impurity(activations: ArrayLike, concepts: ArrayLike) -> float:
     """Measure whether outputs predict other concepts more than concepts do (OIS).
 
     ``(2 / k) ‖π̂ - π‖_F`` with π̂_ij how well output i ranks samples by concept
@@ -185,8 +188,8 @@ def oracle_impurity(activations: Any, concepts: Any) -> float:
 
 
 def niche_impurity(
-    activations: Any,
-    concepts: Any,
+    activations: ArrayLike,
+    concepts: ArrayLike,
     *,
     n_thresholds: int = 20,
     probe: Literal["linear", "mlp"] = "linear",
@@ -406,9 +409,9 @@ class LeakageScores(Mapping[str, Leakage]):
 
 
 def measure_leakage(
-    activations: Any,
-    concepts: Any,
-    y: Any,
+    activations: ArrayLike,
+    concepts: ArrayLike,
+    y: ArrayLike,
     *,
     measures: Sequence[str] = MEASURES,
     n_permutations: int = 39,
@@ -515,7 +518,7 @@ def measure_leakage(
 
 
 # -------------------------------------------------------------------------- inside
-def _pair(activations: Any, concepts: Any) -> tuple[np.ndarray, np.ndarray]:
+def _pair(activations: ArrayLike, concepts: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     A, C = as_matrix(activations, "activations"), as_matrix(concepts, "concepts")
     check_rows(A, C, same_columns=True)
     return A, C

@@ -11,19 +11,18 @@ __all__ = [
 ]
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
-from conceptlab.arrays import as_floats, as_numpy, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
 from conceptlab.parameters import Real
 
 _CELLS = 1 << 22
 
 
-def auc_matrix(scores: Any, concepts: Any) -> np.ndarray:
+def auc_matrix(scores: ArrayLike, concepts: ArrayLike) -> np.ndarray:
     """Rank samples by every score and compare with every concept.
 
     Parameters
@@ -58,7 +57,7 @@ def auc_matrix(scores: Any, concepts: Any) -> np.ndarray:
     return areas
 
 
-def name_fidelity(activations: Any, concepts: Any) -> np.ndarray:
+def name_fidelity(activations: ArrayLike, concepts: ArrayLike) -> np.ndarray:
     """Tell how well output j ranks samples by the concept that it is named after.
 
     Parameters
@@ -92,7 +91,9 @@ def paired_auc(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
     return areas
 
 
-def number_of_contributing_concepts(activations: Any, coef: Any, *, share: float = 0.95) -> float:
+def number_of_contributing_concepts(
+    activations: ArrayLike, coef: ArrayLike, *, share: float = 0.95
+) -> float:
     """Count the concepts that make up most of a logit (NCC).
 
     For every sample and class: the fewest concepts whose contributions
@@ -123,7 +124,9 @@ def number_of_contributing_concepts(activations: Any, coef: Any, *, share: float
     return float(contributing_concepts(activations, coef, share=share).mean())
 
 
-def contributing_concepts(activations: Any, coef: Any, *, share: float = 0.95) -> np.ndarray:
+def contributing_concepts(
+    activations: ArrayLike, coef: ArrayLike, *, share: float = 0.95
+) -> np.ndarray:
     """Count for each row, as the mean over classes, (n,); see the mean of it above."""
     A, W = as_matrix(activations, "activations"), np.abs(as_matrix(coef, "coef"))
     if A.shape[1] != W.shape[1]:
@@ -179,7 +182,7 @@ def completeness(accuracy: float, reference: float, chance: float) -> float:
     return (accuracy - chance) / (reference - chance) if reference > chance else float("nan")
 
 
-def as_matrix(values: Any, name: str) -> np.ndarray:
+def as_matrix(values: ArrayLike, name: str) -> np.ndarray:
     """Give a finite float64 matrix, or say what is wrong with it."""
     matrix = as_floats(values, name)
     if matrix.ndim != 2 or 0 in matrix.shape:
@@ -191,7 +194,7 @@ def as_matrix(values: Any, name: str) -> np.ndarray:
     return matrix
 
 
-def as_presence(concepts: Any, names: Sequence[str] | None = None) -> np.ndarray:
+def as_presence(concepts: ArrayLike, names: Sequence[str] | None = None) -> np.ndarray:
     """Give booleans (n, q) for concepts of two values."""
     given = as_numpy(concepts)
     if given.ndim == 2 and given.dtype == bool:

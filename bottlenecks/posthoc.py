@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["PostHocCBM"]
 
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from scipy.optimize import minimize
 from bottlenecks.base import ConceptBottleneck
 from bottlenecks.heads import SparseLinearHead
 from conceptlab import ConceptBank
-from conceptlab.arrays import as_numpy, check_features
+from conceptlab.arrays import ArrayLike, as_numpy, check_features
 from conceptlab.parameters import Real, Rules
 from conceptlab.zeroshot.labels import checked_labels, label_columns
 
@@ -143,7 +142,7 @@ class PostHocCBM(ConceptBottleneck):
             self.residual_coef_, self.residual_intercept_ = R, r
             self.residual_share_ = float(_share(through, rows @ R.T + r).mean())
 
-    def residual_share(self, X: Any) -> np.ndarray:
+    def residual_share(self, X: ArrayLike) -> np.ndarray:
         """Tell how much of each row's logits goes round the concepts.
 
         Parameters
@@ -162,7 +161,7 @@ class PostHocCBM(ConceptBottleneck):
             return np.zeros(len(through))
         return _share(through, as_numpy(around).astype(np.float64))
 
-    def concept_accuracy(self, X: Any, y: Any) -> float:
+    def concept_accuracy(self, X: ArrayLike, y: ArrayLike) -> float:
         """Give the accuracy of the concepts alone, the residual left out.
 
         Parameters

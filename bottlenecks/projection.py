@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_tensor, check_finite, like_input, resolve_device
+from conceptlab.arrays import ArrayLike, as_tensor, check_finite, like_input, resolve_device
 from conceptlab.errors import InputError
 from conceptlab.parameters import Real, Whole
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
@@ -21,7 +21,7 @@ _MEMORY = 10  # pairs that the quasi-Newton steps remember
 _HALVINGS = 12
 
 
-def cos_cubed_similarity(outputs: Any, scores: Any) -> np.ndarray:
+def cos_cubed_similarity(outputs: Any, scores: ArrayLike) -> np.ndarray:
     """Compare outputs with concept scores, large values above all.
 
     ``<q̄³, p̄³> / (|q̄³| |p̄³|)`` with column means taken away and cubes by entry.
@@ -101,7 +101,7 @@ class Projection:
     n_iter: np.ndarray
 
     @like_input
-    def __call__(self, X: Any) -> Any:
+    def __call__(self, X: ArrayLike) -> Any:
         """Project features (n, D) to outputs (n, M), like in, like out."""
         rows = as_tensor(X)
         coef, intercept = (torch.from_numpy(v).to(rows) for v in (self.coef, self.intercept))
@@ -109,8 +109,8 @@ class Projection:
 
 
 def fit_projection(
-    features: Any,
-    scores: Any,
+    features: ArrayLike,
+    scores: ArrayLike,
     *,
     ridge: float = 1e-3,
     max_iter: int = 50,
@@ -394,7 +394,7 @@ def _line_search(
     return length, moved, new_loss, new_gradient
 
 
-def _matrix(values: Any, name: str) -> torch.Tensor:
+def _matrix(values: ArrayLike, name: str) -> torch.Tensor:
     matrix = as_tensor(values, name=name).detach()
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise InputError(

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks.explaining import Contributions
 from bottlenecks.intervention import Intervention, InterventionCurve, Subject
+from conceptlab.arrays import ArrayLike
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.seeds import RandomState
 from conceptlab.zeroshot.labels import checked_labels, label_columns
@@ -37,7 +38,7 @@ class LinearReasons:
         def concept_names_(self) -> Sequence[str]:
             """Names of the concepts, in the order of the weights' columns."""
 
-    def explain(self, X: Any) -> Contributions:
+    def explain(self, X: ArrayLike) -> Contributions:
         """Take the logits apart by concept.
 
         Parameters
@@ -101,9 +102,9 @@ class LinearReasons:
 
     def intervention_curve(
         self,
-        X: Any,
+        X: ArrayLike,
         C: Any,
-        y: Any,
+        y: ArrayLike,
         *,
         policy: Any = "uncertainty",
         budget: int | None = None,
@@ -188,6 +189,6 @@ class LinearReasons:
             return self.explain(X).plot(sample, top=top, ax=ax)
         return self.intervention_curve(X, C, y).plot(ax=ax)
 
-    def _codes(self, y: Any, X: Any) -> np.ndarray:
+    def _codes(self, y: ArrayLike, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
         return label_columns(checked_labels(y, X), self.classes_)

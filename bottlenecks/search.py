@@ -15,7 +15,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks.search_use import SearchUse
 from conceptlab import ConceptBank
-from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
+from conceptlab.arrays import (
+    ArrayLike,
+    as_numpy,
+    as_tensor,
+    check_features,
+    like_input,
+    resolve_device,
+)
 from conceptlab.bank.core import SIMILARITIES, Similarity
 from conceptlab.bank.form import BANK_FORM
 from conceptlab.errors import InputError, unknown_name
@@ -230,7 +237,7 @@ class ConceptMatrixSearch(SearchUse, SavedEstimator, ClassifierMixin, BaseEstima
         return labels[order], self._rows(vectors[order])
 
     def _class_means(
-        self, rows: np.ndarray | None, X: Any, y: Any
+        self, rows: np.ndarray | None, X: ArrayLike, y: ArrayLike
     ) -> tuple[np.ndarray, np.ndarray]:
         if rows is None or y is None:
             raise InputError(
@@ -299,7 +306,7 @@ class ConceptMatrixSearch(SearchUse, SavedEstimator, ClassifierMixin, BaseEstima
 
     # -- what it says ---------------------------------------------------------------
     @like_input
-    def decision_function(self, X: Any) -> Any:
+    def decision_function(self, X: ArrayLike) -> Any:
         """Compare images with classes.
 
         Parameters
@@ -332,7 +339,7 @@ class ConceptMatrixSearch(SearchUse, SavedEstimator, ClassifierMixin, BaseEstima
         return np.asarray(self.classes_[best.cpu().numpy()])
 
     @like_input
-    def predict_concepts(self, X: Any) -> Any:
+    def predict_concepts(self, X: ArrayLike) -> Any:
         """Give the normalised concept scores, which predictions do not need.
 
         Parameters
@@ -353,7 +360,7 @@ class ConceptMatrixSearch(SearchUse, SavedEstimator, ClassifierMixin, BaseEstima
             parts.append(V)
         return torch.cat(parts)
 
-    def _scores(self, X: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _scores(self, X: ArrayLike) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Give affine rows and their scores (m, K), a part of the images at a time."""
         check_is_fitted(self)
         closed = self.rule == "similarity"
@@ -389,7 +396,7 @@ class ConceptMatrixSearch(SearchUse, SavedEstimator, ClassifierMixin, BaseEstima
         total = rows @ torch.as_tensor(self.row_sum_).to(rows) + _EPS
         return torch.where(total < 0, -1.0, 1.0).to(rows)[:, None]
 
-    def _batches(self, X: Any, width: int) -> Iterator[torch.Tensor]:
+    def _batches(self, X: ArrayLike, width: int) -> Iterator[torch.Tensor]:
         matrix = check_features(self, X, reset=False)
         device = resolve_device(self.device, like=matrix)
         dtype = torch.float32 if device.type == "mps" else torch.float64

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from bottlenecks.explaining import Contributions
 from bottlenecks.intervention import Intervention, Subject
 from bottlenecks.reasons import LinearReasons
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState
 
@@ -35,11 +35,11 @@ class SearchUse(LinearReasons):
     class_scores_: np.ndarray
     concept_names_: tuple[str, ...]
 
-    def predict_concepts(self, X: Any) -> Any:
+    def predict_concepts(self, X: ArrayLike) -> Any:
         """Give V; see the subclass."""
         raise NotImplementedError
 
-    def explain(self, X: Any) -> Contributions:
+    def explain(self, X: ArrayLike) -> Contributions:
         """Take the score of every class apart by concept.
 
         Parameters
@@ -74,12 +74,12 @@ class SearchUse(LinearReasons):
 
     def intervene(
         self,
-        X: Any,
+        X: ArrayLike,
         values: Mapping[str, Any] | Any,
         *,
         policy: Any = "uncertainty",
         budget: int | None = None,
-        y: Any = None,
+        y: ArrayLike | None = None,
         random_state: RandomState = 0,
     ) -> Intervention:
         """Set concept scores by hand and see what the classes become.

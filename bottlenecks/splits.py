@@ -13,7 +13,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from bottlenecks.measures import as_matrix
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, numpy_generator
 from conceptlab.zeroshot.labels import checked_labels
@@ -52,11 +52,11 @@ class Splits:
 
 
 def split_rows(
-    X: Any,
-    y: Any = None,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
     *,
     fractions: Sequence[float] = (0.6, 0.2, 0.2),
-    groups: Any = None,
+    groups: ArrayLike | None = None,
     random_state: RandomState = 0,
 ) -> Splits:
     """Split rows once, so that parts are disjoint by construction.

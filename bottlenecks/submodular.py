@@ -11,13 +11,13 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from bottlenecks.measures import as_matrix
-from conceptlab.arrays import as_floats, as_numpy, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
 from conceptlab.parameters import Whole
 from conceptlab.zeroshot.labels import checked_labels
 
 
-def class_similarity(scores: Any, y: Any) -> np.ndarray:
+def class_similarity(scores: ArrayLike, y: ArrayLike) -> np.ndarray:
     """Average concept scores over the images of each class.
 
     Parameters
@@ -165,7 +165,9 @@ class SubmodularSelector(BaseEstimator):
         self.weights = weights
         self.normalize = normalize
 
-    def fit(self, E: Any, discriminability: Any = None, groups: Any = None) -> SubmodularSelector:
+    def fit(
+        self, E: ArrayLike, discriminability: Any = None, groups: ArrayLike | None = None
+    ) -> SubmodularSelector:
         """Choose among the rows of `E`.
 
         Parameters
@@ -275,7 +277,7 @@ def lazy_greedy(
     return np.array(chosen, dtype=np.int64), np.array(gains), evaluations
 
 
-def _checked_quality(values: Any, n: int) -> np.ndarray:
+def _checked_quality(values: ArrayLike, n: int) -> np.ndarray:
     D = as_floats(values, "values")
     if D.shape != (n,):
         raise InputError(

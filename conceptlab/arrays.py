@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "ArrayKind",
+    "ArrayLike",
     "as_floats",
     "as_numpy",
     "as_tensor",
@@ -27,11 +28,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy import typing as npt
 from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
 from conceptlab.errors import InputError
 
+ArrayLike = npt.ArrayLike | torch.Tensor
+"""What public functions take for an array: NumPy's, tensors, frames, sequences of numbers."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 

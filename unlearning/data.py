@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from conceptlab.arrays import ArrayLike
 from conceptlab.errors import InputError
 from conceptlab.seeds import quiet_randomness
 from unlearning.notices import UnlearningWarning
@@ -520,7 +521,7 @@ def _is_image(value: Any) -> bool:
     return type(value).__module__.startswith("PIL.")
 
 
-def _check_inputs(X: Any, name: str) -> Inputs:
+def _check_inputs(X: ArrayLike, name: str) -> Inputs:
     if isinstance(X, Mapping):
         if not X:
             raise InputError(f"`{name}` holds no inputs.", code="CL-INPUT-EMPTY")
@@ -555,7 +556,7 @@ def _check_tensor(value: Any, name: str) -> torch.Tensor:
     return tensor
 
 
-def _check_labels(y: Any, name: str) -> torch.Tensor:
+def _check_labels(y: ArrayLike, name: str) -> torch.Tensor:
     try:
         labels = torch.as_tensor(y).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:

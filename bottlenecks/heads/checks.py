@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import ArrayKind, check_features, check_finite
+from conceptlab.arrays import ArrayKind, ArrayLike, check_features, check_finite
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.zeroshot.labels import checked_labels
 
@@ -17,7 +17,7 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch
 _ROWS = 1 << 14
 
 
-def checked_matrix(estimator: Any, X: Any) -> Any:
+def checked_matrix(estimator: Any, X: ArrayLike) -> Any:
     """Check rows for fit; a memory map stays one and is looked through in chunks."""
     if not isinstance(X, np.memmap) or X.ndim != 2 or X.dtype.kind != "f" or min(X.shape) < 1:
         return check_features(estimator, X, reset=True)
@@ -29,7 +29,7 @@ def checked_matrix(estimator: Any, X: Any) -> Any:
     return X
 
 
-def checked_target(estimator: Any, y: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
+def checked_target(estimator: Any, y: ArrayLike, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Give the classes, sorted, and the class of every row as int64."""
     if y is None:
         raise InputError(
@@ -48,7 +48,7 @@ def checked_target(estimator: Any, y: Any, X: Any) -> tuple[np.ndarray, np.ndarr
     return classes, target.astype(np.int64)
 
 
-def compute_dtype(name: str, X: Any) -> torch.dtype:
+def compute_dtype(name: str, X: ArrayLike) -> torch.dtype:
     """Choose the type of the products."""
     if name == "auto":
         return ArrayKind.of(X).compute_dtype

@@ -35,7 +35,14 @@ from bottlenecks.heads.path import (
     with_strongest,
 )
 from bottlenecks.heads.use import HeadUse
-from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
+from conceptlab.arrays import (
+    ArrayLike,
+    as_numpy,
+    as_tensor,
+    check_features,
+    like_input,
+    resolve_device,
+)
 from conceptlab.errors import InputError
 from conceptlab.io.objects import Parts, Saved
 from conceptlab.io.values import plain
@@ -249,7 +256,7 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         self.device = device
         self.dtype = dtype
 
-    def fit(self, X: Any, y: Any) -> SparseLinearHead:
+    def fit(self, X: ArrayLike, y: ArrayLike) -> SparseLinearHead:
         """Find the weights.
 
         Parameters
@@ -390,7 +397,7 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
 
     # -- what it says ---------------------------------------------------------------
     @like_input
-    def decision_function(self, X: Any) -> Any:
+    def decision_function(self, X: ArrayLike) -> Any:
         """Give the logits of the classes.
 
         Parameters
@@ -407,12 +414,12 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     @like_input
-    def predict_log_proba(self, X: Any) -> Any:
+    def predict_log_proba(self, X: ArrayLike) -> Any:
         """Give the logarithm of :meth:`predict_proba`, without underflow."""
         return self._logits(X).log_softmax(dim=1)
 
     @like_input
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: ArrayLike) -> Any:
         """Give the probabilities of the classes.
 
         Parameters
@@ -441,7 +448,7 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         columns = self._logits(X).argmax(dim=1).cpu().numpy()
         return np.asarray(self.classes_[columns])
 
-    def _logits(self, X: Any) -> torch.Tensor:
+    def _logits(self, X: ArrayLike) -> torch.Tensor:
         check_is_fitted(self)
         given = check_features(self, X, reset=False)
         matrix = as_tensor(given, device=resolve_device(self.device, like=given))
@@ -487,7 +494,7 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         return hasattr(self, "coef_")
 
 
-def _prepare(estimator: Any, X: Any, y: Any) -> tuple[SoftmaxData, np.ndarray]:
+def _prepare(estimator: Any, X: ArrayLike, y: ArrayLike) -> tuple[SoftmaxData, np.ndarray]:
     """Check rows and labels of `estimator` and lay them out for the solvers."""
     matrix = checked_matrix(estimator, X)
     classes, target = checked_target(estimator, y, matrix)
@@ -519,8 +526,8 @@ def _prepare(estimator: Any, X: Any, y: Any) -> tuple[SoftmaxData, np.ndarray]:
 
 
 def sparse_softmax_path(
-    X: Any,
-    y: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
     lams: Any = None,
     n_lambdas: int = 20,

@@ -13,16 +13,16 @@ __all__ = [
     "start_intercept",
 ]
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from bottlenecks.heads.data import SoftmaxData
-from conceptlab.arrays import as_floats, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, check_finite
 
 
-def number_of_effective_concepts(coef: Any) -> float:
+def number_of_effective_concepts(coef: ArrayLike) -> float:
     """Count the non-zero weights per class (NEC).
 
     Parameters

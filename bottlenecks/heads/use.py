@@ -13,7 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 from bottlenecks.explaining import Contributions
 from bottlenecks.intervention import Subject
 from bottlenecks.reasons import LinearReasons
-from conceptlab.arrays import as_numpy, as_tensor, check_features, like_input, resolve_device
+from conceptlab.arrays import (
+    ArrayLike,
+    as_numpy,
+    as_tensor,
+    check_features,
+    like_input,
+    resolve_device,
+)
 
 
 class HeadUse(LinearReasons):
@@ -37,7 +44,7 @@ class HeadUse(LinearReasons):
         return [f"concept{i}" for i in range(self.n_features_in_)]
 
     @like_input
-    def predict_concepts(self, X: Any) -> Any:
+    def predict_concepts(self, X: ArrayLike) -> Any:
         """Give what ``coef_`` acts on: the columns as they are.
 
         Parameters
@@ -53,7 +60,7 @@ class HeadUse(LinearReasons):
         given = check_features(self, X, reset=False)
         return as_tensor(given, device=resolve_device(self.device, like=given)).clone()
 
-    def explain(self, X: Any) -> Contributions:
+    def explain(self, X: ArrayLike) -> Contributions:
         """Take the logits apart by concept.
 
         Parameters

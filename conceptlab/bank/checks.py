@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.errors import InputError
 
 
-def frozen(values: Any, dtype: Any = None) -> np.ndarray:
+def frozen(values: ArrayLike, dtype: Any = None) -> np.ndarray:
     """Copy to a read-only floating array."""
     if isinstance(values, torch.Tensor) and values.dtype == torch.float16:
         array = values.detach().cpu().numpy().copy()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy, as_tensor, check_finite, like_input
+from conceptlab.arrays import ArrayLike, as_numpy, as_tensor, check_finite, like_input
 from conceptlab.bank.checks import (
     check_vectors,
     checked_meta,
@@ -148,7 +148,7 @@ class ConceptBank(BankMakers, Saved):
     # -- use ------------------------------------------------------------------
     @like_input
     def score(
-        self, features: Any, *, similarity: Similarity = "affine", space: str | None = None
+        self, features: ArrayLike, *, similarity: Similarity = "affine", space: str | None = None
     ) -> Any:
         """Score samples on each concept.
 

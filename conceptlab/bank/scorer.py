@@ -11,7 +11,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from conceptlab.arrays import check_features, like_input
+from conceptlab.arrays import ArrayLike, check_features, like_input
 from conceptlab.bank.core import SIMILARITIES, ConceptBank, Similarity
 from conceptlab.errors import InputError, unknown_name
 
@@ -45,7 +45,7 @@ class BankScorer(TransformerMixin, BaseEstimator):
         self.bank = bank
         self.similarity = similarity
 
-    def fit(self, X: Any, y: Any = None) -> BankScorer:
+    def fit(self, X: ArrayLike, y: Any = None) -> BankScorer:
         """Check that features fit the bank.
 
         Parameters
@@ -75,7 +75,7 @@ class BankScorer(TransformerMixin, BaseEstimator):
         return self
 
     @like_input
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: ArrayLike) -> Any:
         """Score each row on each concept.
 
         Parameters

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from conceptlab.arrays import ArrayKind, check_finite
+from conceptlab.arrays import ArrayKind, ArrayLike, check_finite
 from conceptlab.datasets.pictures import ImageFile, as_rgb, file_bytes, is_pil, upright
 from conceptlab.datasets.resize import Fit
 from conceptlab.errors import InputError
@@ -454,7 +454,7 @@ def _check_unit(tensor: torch.Tensor, name: str) -> None:
     )
 
 
-def _layout_error(array: Any, shape: tuple[int, ...], name: str) -> InputError:
+def _layout_error(array: ArrayLike, shape: tuple[int, ...], name: str) -> InputError:
     axes = "(n, 3, height, width)" if len(shape) == 4 else "(3, height, width)"
     order = (0, 3, 1, 2) if len(shape) == 4 else (2, 0, 1)
     call = "permute" if isinstance(array, torch.Tensor) else "transpose"

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
+from conceptlab.arrays import ArrayLike
 from conceptlab.batching import AutoInt
 from conceptlab.datasets.sources import Images
 from conceptlab.encoders.base import Encoder
@@ -67,7 +68,7 @@ class EncodeImages(TransformerMixin, BaseEstimator):
         self.cache = cache
         self.progress = progress
 
-    def fit(self, X: Images, y: Any = None) -> EncodeImages:
+    def fit(self, X: Images, y: ArrayLike | None = None) -> EncodeImages:
         """Do nothing; for pipelines."""
         return self
 

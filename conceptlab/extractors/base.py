@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from conceptlab.arrays import (
     ArrayKind,
+    ArrayLike,
     as_numpy,
     as_tensor,
     check_features,
@@ -80,7 +81,7 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         raise NotImplementedError
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: ArrayLike) -> Any:
         """Code activations.
 
         Parameters
@@ -101,14 +102,14 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return self._transform(X)
 
     @like_input
-    def _transform(self, X: Any) -> Any:
+    def _transform(self, X: ArrayLike) -> Any:
         check_is_fitted(self)
         rows = check_features(self, X, reset=False, non_negative=self._non_negative)
         device = resolve_device(getattr(self, "device", "auto"), like=rows)
         with torch.no_grad():
             return self.as_module().to(device)(as_tensor(rows, device=device))
 
-    def fit_transform(self, X: Any, y: Any = None) -> Any:
+    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None) -> Any:
         """Fit to `X` and code it; the same as ``fit(X).transform(X)``.
 
         Parameters
@@ -124,12 +125,12 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         return self.fit(X, y).transform(X)
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the concepts of `X` (n, p)."""
         raise NotImplementedError
 
     @like_input
-    def inverse_transform(self, U: Any) -> Any:
+    def inverse_transform(self, U: ArrayLike) -> Any:
         """Decode coefficients: U W, plus the offset where the method has one.
 
         Parameters
@@ -301,7 +302,7 @@ class ConceptExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             )
         return n_concepts
 
-    def _check_data(self, X: Any) -> torch.Tensor:
+    def _check_data(self, X: ArrayLike) -> torch.Tensor:
         """Validate the matrix of a fit and move it to the device of the computation."""
         rows = check_features(self, X, reset=True, min_samples=2, non_negative=self._non_negative)
         device = resolve_device(getattr(self, "device", "auto"), like=rows)

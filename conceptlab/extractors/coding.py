@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import ArrayKind, as_tensor, check_finite
+from conceptlab.arrays import ArrayKind, ArrayLike, as_tensor, check_finite
 from conceptlab.errors import InputError
 
 _WARM_SWEEPS = 4
@@ -35,7 +35,12 @@ _INPUT_ELEMENTS = 8_000_000
 
 
 def nnls(
-    A: Any, W: Any, *, l2: float = 0.0, tol: float = 1e-10, batch_size: int | None = None
+    A: ArrayLike,
+    W: ArrayLike,
+    *,
+    l2: float = 0.0,
+    tol: float = 1e-10,
+    batch_size: int | None = None,
 ) -> Any:
     """Code every row of `A` in the basis `W` by non-negative least squares.
 
@@ -87,7 +92,7 @@ def nnls(
     return kind.restore(found + 0.0)  # no negative zeros
 
 
-def kkt_residual(A: Any, U: Any, W: Any, *, l2: float = 0.0) -> Any:
+def kkt_residual(A: ArrayLike, U: ArrayLike, W: ArrayLike, *, l2: float = 0.0) -> Any:
     """Measure how far codes are from optimal, relative to the length of each row.
 
     With d_j^2 = |w_j|^2 + l2 and the gradient g = u (W W' + l2 I) - a W', a code is optimal

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["ConvexNMF"]
 
 import warnings
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from scipy.optimize import nnls as nnls_by_scipy
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.coding import CodingModule, nnls, nnls_gram
 from conceptlab.extractors.hals import sweep
@@ -109,7 +109,7 @@ class ConvexNMF(ConceptExtractor):
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the concepts of `X`.
 
         Parameters

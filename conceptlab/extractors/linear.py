@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["ICAConcepts", "KMeansConcepts", "PCAConcepts", "RandomConcepts"]
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, FastICA
 from sklearn.utils.validation import check_is_fitted
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.errors import InputError
 from conceptlab.extractors.base import AffineCoder, ConceptExtractor
 from conceptlab.parameters import OneOf, Real, Rules, Whole
@@ -67,7 +67,7 @@ class PCAConcepts(ConceptExtractor):
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the principal axes of `X` (n, p); `y` is ignored.
 
         Returns
@@ -149,7 +149,7 @@ class ICAConcepts(ConceptExtractor):
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the independent components of `X` (n, p); `y` is ignored.
 
         Returns
@@ -251,7 +251,7 @@ class KMeansConcepts(ConceptExtractor):
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the clusters of `X` (n, p); `y` is ignored.
 
         Returns
@@ -343,7 +343,7 @@ class RandomConcepts(ConceptExtractor):
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Draw directions in the space of `X` (n, p); `y` is ignored.
 
         Returns

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from conceptlab.arrays import as_floats, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, check_finite
 from conceptlab.errors import InputError
 
 
-def match_concepts(W1: Any, W2: Any, *, signed: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def match_concepts(
+    W1: ArrayLike, W2: ArrayLike, *, signed: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Pair the rows of two concept matrices so that the sum of cosines is largest.
 
     Parameters
@@ -102,7 +104,7 @@ def stability(components: Sequence[Any], *, signed: bool = True) -> float:
     )
 
 
-def _unit_rows(W: Any, name: str) -> np.ndarray:
+def _unit_rows(W: ArrayLike, name: str) -> np.ndarray:
     rows = as_floats(W, "W")
     if rows.ndim != 2 or not rows.size:
         raise InputError(

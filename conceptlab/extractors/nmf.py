@@ -13,7 +13,14 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from conceptlab.arrays import as_numpy, as_tensor, check_features, check_finite, resolve_device
+from conceptlab.arrays import (
+    ArrayLike,
+    as_numpy,
+    as_tensor,
+    check_features,
+    check_finite,
+    resolve_device,
+)
 from conceptlab.errors import InputError
 from conceptlab.extractors import streaming
 from conceptlab.extractors.base import ConceptExtractor
@@ -150,7 +157,7 @@ class NMFConcepts(ConceptExtractor):
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, *, progress: Progress = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, *, progress: Progress = None) -> Self:
         """Find the concepts of `X`.
 
         Parameters
@@ -272,7 +279,7 @@ class NMFConcepts(ConceptExtractor):
         self._warn(found.converged, stacklevel=3)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
+    def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Update the concepts with further rows.
 
         The first call fits these rows. Later ones code the rows exactly with the current W,
@@ -303,7 +310,7 @@ class NMFConcepts(ConceptExtractor):
                 new = self.statistics(X)
         return self
 
-    def statistics(self, X: Any) -> NMFStatistics:
+    def statistics(self, X: ArrayLike) -> NMFStatistics:
         """Code rows with the current W and sum what an update of W needs.
 
         Parameters
@@ -375,7 +382,7 @@ class NMFConcepts(ConceptExtractor):
             self.max_iter, self.tol, self.n_sweeps, self.extrapolate, float(self.l2), rule
         )
 
-    def _problem(self, X: Any) -> tuple[torch.Tensor, int]:
+    def _problem(self, X: ArrayLike) -> tuple[torch.Tensor, int]:
         """Validate the matrix of a fit and the number of concepts to find in it."""
         A = self._check_data(X)
         return A, self._check_n_concepts(self.n_concepts, *A.shape)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from conceptlab.arrays import as_tensor, check_finite, resolve_device
+from conceptlab.arrays import ArrayLike, as_tensor, check_finite, resolve_device
 from conceptlab.errors import InputError
 from conceptlab.extractors.coding import nnls
 from conceptlab.extractors.matching import stability
@@ -81,7 +81,7 @@ class RankSelection:
 
 
 def select_rank(
-    A: Any,
+    A: ArrayLike,
     ranks: Sequence[int] | None = None,
     *,
     n_blocks: int = 4,
@@ -199,7 +199,7 @@ def select_rank(
     )
 
 
-def _check(A: Any, n_blocks: int, n_fits: int, device: torch.device) -> torch.Tensor:
+def _check(A: ArrayLike, n_blocks: int, n_fits: int, device: torch.device) -> torch.Tensor:
     if min(n_blocks, n_fits) < 2:
         raise InputError(
             f"n_blocks and n_fits must be at least 2, got {n_blocks} and {n_fits}.",

@@ -12,7 +12,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from conceptlab.arrays import as_numpy, as_tensor, check_finite
+from conceptlab.arrays import ArrayLike, as_numpy, as_tensor, check_finite
 from conceptlab.errors import InputError
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.coding import CodingModule, nnls
@@ -110,7 +110,7 @@ class SemiNMF(ConceptExtractor):
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the concepts of `X`.
 
         Parameters

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy, as_tensor, check_finite
+from conceptlab.arrays import ArrayLike, as_numpy, as_tensor, check_finite
 from conceptlab.batching import AutoInt, iter_batches
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.importance.evaluate import resolve_target
@@ -101,8 +101,8 @@ class DirectionalDerivatives:
 
 def directional_derivatives(
     fn: Callable[[torch.Tensor], torch.Tensor],
-    activations: Any,
-    vectors: Any,
+    activations: ArrayLike,
+    vectors: ArrayLike,
     *,
     target: Any = None,
     n_random: int = 1000,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy, as_tensor, check_finite
+from conceptlab.arrays import ArrayLike, as_numpy, as_tensor, check_finite
 from conceptlab.batching import AutoInt, BatchMemory, check_batch_size, iter_batches
 from conceptlab.errors import InputError
 from conceptlab.importance.scratch import Scratch
@@ -21,7 +21,7 @@ from conceptlab.importance.scratch import Scratch
 _CPU_NUMBERS, _GPU_NUMBERS = 2**21, 2**27
 
 
-def check_coefficients(U: Any) -> torch.Tensor:
+def check_coefficients(U: ArrayLike) -> torch.Tensor:
     """Validate coefficients of shape (n, *positions, k); give them as a tensor.
 
     Raises

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from conceptlab.arrays import as_tensor
+from conceptlab.arrays import ArrayLike, as_tensor
 from conceptlab.errors import InputError
 from conceptlab.importance.scratch import Scratch
 
@@ -144,7 +144,7 @@ class HeadOnCoefficients:
         self.row_numbers = max(self.row_numbers, int(decoded[0].numel()))
         return self._head(self.split.from_positions(decoded))
 
-    def decode_masks(self, U_i: Any, masks: Any) -> torch.Tensor:
+    def decode_masks(self, U_i: Any, masks: ArrayLike) -> torch.Tensor:
         """Decode one image under many masks.
 
         Parameters
@@ -200,7 +200,7 @@ class HeadOnCoefficients:
         decode = self._decoder(U_i, scratch, None if rest is None else parts[1])
         return lambda masks: self._head(decode(masks))
 
-    def mask_outputs(self, U_i: Any, masks: Any) -> torch.Tensor:
+    def mask_outputs(self, U_i: Any, masks: ArrayLike) -> torch.Tensor:
         """Give the outputs (m, n_outputs) of image `U_i` (*positions, k) under `masks` (m, k)."""
         return self.for_image(U_i)(self._tensor(masks))
 
@@ -217,7 +217,7 @@ class HeadOnCoefficients:
             basis = torch.cat([basis, self._at_positions(rest[None])[0].reshape(1, -1)])
         self.row_numbers = max(self.row_numbers, int(basis.shape[1]))
 
-        def decode(masks: Any) -> torch.Tensor:
+        def decode(masks: ArrayLike) -> torch.Tensor:
             masks = self._tensor(masks)
             room = None if scratch is None else scratch.take((len(masks), basis.shape[1]), basis)
             decoded = torch.matmul(masks, basis, out=room).reshape(-1, *shape)
@@ -227,17 +227,17 @@ class HeadOnCoefficients:
 
         return decode
 
-    def _tensor(self, array: Any) -> torch.Tensor:
+    def _tensor(self, array: ArrayLike) -> torch.Tensor:
         return as_tensor(array, device=self.device, dtype=self.W.dtype)
 
-    def decode(self, U: Any) -> torch.Tensor:
+    def decode(self, U: ArrayLike) -> torch.Tensor:
         """Decode coefficients (..., k) to activations (..., p), channels last."""
         U = self._tensor(U)
         self._fits(U)
         decoded = U @ self.W
         return decoded if self.offset is None else decoded + self.offset
 
-    def rest(self, U: Any, activations: Any) -> torch.Tensor:
+    def rest(self, U: ArrayLike, activations: ArrayLike) -> torch.Tensor:
         """Give what coefficients (..., k) leave of activations (..., p): A - U W, no offset."""
         U, A = self._tensor(U), self._tensor(activations)
         self._fits(U)

@@ -20,14 +20,16 @@ from typing import Any
 
 import torch
 
-from conceptlab.arrays import as_tensor, check_finite
+from conceptlab.arrays import ArrayLike, as_tensor, check_finite
 from conceptlab.errors import InputError
 from conceptlab.parameters import OneOf
 
 REMAINDERS = ("drop", "hold", "player")
 
 
-def rest_of(fn: Any, U: torch.Tensor, activations: Any, remainder: str) -> torch.Tensor | None:
+def rest_of(
+    fn: Any, U: torch.Tensor, activations: ArrayLike, remainder: str
+) -> torch.Tensor | None:
     """Compute R = A - U W, or None where it is dropped.
 
     Parameters

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy, as_tensor
+from conceptlab.arrays import ArrayLike, as_numpy, as_tensor
 from conceptlab.batching import AutoInt
 from conceptlab.errors import InputError
 from conceptlab.importance.evaluate import Evaluator, check_coefficients
@@ -84,7 +84,7 @@ class Decision:
 
     @classmethod
     def of(
-        cls, logits: Any, by_concepts: Any, by_rest: Any, by_mean: Any, error: float
+        cls, logits: ArrayLike, by_concepts: Any, by_rest: Any, by_mean: Any, error: float
     ) -> Decision:
         """Compare outputs; where there is one only, its sign is the answer.
 
@@ -220,7 +220,9 @@ its probability falls from 0.86 to 0.14, and 0% of the images keep it.
         return cls(**{name: value for name, value in data.items() if name != "carries"})
 
 
-def decision(fn: Any, U: Any, activations: Any, *, batch_size: AutoInt = "auto") -> Decision:
+def decision(
+    fn: Any, U: ArrayLike, activations: ArrayLike, *, batch_size: AutoInt = "auto"
+) -> Decision:
     """Measure how far concepts carry the decision.
 
     Parameters

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.models import SplitModel
 
@@ -98,7 +98,7 @@ class CodeOf:
         return self._modules[key]
 
 
-def _chosen(concepts: Any, n_concepts: int) -> np.ndarray:
+def _chosen(concepts: ArrayLike, n_concepts: int) -> np.ndarray:
     if concepts is None:
         return np.arange(n_concepts)
     found = np.atleast_1d(np.asarray(concepts))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 __all__ = ["energy_pointing", "pointing_game"]
 
-from typing import Any
 
 import numpy as np
 
-from conceptlab.arrays import as_floats, as_numpy
+from conceptlab.arrays import ArrayLike, as_floats, as_numpy
 from conceptlab.errors import InputError
 
 
-def energy_pointing(maps: Any, masks: Any) -> np.ndarray:
+def energy_pointing(maps: ArrayLike, masks: ArrayLike) -> np.ndarray:
     """Measure the share of a map's positive energy inside the object.
 
     The energy-based pointing game of Wang et al., *Score-CAM*, CVPR workshops
@@ -45,7 +44,7 @@ def energy_pointing(maps: Any, masks: Any) -> np.ndarray:
     return np.asarray(np.where(total > 0, share, np.nan))
 
 
-def pointing_game(maps: Any, masks: Any, *, tolerance: int = 0) -> np.ndarray:
+def pointing_game(maps: ArrayLike, masks: ArrayLike, *, tolerance: int = 0) -> np.ndarray:
     """Tell whether the largest value of a map lies on the object.
 
     Zhang et al., *Top-down Neural Attention by Excitation Backprop*, ECCV 2016.
@@ -84,7 +83,7 @@ def pointing_game(maps: Any, masks: Any, *, tolerance: int = 0) -> np.ndarray:
     return np.asarray(np.where(constant, np.nan, hit.astype(np.float64)))
 
 
-def _matched(maps: Any, masks: Any) -> tuple[np.ndarray, np.ndarray]:
+def _matched(maps: ArrayLike, masks: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     values = as_floats(maps, "maps")
     inside = as_numpy(masks).astype(bool)
     if values.ndim < 2 or inside.ndim < 2 or values.shape[-2:] != inside.shape[-2:]:

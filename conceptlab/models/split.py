@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from conceptlab.arrays import ArrayKind, as_tensor, real_array, resolve_device
+from conceptlab.arrays import ArrayKind, ArrayLike, as_tensor, real_array, resolve_device
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.models.axes import moved_axes
 from conceptlab.models.capture import capture
@@ -189,7 +189,7 @@ class SplitModel:
             self._shapes.remember(tuple(activations.shape), inputs)
         return _answer(x, activations)
 
-    def h(self, activations: Any, *, inputs: Any = None) -> Any:
+    def h(self, activations: ArrayLike, *, inputs: Any = None) -> Any:
         """Map activations to the model's outputs.
 
         Parameters
@@ -332,7 +332,7 @@ class SplitModel:
         return worst
 
     # ------------------------------------------------------------- positions
-    def to_positions(self, activations: Any) -> Any:
+    def to_positions(self, activations: ArrayLike) -> Any:
         """Permute activations to channels last, (n, *positions, c).
 
         Tokens keep their axis whole, prefix tokens included, so that
@@ -340,7 +340,7 @@ class SplitModel:
         """
         return self._permute(activations, self._shapes.layout().to_positions)
 
-    def from_positions(self, activations: Any) -> Any:
+    def from_positions(self, activations: ArrayLike) -> Any:
         """Permute (n, *positions, c) back to the layer's own layout."""
         return self._permute(activations, self._shapes.layout().from_positions)
 
@@ -488,7 +488,7 @@ class SplitModel:
     def _select(self, value: Any) -> torch.Tensor:
         return _float(select_logits(value, self.output))
 
-    def _permute(self, values: Any, move: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    def _permute(self, values: ArrayLike, move: Callable[[torch.Tensor], torch.Tensor]) -> Any:
         if isinstance(values, torch.Tensor):
             return move(values)
         return move(torch.as_tensor(real_array(values))).numpy()

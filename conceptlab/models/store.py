@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from conceptlab.arrays import as_tensor
+from conceptlab.arrays import ArrayLike, as_tensor
 from conceptlab.errors import CheckpointError, InputError, unknown_name
 from conceptlab.io.files import FORMAT_VERSION, atomic_write, is_vacant
 from conceptlab.io.reading import read_plain_file, strict_json
@@ -114,7 +114,7 @@ class ActivationStore:
             self._read_manifest(key)
 
     # ------------------------------------------------------------------ write
-    def append(self, rows: Any) -> None:
+    def append(self, rows: ArrayLike) -> None:
         """Add rows at the end.
 
         Parameters

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conceptlab.arrays import as_floats, as_numpy
+from conceptlab.arrays import ArrayLike, as_floats, as_numpy
 from conceptlab.plot.style import concept_color, new_axes, open_frame, shorten
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _UP, _DOWN, _REST = "#0072B2", "#D55E00", "#999999"
 
 
 def waterfall(
-    contributions: Any,
+    contributions: ArrayLike,
     names: Sequence[str],
     *,
     start: float = 0.0,
@@ -100,7 +100,7 @@ def waterfall(
 
 
 def weight_map(
-    weights: Any,
+    weights: ArrayLike,
     names: Sequence[str],
     classes: Any,
     *,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.plot.style import bare, concept_color, new_figure, shorten, to_picture
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def blend_maps(
 
 def map_grid(
     images: Any,
-    maps: Any,
+    maps: ArrayLike,
     names: Sequence[str],
     *,
     concepts: Sequence[int],
     captions: Sequence[str] | None = None,
     size: float = 1.35,
     quantile: float = 0.8,
-    peaks: Any = None,
+    peaks: ArrayLike | None = None,
 ) -> Figure:
     """Draw each image beside its concept maps, one column a concept.
 

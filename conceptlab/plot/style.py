@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conceptlab.arrays import ArrayLike
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -77,7 +79,7 @@ def shorten(text: Any, length: int = 28) -> str:
     return cut.replace("$", r"\$")
 
 
-def to_picture(image: Any) -> np.ndarray:
+def to_picture(image: ArrayLike) -> np.ndarray:
     """Turn a channels-first image into a picture for ``imshow``.
 
     Parameters

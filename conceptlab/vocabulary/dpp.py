@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from conceptlab.arrays import as_floats, as_numpy, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
 from conceptlab.parameters import OneOf, Real, Rules, Whole
 
@@ -98,7 +98,7 @@ class DPPSelector(BaseEstimator):
         self.start = start
         self.jitter = jitter
 
-    def fit(self, E: Any, quality: Any = None) -> DPPSelector:
+    def fit(self, E: ArrayLike, quality: Any = None) -> DPPSelector:
         """Choose among the rows of `E`.
 
         Parameters
@@ -157,7 +157,7 @@ class DPPSelector(BaseEstimator):
         return self
 
 
-def _checked_rows(E: Any) -> np.ndarray:
+def _checked_rows(E: ArrayLike) -> np.ndarray:
     vectors = as_numpy(E)
     if vectors.ndim != 2:
         raise InputError(

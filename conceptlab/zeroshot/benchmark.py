@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from conceptlab.arrays import ArrayLike
 from conceptlab.errors import InputError
 from conceptlab.vocabulary import (
     ClassConcepts,
@@ -29,7 +30,7 @@ from conceptlab.zeroshot.rules import RULES
 
 
 def compare(
-    X: Any,
+    X: ArrayLike,
     y: np.ndarray,
     names: list[str],
     concepts: ClassConcepts,
@@ -85,7 +86,7 @@ def _named(labels: list[str], encoder: Any, templates: str) -> Any:
     return encoder.encode_text(texts, templates=templates)[:, None, :]
 
 
-def _measured(X: Any, y: np.ndarray, bank: Any, rule: str, encoder: Any) -> dict[str, float]:
+def _measured(X: ArrayLike, y: np.ndarray, bank: Any, rule: str, encoder: Any) -> dict[str, float]:
     # Bank order, not the alphabet: y counts the classes as the concepts do.
     scale = getattr(encoder, "logit_scale", None) or 100.0
     model = BayesianZeroShot(bank, rule=rule, scale=scale).fit()

@@ -5,12 +5,11 @@ from __future__ import annotations
 __all__ = ["TEMPERATURE_RANGE", "calibration_error", "fit_temperature"]
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from conceptlab.arrays import as_numpy, check_finite
+from conceptlab.arrays import ArrayLike, as_numpy, check_finite
 from conceptlab.errors import InputError
 from conceptlab.parameters import Whole
 
@@ -50,7 +49,7 @@ def fit_temperature(loss: Callable[[float], float]) -> float:
     return float(np.exp(found.x))
 
 
-def calibration_error(y: Any, proba: Any, *, n_bins: int = 15) -> float:
+def calibration_error(y: ArrayLike, proba: ArrayLike, *, n_bins: int = 15) -> float:
     """Measure how far confidence is from accuracy, on the whole.
 
     Parameters

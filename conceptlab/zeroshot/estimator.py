@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from conceptlab.arrays import as_numpy, check_features, like_input, resolve_device
+from conceptlab.arrays import ArrayLike, as_numpy, check_features, like_input, resolve_device
 from conceptlab.errors import InputError, SpaceMismatchError
 from conceptlab.io.objects import Parts, Saved
 from conceptlab.io.values import plain
@@ -320,7 +320,7 @@ class BayesianZeroShot(Saved, ClassifierMixin, BaseEstimator):
             out[part.rows, part.place] = part.scores
         return out
 
-    def _logits(self, X: Any) -> Any:
+    def _logits(self, X: ArrayLike) -> Any:
         logits = self._scores(X)
         logits /= self.temperature_
         prior = self.class_log_prior_
@@ -348,7 +348,7 @@ class BayesianZeroShot(Saved, ClassifierMixin, BaseEstimator):
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     @like_input
-    def predict_log_proba(self, X: Any) -> Any:
+    def predict_log_proba(self, X: ArrayLike) -> Any:
         """Give the logarithm of :meth:`predict_proba`, without underflow."""
         return log_softmax_in_place(self._logits(self._checked(X)))
 
@@ -546,17 +546,17 @@ class BayesianZeroShot(Saved, ClassifierMixin, BaseEstimator):
                 "encoder it was fitted with, or fit again."
             )
 
-    def _settings(self, X: Any, T: float) -> Settings:
+    def _settings(self, X: ArrayLike, T: float) -> Settings:
         _, options = resolve_rule(self.rule, self.rule_options)
         if self.rule == "lse":
             options["temperature"] = T
         return Settings(self.rule, options, self.scale_, device=resolve_device(self.device, like=X))
 
-    def _checked(self, X: Any) -> Any:
+    def _checked(self, X: ArrayLike) -> Any:
         check_is_fitted(self)
         return self._features(X, reset=False)
 
-    def _features(self, X: Any, *, reset: bool) -> Any:
+    def _features(self, X: ArrayLike, *, reset: bool) -> Any:
         if not are_images(X):
             return check_features(self, X, reset=reset)
         if self.encoder_ is None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 __all__ = ["explain_rows", "responsibilities"]
 
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import log_softmax
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.zeroshot.explanation import ZeroShotExplanation
 from conceptlab.zeroshot.rules import RULES, resolve_rule, spread_of
 from conceptlab.zeroshot.stream import Layout, Settings
@@ -19,7 +18,7 @@ _ROWS = 256
 
 
 def responsibilities(
-    X: Any, layout: Layout, settings: Settings, temperature: float, log_proba: np.ndarray
+    X: ArrayLike, layout: Layout, settings: Settings, temperature: float, log_proba: np.ndarray
 ) -> np.ndarray:
     """Give p(k | x) p(c | x, k) for all concepts.
 
@@ -56,7 +55,7 @@ def responsibilities(
 
 
 def explain_rows(
-    X: Any,
+    X: ArrayLike,
     layout: Layout,
     settings: Settings,
     columns: np.ndarray,

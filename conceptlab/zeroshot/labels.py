@@ -12,11 +12,11 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length
 
-from conceptlab.arrays import as_floats, as_numpy
+from conceptlab.arrays import ArrayLike, as_floats, as_numpy
 from conceptlab.errors import InputError, unknown_name
 
 
-def are_images(X: Any) -> bool:
+def are_images(X: ArrayLike) -> bool:
     """Tell images, in any form, from a feature matrix."""
     # On the type, because an object's images may be read or painted when asked for.
     if isinstance(X, str | os.PathLike) or hasattr(type(X), "images") or hasattr(X, "getbands"):

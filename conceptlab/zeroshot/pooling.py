@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import ArrayKind, as_tensor, check_finite
+from conceptlab.arrays import ArrayKind, ArrayLike, as_tensor, check_finite
 from conceptlab.errors import InputError
 from conceptlab.zeroshot.fast import RowPooler
 from conceptlab.zeroshot.rules import Options, Rule, resolve_rule
@@ -17,7 +17,7 @@ from conceptlab.zeroshot.rules import Options, Rule, resolve_rule
 _PIECE = 1 << 20  # numbers of S that are worked on at once
 
 
-def pool(S: Any, rule: str = "trim", *, prior: Any = None, **options: Any) -> Any:
+def pool(S: ArrayLike, rule: str = "trim", *, prior: Any = None, **options: Any) -> Any:
     """Pool the similarities of a class's concepts to one score.
 
     Parameters
@@ -90,7 +90,7 @@ def pool(S: Any, rule: str = "trim", *, prior: Any = None, **options: Any) -> An
     return kind.restore(torch.cat(parts).reshape(tensor.shape[:-1]))
 
 
-def pool_weights(S: Any, rule: str = "trim", *, prior: Any = None, **options: Any) -> Any:
+def pool_weights(S: ArrayLike, rule: str = "trim", *, prior: Any = None, **options: Any) -> Any:
     """Give the weight of every concept in the score of :func:`pool`.
 
     Parameters
@@ -123,7 +123,7 @@ def _pooled(rows: torch.Tensor, p: torch.Tensor | None, rule: Rule, o: Options) 
     return rule.score(rows, p, o)
 
 
-def _checked(S: Any, prior: Any, rule: Rule) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _checked(S: ArrayLike, prior: Any, rule: Rule) -> tuple[torch.Tensor, torch.Tensor | None]:
     if not rule.pools:
         raise InputError(
             f"{rule.name!r} averages vectors, so it cannot be had from similarities. Use "
@@ -159,7 +159,7 @@ def _checked(S: Any, prior: Any, rule: Rule) -> tuple[torch.Tensor, torch.Tensor
     return tensor, p / total
 
 
-def _numbers(values: Any, name: str) -> torch.Tensor:
+def _numbers(values: ArrayLike, name: str) -> torch.Tensor:
     try:
         return as_tensor(values)
     except (TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conceptlab.arrays import as_floats, as_numpy, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError, SpaceMismatchError, unknown_name
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def with_vectors(texts: Mapping[str, list[str]], vectors: np.ndarray, space: str
     return ClassConcepts(texts, bank=bank)
 
 
-def _holds_arrays(concepts: Any) -> bool:
+def _holds_arrays(concepts: ArrayLike) -> bool:
     from conceptlab.vocabulary import ClassConcepts
 
     if not isinstance(concepts, Mapping) or isinstance(concepts, ClassConcepts) or not concepts:
@@ -132,7 +132,7 @@ def _holds_arrays(concepts: Any) -> bool:
     return all(hasattr(value, "ndim") for value in concepts.values())
 
 
-def _from_arrays(concepts: Any) -> ConceptVectors:
+def _from_arrays(concepts: ArrayLike) -> ConceptVectors:
     """Take vectors as they are, with the names "concept 0", "concept 1", ..."""
     if not isinstance(concepts, Mapping):
         array = as_numpy(concepts)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.dlpack import from_dlpack
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.zeroshot.fast import CHUNK, RowPooler
 from conceptlab.zeroshot.rules import Options, resolve_rule
 
@@ -274,7 +274,7 @@ class _Desk:
 
 
 def _score_cpu(
-    X: Any, layout: Layout, settings: Settings, desk: _Desk
+    X: ArrayLike, layout: Layout, settings: Settings, desk: _Desk
 ) -> Iterator[tuple[np.ndarray, slice, np.ndarray]]:
     dtype = desk.dtype
     unit = _unit(as_numpy(X), settings.scale, dtype)
@@ -350,7 +350,7 @@ def _unit(X: np.ndarray, scale: float, dtype: np.dtype) -> np.ndarray:
 
 
 def _score_device(
-    X: Any, layout: Layout, settings: Settings, double: bool
+    X: ArrayLike, layout: Layout, settings: Settings, double: bool
 ) -> Iterator[tuple[np.ndarray, slice, torch.Tensor]]:
     dtype = torch.float64 if double else torch.float32
     X = torch.as_tensor(X).to(settings.device, dtype)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from conceptlab.arrays import as_floats, as_numpy
+from conceptlab.arrays import ArrayLike, as_floats, as_numpy
 from conceptlab.errors import InputError, unknown_name
 
 OWN, SHARED = 0.5, 0.25
@@ -37,8 +37,8 @@ class OwnConcepts:
 
 
 def find_class_concepts(
-    shown: Any,
-    y: Any,
+    shown: ArrayLike,
+    y: ArrayLike,
     forgotten: Sequence[int],
     *,
     names: Sequence[str] = (),
@@ -141,7 +141,12 @@ class Surrogate:
 
 
 def concept_surrogate(
-    scores: Any, logits: Any, y: Any, forgotten: Sequence[int], *, l2: float = 0.01
+    scores: ArrayLike,
+    logits: ArrayLike,
+    y: ArrayLike,
+    forgotten: Sequence[int],
+    *,
+    l2: float = 0.01,
 ) -> Surrogate:
     """Attribute logits of the forgotten class's samples to concepts.
 
@@ -202,7 +207,7 @@ def concept_surrogate(
     return Surrogate(W * shift, r2)
 
 
-def donors(p: Any, forgotten: Sequence[int]) -> tuple[float, np.ndarray]:
+def donors(p: ArrayLike, forgotten: Sequence[int]) -> tuple[float, np.ndarray]:
     """Say where samples of the forgotten class went.
 
     Parameters

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.io.html import escape, picture, table
 from conceptlab.progress import Progress
@@ -140,7 +140,7 @@ def trace_concepts(
     craft: CRAFT,
     after: Any,
     images: Any,
-    y: Any,
+    y: ArrayLike,
     forgotten: Sequence[int],
     *,
     method: str = "implicit",

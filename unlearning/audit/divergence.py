@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from conceptlab.arrays import as_floats, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, check_finite
 from conceptlab.errors import InputError
 
 
-def probabilities(logits: Any) -> np.ndarray:
+def probabilities(logits: ArrayLike) -> np.ndarray:
     """Turn logits to probabilities in float64.
 
     Parameters
@@ -44,7 +44,7 @@ def probabilities(logits: Any) -> np.ndarray:
     return np.asarray(softmax(values, axis=1))
 
 
-def _pair(p: Any, q: Any) -> tuple[np.ndarray, np.ndarray]:
+def _pair(p: ArrayLike, q: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     first, second = as_floats(p, "p"), as_floats(q, "q")
     short = any(getattr(x, "dtype", None) in (torch.bfloat16, torch.float16) for x in (p, q))
     if first.ndim != 2 or first.shape != second.shape or not len(first):
@@ -64,7 +64,7 @@ def _pair(p: Any, q: Any) -> tuple[np.ndarray, np.ndarray]:
     return first, second
 
 
-def js_divergence(p: Any, q: Any) -> np.ndarray:
+def js_divergence(p: ArrayLike, q: ArrayLike) -> np.ndarray:
     """Compute the Jensen-Shannon divergence of each row, in nats.
 
     Parameters
@@ -102,7 +102,7 @@ def js_divergence(p: Any, q: Any) -> np.ndarray:
     return total.clip(0, np.log(2))
 
 
-def activation_distance(p: Any, q: Any) -> float:
+def activation_distance(p: ArrayLike, q: ArrayLike) -> float:
     """Compute the mean Euclidean distance of two models' probabilities.
 
     Parameters
@@ -128,7 +128,7 @@ def activation_distance(p: Any, q: Any) -> float:
     return float(np.linalg.norm(first - second, axis=1).mean())
 
 
-def agreement(p: Any, q: Any) -> float:
+def agreement(p: ArrayLike, q: ArrayLike) -> float:
     """Compute the share of samples on which two models answer alike.
 
     Parameters
@@ -150,7 +150,7 @@ def agreement(p: Any, q: Any) -> float:
     return float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
 
 
-def zero_retrain_forgetting(p: Any, random: Any) -> float:
+def zero_retrain_forgetting(p: ArrayLike, random: Any) -> float:
     """Compute ZRF: how like a network with random weights the answers are.
 
     Parameters

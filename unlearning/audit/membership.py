@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from conceptlab.arrays import as_floats, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, check_finite
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, numpy_generator
 
@@ -31,7 +31,7 @@ ATTACKED = 300
 """How many members and non-members an attack is trained on at most."""
 
 
-def confidence(p: Any, y: Any) -> np.ndarray:
+def confidence(p: ArrayLike, y: ArrayLike) -> np.ndarray:
     """Take the probability of the true class.
 
     Parameters
@@ -54,7 +54,7 @@ def confidence(p: Any, y: Any) -> np.ndarray:
     return values[np.arange(len(labels)), labels]
 
 
-def entropy(p: Any) -> np.ndarray:
+def entropy(p: ArrayLike) -> np.ndarray:
     """Compute the entropy of each row, in nats.
 
     Parameters
@@ -75,7 +75,7 @@ def entropy(p: Any) -> np.ndarray:
     return np.asarray(-(values * np.log(values.clip(_TINY))).sum(axis=1))
 
 
-def modified_entropy(p: Any, y: Any) -> np.ndarray:
+def modified_entropy(p: ArrayLike, y: ArrayLike) -> np.ndarray:
     """Compute the entropy that knows the true class: 0 when surely right, large when surely wrong.
 
     Parameters
@@ -112,8 +112,8 @@ def modified_entropy(p: Any, y: Any) -> np.ndarray:
 
 
 def non_member_share(
-    members: Any,
-    others: Any,
+    members: ArrayLike,
+    others: ArrayLike,
     forget: Any,
     *,
     max_samples: int = ATTACKED,
@@ -162,7 +162,12 @@ def non_member_share(
 
 
 def machine_attack(
-    members: Any, others: Any, forget: Any, *, max_samples: int, random_state: RandomState
+    members: ArrayLike,
+    others: ArrayLike,
+    forget: Any,
+    *,
+    max_samples: int,
+    random_state: RandomState,
 ) -> tuple[float, float]:
     """Do the attack of :func:`non_member_share`; also give its accuracy on what it was trained on.
 
@@ -178,8 +183,8 @@ def machine_attack(
 
 
 def member_share(
-    members: Any,
-    others: Any,
+    members: ArrayLike,
+    others: ArrayLike,
     forget: Any,
     *,
     max_samples: int = ATTACKED,
@@ -273,7 +278,7 @@ def loss_attack(
     return abs(float(np.mean(found)) - 0.5)
 
 
-def _checked(p: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+def _checked(p: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     values, labels = as_floats(p, "p"), as_floats(y, "y").astype(np.int64)
     if values.ndim != 2 or labels.shape != (len(values),):
         raise InputError(
@@ -289,7 +294,7 @@ def _checked(p: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     return values, labels
 
 
-def _column(values: Any, name: str) -> np.ndarray:
+def _column(values: ArrayLike, name: str) -> np.ndarray:
     array = as_floats(values, name)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or not len(array):
@@ -325,7 +330,7 @@ def _logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _sides(
-    members: Any, others: Any, forget: Any, max_samples: int, random_state: RandomState
+    members: ArrayLike, others: ArrayLike, forget: Any, max_samples: int, random_state: RandomState
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     first, second = _column(members, "members"), _column(others, "others")
     probe = _column(forget, "forget")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from conceptlab.arrays import as_floats, as_numpy, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, as_numpy, check_finite
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, draw_seed
 from unlearning.audit.concept_level import class_numbers
@@ -115,7 +115,7 @@ def class_probe(
 
 
 def concept_auc(
-    features: Any, concepts: Any, *, n_folds: int = 2, random_state: RandomState = 0
+    features: ArrayLike, concepts: ArrayLike, *, n_folds: int = 2, random_state: RandomState = 0
 ) -> np.ndarray:
     """Measure how well each concept can be read from features, by cross-validation.
 

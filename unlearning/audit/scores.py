@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.errors import InputError
 
 _SETS = ("forget", "retain", "test")
 
 
-def accuracy(predicted: Any, y: Any) -> float:
+def accuracy(predicted: Any, y: ArrayLike) -> float:
     """Compute the share of right answers.
 
     Parameters

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 __all__ = ["null_bias"]
 
-from typing import Any
 
 import torch
 
-from conceptlab.arrays import as_tensor
+from conceptlab.arrays import ArrayLike, as_tensor
 from conceptlab.errors import InputError
 
 
-def null_bias(spectrum: Any, n_x: int, n_y: int) -> float:
+def null_bias(spectrum: ArrayLike, n_x: int, n_y: int) -> float:
     """Compute the expected FID of two samples from one law.
 
     Parameters

@@ -6,10 +6,10 @@ __all__ = ["Features", "feature_pair"]
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 
+from conceptlab.arrays import ArrayLike
 from unlearning.distances.moments import FeatureStatistics
 from unlearning.distances.rows import feature_tensor, placed, unit_rows
 
@@ -40,7 +40,7 @@ class Features:
     name: str = "X"
 
     @classmethod
-    def of(cls, X: Any, name: str = "X", *, device: str | torch.device = "auto") -> Features:
+    def of(cls, X: ArrayLike, name: str = "X", *, device: str | torch.device = "auto") -> Features:
         """Check a matrix, or give back one that is checked.
 
         Parameters
@@ -89,8 +89,8 @@ class Features:
 
 
 def feature_pair(
-    X: Any,
-    Y: Any,
+    X: ArrayLike,
+    Y: ArrayLike,
     names: tuple[str, str] = ("X", "Y"),
     *,
     device: str | torch.device = "auto",

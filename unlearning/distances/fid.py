@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import resolve_device
+from conceptlab.arrays import ArrayLike, resolve_device
 from conceptlab.errors import InputError
 from unlearning.distances.bias import null_bias
 from unlearning.distances.features import Features
@@ -199,7 +199,7 @@ def _dealt_anew(X: Features, Y: Features) -> float:
 
 
 def _pair(
-    X: Any, Y: Any, device: str | torch.device
+    X: ArrayLike, Y: ArrayLike, device: str | torch.device
 ) -> tuple[FeatureStatistics, FeatureStatistics]:
     first = _statistics(X, "X", device)
     second = _statistics(Y, "Y", first.device if device == "auto" else device)
@@ -219,7 +219,7 @@ def _pair(
     return first, second.to(first.device)
 
 
-def _statistics(X: Any, name: str, device: str | torch.device) -> FeatureStatistics:
+def _statistics(X: ArrayLike, name: str, device: str | torch.device) -> FeatureStatistics:
     if isinstance(X, FeatureStatistics):
         return X if device == "auto" else X.to(resolve_device(device))
     return Features.of(X, name, device=device).statistics

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from conceptlab.arrays import ArrayLike
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.seeds import RandomState, draw_seed
 from unlearning.distances.features import feature_pair
@@ -243,8 +244,8 @@ def _wrong(margin: np.ndarray) -> np.ndarray:
 
 
 def _scores(
-    real: Any,
-    fake: Any,
+    real: ArrayLike,
+    fake: ArrayLike,
     method: str,
     random_state: RandomState,
     device: str | torch.device,

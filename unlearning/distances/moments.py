@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_tensor
+from conceptlab.arrays import ArrayLike, as_tensor
 from conceptlab.errors import InputError
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.reading import read_plain_file, rebuilding
@@ -165,7 +165,7 @@ class FeatureStatistics:
             ) from error
         return cls.from_moments(mean, covariance, n)
 
-    def update(self, X: Any, *, name: str = "X") -> FeatureStatistics:
+    def update(self, X: ArrayLike, *, name: str = "X") -> FeatureStatistics:
         """Add a batch.
 
         Parameters
@@ -375,7 +375,7 @@ class FeatureStatistics:
                 code="CL-INPUT-OPTION",
             )
 
-    def _check(self, X: Any, name: str) -> torch.Tensor:
+    def _check(self, X: ArrayLike, name: str) -> torch.Tensor:
         batch = feature_tensor(X, name, device=self._wanted if self.n == 0 else self.device)
         if self.n and batch.shape[1] != self.n_features:
             raise InputError(

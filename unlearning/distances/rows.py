@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from conceptlab.arrays import as_tensor, check_finite, check_scale, resolve_device
+from conceptlab.arrays import ArrayLike, as_tensor, check_finite, check_scale, resolve_device
 from conceptlab.errors import InputError
 
 
@@ -58,11 +58,11 @@ def placed(rows: torch.Tensor, device: str | torch.device) -> torch.Tensor:
     return rows.to("cpu" if chosen.type == "mps" else chosen)
 
 
-def _on_mps(X: Any) -> bool:
+def _on_mps(X: ArrayLike) -> bool:
     return isinstance(X, torch.Tensor) and X.device.type == "mps"
 
 
-def unit_rows(X: Any, name: str = "X") -> torch.Tensor:
+def unit_rows(X: ArrayLike, name: str = "X") -> torch.Tensor:
     """Scale rows to length one in float64; a row of zeros is an error."""
     rows = feature_tensor(X, name)
     lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)

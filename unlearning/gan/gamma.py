@@ -6,11 +6,11 @@ __all__ = ["degree_of_unlearning"]
 
 from typing import Any
 
-from conceptlab.arrays import as_floats, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, check_finite
 from conceptlab.errors import InputError
 
 
-def degree_of_unlearning(before: Any, after: Any, reference: Any) -> float:
+def degree_of_unlearning(before: Any, after: Any, reference: ArrayLike) -> float:
     """Tell how far scores moved from what they were to what they would be without the concept.
 
     Parameters

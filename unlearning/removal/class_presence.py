@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from conceptlab.arrays import as_floats
+from conceptlab.arrays import ArrayLike, as_floats
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState
 from unlearning.distances.statistics import auc, resample_counts
@@ -145,7 +145,7 @@ def _seed(random_state: RandomState) -> int:
 
 def region_crops(
     images: torch.Tensor,
-    masks: Any,
+    masks: ArrayLike,
     *,
     scale: float = 2.0,
     least: float = 0.25,

@@ -6,11 +6,12 @@ __all__ = ["ConceptShift", "concept_fid"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from conceptlab.arrays import ArrayLike
 from conceptlab.errors import InputError, unknown_name
 from unlearning.distances.features import Features, feature_pair
 from unlearning.distances.rows import check_pair
@@ -86,8 +87,8 @@ class ConceptShift:
 
 
 def concept_fid(
-    X: Any,
-    Y: Any,
+    X: ArrayLike,
+    Y: ArrayLike,
     names: Sequence[str],
     *,
     target: str | None = None,

@@ -5,19 +5,18 @@ from __future__ import annotations
 __all__ = ["ContextCheck", "context_descriptor", "context_self_check", "match_context"]
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from conceptlab.arrays import as_floats, check_finite
+from conceptlab.arrays import ArrayLike, as_floats, check_finite
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState, numpy_generator
 from unlearning.distances.fid import frechet
 from unlearning.removal.masks import as_masks
 
 
-def context_descriptor(images: torch.Tensor, masks: Any) -> np.ndarray:
+def context_descriptor(images: torch.Tensor, masks: ArrayLike) -> np.ndarray:
     """Describe what lies outside the masks: the mean colour.
 
     Parameters
@@ -134,7 +133,7 @@ def context_self_check(
     return ContextCheck(found.distance, found.null_bias, found.distance / found.null_bias)
 
 
-def borrowed_masks(masks: Any, n: int, rng: np.random.Generator) -> torch.Tensor:
+def borrowed_masks(masks: ArrayLike, n: int, rng: np.random.Generator) -> torch.Tensor:
     """Give n masks drawn from those that there are."""
     holes = as_masks(masks)
     return holes[torch.from_numpy(rng.integers(len(holes), size=n))]

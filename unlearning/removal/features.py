@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from conceptlab.arrays import as_numpy, resolve_device
+from conceptlab.arrays import ArrayLike, as_numpy, resolve_device
 from conceptlab.errors import InputError
 from conceptlab.models.session import Session
 from conceptlab.provenance import fingerprint
@@ -86,7 +86,7 @@ class FeatureExtractor:
         return Session(self.source, self.device, "float32", False).borrowed()
 
 
-def as_extractor(features: Any) -> FeatureExtractor:
+def as_extractor(features: ArrayLike) -> FeatureExtractor:
     """Give `features` as an extractor; names are those of :func:`conceptlab.load_encoder`."""
     if isinstance(features, FeatureExtractor):
         return features

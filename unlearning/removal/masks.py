@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from conceptlab.arrays import real_array
+from conceptlab.arrays import ArrayLike, real_array
 from conceptlab.datasets.images import as_image_batch
 from conceptlab.datasets.pictures import as_rgb, see_through
 from conceptlab.errors import InputError
@@ -61,7 +61,7 @@ class MaskPolicy:
                 code="CL-INPUT-RANGE",
             )
 
-    def __call__(self, masks: Any) -> np.ndarray:
+    def __call__(self, masks: ArrayLike) -> np.ndarray:
         """Give the holes for `masks`, (n, 1, H, W) bool."""
         return grow(as_masks(masks).cpu().numpy(), self.dilation)
 
@@ -98,7 +98,9 @@ def grow(masks: np.ndarray, pixels: int) -> np.ndarray:
     return out
 
 
-def as_masks(masks: Any, *, like: torch.Tensor | None = None, name: str = "masks") -> torch.Tensor:
+def as_masks(
+    masks: ArrayLike, *, like: torch.Tensor | None = None, name: str = "masks"
+) -> torch.Tensor:
     """Check masks and give them as (n, 1, H, W) bool.
 
     Parameters
@@ -154,7 +156,7 @@ def as_masks(masks: Any, *, like: torch.Tensor | None = None, name: str = "masks
 
 
 def effect_mask(
-    images: Any, truth: Any, masks: Any, *, least: float = 0.05, rim: int = 2
+    images: Any, truth: ArrayLike, masks: ArrayLike, *, least: float = 0.05, rim: int = 2
 ) -> torch.Tensor:
     """Find what an object does outside its mask: where the truth differs from the image.
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from conceptlab.arrays import as_numpy
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.datasets.images import as_image_batch
 from conceptlab.encoders.shadow import shadow
 from conceptlab.errors import CheckpointError, InputError, unknown_name
@@ -132,7 +132,7 @@ def _blur(x: torch.Tensor) -> torch.Tensor:
 
 
 def _pair(
-    images: Any, truth: Any, masks: Any
+    images: Any, truth: ArrayLike, masks: ArrayLike
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     first, second = as_image_batch(images), as_image_batch(truth)
     if first.shape != second.shape:
@@ -241,7 +241,7 @@ class Lpips(nn.Module):
         means = [part.mean(dim=(1, 2)) for part in self._differences(images, truth)]
         return torch.stack(means).sum(dim=0).to(images.dtype)
 
-    def inside(self, images: torch.Tensor, truth: torch.Tensor, masks: Any) -> torch.Tensor:
+    def inside(self, images: torch.Tensor, truth: torch.Tensor, masks: ArrayLike) -> torch.Tensor:
         """Average the distance over masks, layer by layer scaled up to the image.
 
         Parameters

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 __all__ = ["remove_score"]
 
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from conceptlab.arrays import as_tensor
+from conceptlab.arrays import ArrayLike, as_tensor
 from conceptlab.errors import InputError
 from unlearning.removal.masks import as_masks
 
 
-def remove_score(maps: Any, masks: Any) -> np.ndarray:
+def remove_score(maps: ArrayLike, masks: ArrayLike) -> np.ndarray:
     """Compare the mean feature inside each hole with that outside.
 
     Parameters

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conceptlab.arrays import ArrayLike
 from conceptlab.explanation.mixing import MixingTest
 from conceptlab.explanation.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
@@ -54,7 +55,12 @@ def plant(
 
 
 def code_fit(
-    fitted: Fitted, views: ImageViews, *, rows: Any, coefficients: np.ndarray, progress: Progress
+    fitted: Fitted,
+    views: ImageViews,
+    *,
+    rows: ArrayLike,
+    coefficients: np.ndarray,
+    progress: Progress,
 ) -> Coded:
     """Code the images of a fit that was just made, without passes that were made for it.
 

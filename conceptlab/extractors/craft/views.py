@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from conceptlab.arrays import ArrayKind, as_numpy, as_tensor
+from conceptlab.arrays import ArrayKind, ArrayLike, as_numpy, as_tensor
 from conceptlab.batching import check_batch_size, iter_batches
 from conceptlab.errors import InputError
 from conceptlab.models import SplitModel
@@ -367,7 +367,7 @@ def check_names(names: Any, n_concepts: int) -> list[str]:
     return found
 
 
-def check_labels(y: Any, n: int) -> np.ndarray:
+def check_labels(y: ArrayLike, n: int) -> np.ndarray:
     """Give the class of each image as integers."""
     labels = np.asarray(y)
     if labels.shape != (n,):

@@ -68,7 +68,7 @@ def test_explain_a_folder_as_json(monkeypatch, capsys, tmp_path, folder):
         (("--maps", "implict"), "Did you mean 'implicit'"),
         (("--max-images", "0"), "--max-images must be at least 1"),
         (("--patch-size", "0"), "patch_size must be at least 1"),
-        (("--depth", "-1"), "depth must be an int of at least 0"),
+        (("--depth", "-1"), "depth must be a whole number"),
     ],
 )
 def test_mistakes_end_with_one_message_and_code_2(monkeypatch, capsys, tmp_path, arguments, text):

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from conceptlab.arrays import like_input, resolve_device
+from conceptlab.arrays import ArrayLike, like_input, resolve_device
 from conceptlab.errors import CheckpointError, InputError
 from conceptlab.io.html import escape, table
 from conceptlab.io.reading import rebuilding
@@ -172,7 +172,7 @@ class ShardedEnsemble(ClassifierMixin, BaseEstimator):
     def fit(
         self,
         X: Any,
-        y: Any = None,
+        y: ArrayLike | None = None,
         *,
         progress: Progress = None,
         checkpoint: str | os.PathLike[str] | None = None,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from conceptlab.arrays import ArrayKind, as_tensor
+from conceptlab.arrays import ArrayKind, ArrayLike, as_tensor
 from conceptlab.datasets.images import as_image_batch
 from conceptlab.errors import ConceptlabError, InputError, RemoverError
 from conceptlab.models.identity import describe_callable, weights_fingerprint
@@ -197,7 +197,7 @@ class RemoverSetup:
     def run(
         self,
         images: torch.Tensor,
-        masks: Any,
+        masks: ArrayLike,
         *,
         seed: int = 0,
         truth: torch.Tensor | None = None,

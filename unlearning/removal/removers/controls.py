@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from conceptlab.arrays import ArrayLike
 from conceptlab.datasets.images import as_image_batch
 from conceptlab.errors import InputError
 from conceptlab.provenance import fingerprint
@@ -38,7 +39,7 @@ class Oracle(Remover):
     needs_truth = True
 
     def remove(
-        self, images: torch.Tensor, masks: torch.Tensor, seed: int, truth: Any = None
+        self, images: torch.Tensor, masks: torch.Tensor, seed: int, truth: ArrayLike | None = None
     ) -> torch.Tensor:
         """Give the truth."""
         return torch.as_tensor(truth)
@@ -69,7 +70,7 @@ class NoisyOracle(Remover):
         self.name = f"oracle, noise {noise:g}"
 
     def remove(
-        self, images: torch.Tensor, masks: torch.Tensor, seed: int, truth: Any = None
+        self, images: torch.Tensor, masks: torch.Tensor, seed: int, truth: ArrayLike | None = None
     ) -> torch.Tensor:
         """Give the truth with noise."""
         draws = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
