@@ -386,7 +386,13 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
         )
 
     def _subject(
-        self, X: Any, values: Any, codes: np.ndarray | None, *, presence: bool = False
+        self,
+        X: Any,
+        values: Any,
+        codes: np.ndarray | None,
+        *,
+        presence: bool = False,
+        from_rows: bool = False,
     ) -> Subject:
         rows, A, S = self._forward(X)
         R = self._residual(rows)
@@ -403,6 +409,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
             classes=self.classes_,
             y=codes,
             presence=presence,
+            from_rows=from_rows,
         )
 
     @classmethod

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_softmax, softmax
 
+from bottlenecks.intervals import mean_interval, wilson_interval
 from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.parameters import Whole
@@ -207,6 +208,10 @@ class InterventionCurve:
     accuracy, log_loss : ndarray of shape (m + 1,), float64
     policy : str
     n_samples : int
+    interval : ndarray of shape (m + 1, 2), float64, or None
+        95 % of the accuracy (Wilson).
+    change : ndarray of shape (m + 1, 2), float64, or None
+        95 % of the accuracy less that without any concept set, on the same rows.
 
     Examples
     --------
@@ -225,13 +230,29 @@ class InterventionCurve:
     log_loss: np.ndarray
     policy: str
     n_samples: int
+    interval: np.ndarray | None = None
+    change: np.ndarray | None = None
 
     def __repr__(self) -> str:
         first, last = self.accuracy[0], self.accuracy[-1]
+        harm = self.harmful
+        told = (
+            ""
+            if not len(harm)
+            else f"; true concepts lower it at {len(harm)} of {len(self.steps) - 1} steps, first "
+            f"at {harm[0]}: the head reads more from the activations than the concepts"
+        )
         return (
             f"InterventionCurve(policy={self.policy!r}, {self.n_samples} rows, accuracy "
-            f"{first:.3f} to {last:.3f} with {self.steps[-1]} concepts)"
+            f"{first:.3f} to {last:.3f} with {self.steps[-1]} concepts{told})"
         )
+
+    @property
+    def harmful(self) -> np.ndarray:
+        """Steps at which accuracy lies below that of the start by more than its interval."""
+        if self.change is None:
+            return np.empty(0, dtype=np.int64)
+        return np.asarray(self.steps[self.change[:, 1] < 0])
 
     @property
     def mean_accuracy(self) -> float:
@@ -239,11 +260,19 @@ class InterventionCurve:
         return float(self.accuracy.mean())
 
     def to_frame(self) -> pandas.DataFrame:
-        """Give columns concepts set, accuracy, log-loss."""
+        """Give columns concepts set, accuracy, low, high, log-loss."""
         import pandas
 
+        nan = np.full((len(self.steps), 2), np.nan)
+        low, high = (nan if self.interval is None else self.interval).T
         return pandas.DataFrame(
-            {"concepts set": self.steps, "accuracy": self.accuracy, "log-loss": self.log_loss}
+            {
+                "concepts set": self.steps,
+                "accuracy": self.accuracy,
+                "low": low,
+                "high": high,
+                "log-loss": self.log_loss,
+            }
         )
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
@@ -342,11 +371,17 @@ class Subject:
         levels: np.ndarray,
         concept_names: Sequence[str],
         presence: bool = False,
+        from_rows: bool = False,
         **facts: Any,
     ) -> Subject:
-        """Check the values that a user gave, and lay them out as (n, k) with NaN for none."""
+        """Check the values that a user gave, and lay them out as (n, k) with NaN for none.
+
+        With `from_rows`, presence stands for the mean activation of the rows that have the
+        concept, or not, where there are both; else for the levels.
+        """
         names = list(concept_names)
         n, k = activations.shape
+        levels = levels.copy()
         if isinstance(given, Mapping):
             values = np.full((n, k), np.nan)
             for name, value in given.items():
@@ -360,6 +395,8 @@ class Subject:
                         f"{column.shape}.",
                         code="CL-INPUT-SHAPE",
                     )
+                if from_rows:
+                    levels[j] = _means(column, activations[:, j], levels[j])
                 values[:, j] = _leveled(column, levels[j])
         else:
             table = _numbers(given, "values", presence)
@@ -369,6 +406,8 @@ class Subject:
                     f"{(n, k)} (rows, concepts), got shape {table.shape}.",
                     code="CL-INPUT-SHAPE",
                 )
+            for j in range(k) if from_rows else ():
+                levels[j] = _means(table[:, j], activations[:, j], levels[j])
             values = _leveled(table, levels)
         if np.isnan(values).all():
             raise InputError("No concept is given a value.", code="CL-INPUT-EMPTY")
@@ -407,9 +446,18 @@ class Subject:
         A, L = self.activations.copy(), self.logits.copy()
         points = [_measured(L, truth)]
         points += [_measured(L, truth) for _ in self._steps(A, L, policy, budget, random_state)]
-        accuracy, loss = np.array(points).T
+        hits = np.stack([hit for hit, _ in points]).astype(np.float64)
+        accuracy, loss = hits.mean(axis=1), np.array([loss for _, loss in points])
         name = policy if isinstance(policy, str) else getattr(policy, "__name__", "callable")
-        return InterventionCurve(np.arange(len(points)), accuracy, loss, name, len(truth))
+        return InterventionCurve(
+            np.arange(len(points)),
+            accuracy,
+            loss,
+            name,
+            len(truth),
+            np.array([wilson_interval(float(row.sum()), len(row)) for row in hits]),
+            np.array([mean_interval(row - hits[0]) for row in hits]),
+        )
 
     def _steps(
         self,
@@ -492,6 +540,13 @@ def _numbers(value: Any, name: str, presence: bool) -> np.ndarray:
     return array if array.dtype.kind == "b" else array.astype(np.float64)
 
 
+def _means(shown: np.ndarray, a: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Give mean activations without and with a concept, or the levels where there is no both."""
+    if shown.dtype.kind != "b" or shown.ndim == 0 or shown.all() or not shown.any():
+        return levels
+    return np.array([a[~shown].mean(), a[shown].mean()])
+
+
 def _leveled(column: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Replace booleans by the levels (2,) or (k, 2)."""
     if column.dtype.kind != "b":
@@ -499,6 +554,6 @@ def _leveled(column: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return np.where(column, levels[..., 1], levels[..., 0])
 
 
-def _measured(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    hit = float((logits.argmax(axis=1) == truth).mean())
+def _measured(logits: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, float]:
+    hit = np.asarray(logits.argmax(axis=1) == truth)
     return hit, float(-log_softmax(logits, axis=1)[np.arange(len(truth)), truth].mean())

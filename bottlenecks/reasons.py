@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["LinearReasons"]
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -14,6 +14,7 @@ from bottlenecks.explaining import Contributions
 from bottlenecks.intervention import Intervention, InterventionCurve, Subject
 from conceptlab.arrays import ArrayLike
 from conceptlab.errors import InputError, unknown_name
+from conceptlab.parameters import OneOf
 from conceptlab.seeds import RandomState
 from conceptlab.zeroshot.labels import checked_labels, label_columns
 
@@ -52,7 +53,13 @@ class LinearReasons:
         raise NotImplementedError
 
     def _subject(
-        self, X: Any, values: Any, codes: np.ndarray | None, *, presence: bool = False
+        self,
+        X: Any,
+        values: Any,
+        codes: np.ndarray | None,
+        *,
+        presence: bool = False,
+        from_rows: bool = False,
     ) -> Subject:
         raise NotImplementedError
 
@@ -109,6 +116,7 @@ class LinearReasons:
         policy: Any = "uncertainty",
         budget: int | None = None,
         hindsight: bool = False,
+        levels: Literal["fit", "rows"] = "fit",
         random_state: RandomState = 0,
     ) -> InterventionCurve:
         """Measure accuracy and log-loss while concepts are set to the truth one by one.
@@ -127,6 +135,12 @@ class LinearReasons:
             The last point; all concepts by default.
         hindsight : bool
             Let ``policy="gain"`` see `y` and `C`, for comparison.
+        levels : {"fit", "rows"}
+            What presence becomes: ``activation_levels_``, the 5 % and 95 % quantiles of the
+            fit, more decided than most rows are; or the mean activation of the given rows
+            that have the concept, or not. A head that reads more from its activations than
+            the concepts loses less with "rows" (digits, first concept: 0 to 1 points for 3 to
+            4); one that needs them decided gains less.
         random_state : optional
             Of ``policy="random"``.
 
@@ -135,7 +149,9 @@ class LinearReasons:
         InterventionCurve
         """
         codes = self._codes(y, X)
-        subject = self._subject(X, C, codes if hindsight else None, presence=True)
+        OneOf("fit", "rows").check("levels", levels)
+        seen, mean = codes if hindsight else None, levels == "rows"
+        subject = self._subject(X, C, seen, presence=True, from_rows=mean)
         return subject.curve(codes, policy, budget, random_state)
 
     def plot(

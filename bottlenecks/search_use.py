@@ -125,7 +125,13 @@ class SearchUse(LinearReasons):
         return self.explain_weights()
 
     def _subject(
-        self, X: Any, values: Any, codes: np.ndarray | None, *, presence: bool = False
+        self,
+        X: Any,
+        values: Any,
+        codes: np.ndarray | None,
+        *,
+        presence: bool = False,
+        from_rows: bool = False,
     ) -> Subject:
         check_is_fitted(self)
         if self.rule == "max":
@@ -151,6 +157,7 @@ class SearchUse(LinearReasons):
             classes=self.classes_,
             y=codes,
             presence=presence,
+            from_rows=from_rows,
         )
         # The head is linear in the cubes, which keep the order of values.
         return replace(

@@ -78,7 +78,13 @@ class HeadUse(LinearReasons):
         )
 
     def _subject(
-        self, X: Any, values: Any, codes: np.ndarray | None, *, presence: bool = False
+        self,
+        X: Any,
+        values: Any,
+        codes: np.ndarray | None,
+        *,
+        presence: bool = False,
+        from_rows: bool = False,
     ) -> Subject:
         A = as_numpy(self.predict_concepts(X)).astype(np.float64)
         low, high = self.activation_levels_.T
@@ -95,4 +101,5 @@ class HeadUse(LinearReasons):
             classes=self.classes_,
             y=codes,
             presence=presence,
+            from_rows=from_rows,
         )
