@@ -77,6 +77,15 @@ class GlobalRandomness:
     ----------
     device : torch.device or str
         "cpu" or a CUDA device.
+
+    Examples
+    --------
+    >>> part = GlobalRandomness()
+    >>> kept = part.state_dict()
+    >>> first = torch.rand(2)
+    >>> part.load_state_dict(kept)
+    >>> torch.equal(torch.rand(2), first)
+    True
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:

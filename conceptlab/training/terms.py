@@ -29,6 +29,15 @@ class Stop:
         What :attr:`Engine.stopped` will say.
     rewind : bool
         Whether the weights go back to the last look that passed.
+
+    Examples
+    --------
+    >>> from conceptlab.training import descend
+    >>> x = torch.zeros(1, requires_grad=True)
+    >>> look = lambda row: Stop("far")
+    >>> run = descend([x], lambda step: -x.sum(), steps=9, look=look, look_every=3)
+    >>> run.stopped, run.steps
+    ('far', 3)
     """
 
     reason: str

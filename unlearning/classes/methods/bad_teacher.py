@@ -76,10 +76,10 @@ class BadTeacher(Unlearner):
     >>> from unlearning import split_classes
     >>> y = torch.arange(60) % 3
     >>> X = torch.eye(3)[y] + 0.1 * torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
-    >>> net = nn.Linear(3, 3)
+    >>> net = nn.Linear(3, 3, bias=False)
     >>> _ = nn.init.eye_(net.weight)
     >>> forget, retain = split_classes((X, y), 0)
-    >>> teacher = nn.Linear(3, 3)
+    >>> teacher = nn.Linear(3, 3, bias=False)
     >>> _ = nn.init.zeros_(teacher.weight)
     >>> method = BadTeacher(20, 0.1, teacher=teacher, batch_size=16, random_state=0)
     >>> result = method.unlearn(net, forget=forget, retain=retain)
