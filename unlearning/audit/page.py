@@ -13,6 +13,7 @@ from unlearning.audit.drawing import draw
 from unlearning.audit.evidence import VERDICTS
 from unlearning.audit.figures import COLUMNS, FIGURES, GROUPS
 from unlearning.audit.findings import Findings
+from unlearning.audit.rates import in_words
 
 _COLOURS = {
     "removed": "#009E73",
@@ -155,9 +156,11 @@ def _calibration(found: Findings) -> str:
         f"the original <b>{escape(found.baselines['before'])}</b>",
         f"its logit mask <b>{escape(found.baselines['mask'])}</b>",
     ]
+    references = sum(name in found.values for name in ("retrained", "retrained_b"))
     return (
         f"<p style='color:#556;margin:.6rem 0 0'>The same rules call {' and '.join(said)}; the "
-        "mask costs nothing, so what it reaches too is no proof.</p>"
+        "mask costs nothing, so what it reaches too is no proof. "
+        f"{escape(in_words(references))}</p>"
     )
 
 

@@ -97,6 +97,7 @@ def unlearn(
     result = unlearner.unlearn(
         found.model, forget=found.forget, retain=found.retain, checkpoint=checkpoint
     )
+    files = _write(out, result)  # before the audit, which may fail or be broken off
     console.print(
         f"{result.certificate['steps']} steps, {result.certificate['cpu_seconds']:.1f} CPU "
         f"seconds, {result.stopped}. Audit ...",
@@ -118,7 +119,9 @@ def unlearn(
         random_state=seed,
         **found.concepts,
     )
-    files = _write(out, result, report, f"Is {name} forgotten?")
+    path = report.to_html(out / "report.html", title=f"Is {name} forgotten?")
+    report.to_json(out / "report.json")
+    files["report"] = str(path.resolve())
     seconds = time.perf_counter() - start
     if as_json:
         facts = report.to_dict() | {"files": files, "seconds": round(seconds, 1)}
@@ -153,7 +156,7 @@ def _unlearner(method: str, seed: int, options: dict[str, Any]) -> Any:
     return cls(**given)
 
 
-def _write(out: Path, result: Any, report: Any, title: str) -> dict[str, str]:
+def _write(out: Path, result: Any) -> dict[str, str]:
     from safetensors.torch import save
 
     from conceptlab.io.files import atomic_write
@@ -169,7 +172,5 @@ def _write(out: Path, result: Any, report: Any, title: str) -> dict[str, str]:
         "certificate": atomic_write(
             out / CERTIFICATE, json.dumps(result.certificate, indent=2, default=str)
         ),
-        "report": report.to_html(out / "report.html", title=title),
     }
-    report.to_json(out / "report.json")
     return {key: str(path.resolve()) for key, path in paths.items()}

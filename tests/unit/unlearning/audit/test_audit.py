@@ -1,6 +1,7 @@
 """The audit on a world with known concepts: verdicts, references, files, bad input."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -404,6 +405,28 @@ def test_models_that_do_not_fit(masked):
     labels = torch.where(data()[2].y == 3, 7, data()[2].y)
     with pytest.raises(InputError, match="Labels go up to 7"):
         quick(original, masked, test=(data()[2].inputs, labels))
+
+
+def test_references_that_saw_the_class_are_refused(masked):
+    original, first = models()[:2]
+    with pytest.raises(InputError, match="given as `retrained_b` gets .* it was trained on them"):
+        quick(original, masked, retrained=[first, original])
+
+
+def test_the_rates_that_are_told_are_those_of_the_table():
+    """The page of results is made from the same judgements."""
+    from unlearning.audit.rates import RATES, in_words
+
+    told = Path(__file__).parents[4] / "docs" / "results" / "audit-errors.md"
+    rows = [line for line in told.read_text().splitlines() if line.startswith(("| supp", "| rem"))]
+    for number in (2, 1, 0):
+        holding, free = rows[2 * (2 - number) :][:2]
+        cells = [[int(c) for c in row.strip("| ").split(" | ")[1:]] for row in (holding, free)]
+        rates = RATES[number]
+        assert (rates.holding, rates.called_removed) == (cells[0][0], cells[0][1])
+        found = (cells[1][0], cells[1][2], cells[1][5])
+        assert (rates.free, rates.called_suppressed, rates.called_undecided) == found
+        assert f"of {rates.free} that never saw it" in in_words(number)
 
 
 def test_options_that_do_not_fit(masked):

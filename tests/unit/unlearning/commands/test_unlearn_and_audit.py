@@ -114,6 +114,19 @@ def test_unlearn_a_folder_with_a_model_of_one_s_own(world, written):
     assert page.count("data:image/png") == 2
 
 
+def test_weights_are_kept_when_the_audit_fails(world, tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise InputError("The audit broke.", code="CL-INPUT-LABELS")
+
+    monkeypatch.setattr("unlearning.audit.audit", fails)
+    options = {"--model": f"{world / 'net.py'}:build", "--class": "green", "--out": tmp_path}
+    options |= {"--method": "logit-mask", "--n-images": 60, "--n-test": 40}
+    words = [word for pair in options.items() for word in pair]
+    with pytest.raises(InputError, match="The audit broke"):
+        call(unlearn, world / "pictures", *words)
+    assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "certificate.json"}
+
+
 def test_audit_of_what_unlearn_wrote(world, written):
     out, _ = written
     answer = call(
