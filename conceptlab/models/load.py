@@ -1,9 +1,10 @@
-"""Classifiers by name: the embedded one, torchvision's, or a function of the user's."""
+"""Classifiers by name: the embedded one, those of three libraries, or the user's function."""
 
 from __future__ import annotations
 
 __all__ = ["LoadedModel", "Normalize", "load_model", "load_state_dict", "load_torchscript"]
 
+import importlib
 import importlib.util
 import os
 import zipfile
@@ -16,7 +17,14 @@ import torch
 from torch import nn
 
 from conceptlab.errors import CheckpointError, DependencyError, InputError, unknown_name
-from conceptlab.io.reading import check_plain_file, file_digest, is_utf8, read_plain_file
+from conceptlab.io.reading import (
+    check_plain_file,
+    check_plain_folder,
+    file_digest,
+    is_utf8,
+    read_plain_file,
+)
+from conceptlab.models.outputs import names_of
 from conceptlab.seeds import quiet_randomness
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -100,6 +108,10 @@ def load_model(name: str = "embedded") -> LoadedModel:
         - ``"torchvision:resnet50@weights.safetensors"``: with local weights
           (safetensors, or a torch file of plain tensors);
         - ``"torchvision:resnet50@random"``: untrained, for checks;
+        - ``"timm:resnet18"``, with ``@weights.safetensors`` or ``@random`` likewise: any
+          classifier of timm;
+        - ``"hf:FOLDER"``: an image classifier that transformers has saved, or a name on
+          its hub;
         - ``"my_file.py:build"``: a function of yours, without arguments, that
           returns a module or a :class:`LoadedModel`. The file is run.
 
@@ -128,6 +140,10 @@ def load_model(name: str = "embedded") -> LoadedModel:
     prefix, _, rest = name.partition(":")
     if prefix == "torchvision" and rest:
         return _from_torchvision(*rest.partition("@")[::2])
+    if prefix == "timm" and rest:
+        return _from_timm(*rest.partition("@")[::2])
+    if prefix == "hf" and rest:
+        return _from_transformers(rest)
     path, _, function = name.rpartition(":")
     if path.endswith(".py"):
         return _from_file(Path(path), function)
@@ -138,6 +154,8 @@ def load_model(name: str = "embedded") -> LoadedModel:
             "embedded",
             "torchvision:resnet50",
             "torchvision:resnet50@weights.pth",
+            "timm:resnet18",
+            "hf:FOLDER",
             "my_file.py:build",
         ],
     )
@@ -304,6 +322,77 @@ def _from_torchvision(architecture: str, weights: str) -> LoadedModel:
     return LoadedModel(model.eval(), Normalize(mean, std), names, size=size)
 
 
+def _from_timm(architecture: str, weights: str) -> LoadedModel:
+    timm = _library("timm")
+    if architecture.partition(".")[0] not in timm.list_models():
+        raise unknown_name("timm architecture", architecture, timm.list_models())
+    tensors = load_state_dict(weights) if weights not in ("", "random") else None
+    options = {} if tensors is None else {"num_classes": _n_classes(tensors)}
+    try:
+        with quiet_randomness(0):
+            model = timm.create_model(architecture, pretrained=not weights, **options)
+    except Exception as error:  # each kind of weights and of network has errors of its own
+        if weights:
+            raise
+        raise CheckpointError(
+            f"The weights of timm's {architecture} could not be had: {error}. Without network give "
+            f"a local file: timm:{architecture}@weights.safetensors",
+            code="CL-CHECKPOINT-MISSING",
+        ) from error
+    if tensors is not None:
+        _fill(model, tensors, weights)
+    config = timm.data.resolve_model_data_config(model)
+    names: list[str] | None = None
+    if model.num_classes == 1000:
+        names = timm.data.ImageNetInfo().label_descriptions()
+    prepare = Normalize(tuple(config["mean"]), tuple(config["std"]))
+    return LoadedModel(model.eval(), prepare, names, size=int(config["input_size"][-1]))
+
+
+def _from_transformers(source: str) -> LoadedModel:
+    transformers = _library("transformers")
+    local = os.path.isdir(source)
+    try:
+        if local:
+            check_plain_folder(source)
+        common = {"trust_remote_code": False, "local_files_only": local}
+        with quiet_randomness():
+            model, info = transformers.AutoModelForImageClassification.from_pretrained(
+                source, dtype=torch.float32, output_loading_info=True, **common
+            )
+        settings = transformers.AutoImageProcessor.from_pretrained(source, **common).to_dict()
+    except Exception as error:  # each format of weights has errors of its own
+        raise CheckpointError(
+            f"hf:{source} cannot be had: {str(error)[:300]} Give a folder written by "
+            "save_pretrained of an image classifier and of its processor, or a name on the hub "
+            "and network.",
+            code="CL-CHECKPOINT-MISSING",
+        ) from error
+    if absent := sorted(info.get("missing_keys", ())):
+        raise CheckpointError(
+            f"hf:{source} lacks {len(absent)} weights of a {type(model).__name__}, which would be "
+            f"random: {', '.join(absent[:5])}. Get the folder again.",
+        )
+    size = settings.get("crop_size") if settings.get("do_center_crop") else settings.get("size")
+    size = size if isinstance(size, int) else dict(size or {"height": 224})
+    side = size if isinstance(size, int) else size.get("height") or size.get("shortest_edge")
+    prepare = None
+    if settings.get("do_normalize", True) and "image_mean" in settings:
+        prepare = Normalize(tuple(settings["image_mean"]), tuple(settings["image_std"]))
+    names = names_of(model)
+    return LoadedModel(model.eval(), prepare, names, size=int(side or 224), output="logits")
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DependencyError(
+            f"{name} cannot be imported ({error}): pip install {name}",
+            code="CL-DEPENDENCY-MISSING",
+        ) from error
+
+
 def _build(models: Any, architecture: str, n_classes: int | None) -> nn.Module:
     options = {} if n_classes is None else {"num_classes": n_classes}
     with quiet_randomness(0):
@@ -348,7 +437,7 @@ def _from_file(path: Path, function: str) -> LoadedModel:
     with quiet_randomness():
         built = getattr(module, function)()
     if isinstance(built, nn.Module):
-        return LoadedModel(built.eval())
+        return LoadedModel(built.eval(), class_names=names_of(built))
     if not isinstance(built, LoadedModel):
         raise InputError(
             f"{path.name}:{function} returned {type(built).__name__}; it must return a "

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Output", "count_tensors", "layer_tensor", "replace_layer_tensor", "select_logits"]
+__all__ = [
+    "Output",
+    "count_tensors",
+    "layer_tensor",
+    "names_of",
+    "replace_layer_tensor",
+    "select_logits",
+]
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,8 +29,8 @@ def select_logits(value: Any, output: Output) -> torch.Tensor:
     value : object
         What the model returned.
     output : str, int, callable or None
-        Key or attribute, index, function of `value`, or None where the model
-        returns one tensor.
+        Key or attribute, index, function of `value`. None takes the tensor; of several
+        values, what is named ``logits``, or the only tensor in a dict.
 
     Returns
     -------
@@ -83,6 +90,26 @@ def count_tensors(value: Any) -> int:
     return len(_tensors(value))
 
 
+def names_of(model: Any) -> list[str] | None:
+    """Give the names of the classes that a model carries with it, or None.
+
+    Examples
+    --------
+    >>> from conceptlab.datasets import load_embedded_classifier
+    >>> names_of(load_embedded_classifier())[:2]
+    ['arvo', 'belu']
+    """
+    own = getattr(model, "class_names", None)
+    if isinstance(own, list | tuple) and own and all(isinstance(name, str) for name in own):
+        return list(own)
+    labels = getattr(getattr(model, "config", None), "id2label", None)
+    if not isinstance(labels, Mapping) or not labels:
+        return None
+    names = [str(labels[key]) for key in sorted(labels, key=int)]
+    # What transformers writes where nobody gave names.
+    return None if names == [f"LABEL_{number}" for number in range(len(names))] else names
+
+
 def _tensors(value: Any) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return [value]
@@ -95,7 +122,7 @@ def _tensors(value: Any) -> list[torch.Tensor]:
 
 def _choose(value: Any, output: Output) -> Any:
     if output is None:
-        return value
+        return _logits_of(value)
     if callable(output):
         return output(value)
     if isinstance(output, str) and isinstance(value, Mapping):
@@ -116,6 +143,15 @@ def _choose(value: Any, output: Output) -> Any:
         f"{_advice(value)}",
         code="CL-SPLIT-OUTPUT",
     )
+
+
+def _logits_of(value: Any) -> Any:
+    """Take what calls itself logits, or is the only tensor in a dict."""
+    found = value.get("logits") if isinstance(value, Mapping) else getattr(value, "logits", None)
+    if isinstance(found, torch.Tensor):
+        return found
+    tensors = _tensors(value) if isinstance(value, Mapping) else []
+    return tensors[0] if len(tensors) == 1 else value
 
 
 def _bare(error: Exception) -> str:

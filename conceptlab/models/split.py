@@ -24,7 +24,7 @@ from conceptlab.models.checks import changed, checked_images, to_inputs
 from conceptlab.models.faults import mismatch_error, runs_error
 from conceptlab.models.folding import Folded
 from conceptlab.models.identity import describe_callable, weights_fingerprint
-from conceptlab.models.outputs import Output, count_tensors, layer_tensor, select_logits
+from conceptlab.models.outputs import Output, count_tensors, layer_tensor, names_of, select_logits
 from conceptlab.models.replay import Replay
 from conceptlab.models.session import Inputs, Session, unwrap
 from conceptlab.models.shapes import Shapes
@@ -57,14 +57,16 @@ class SplitModel:
         a pass. For CRAFT take the last layer that still has positions.
     output : str, int or callable, optional
         Where the scores are in what the model returns: a key such as
-        ``"logits"``, an index, or a function. Needed when that is no tensor.
+        ``"logits"``, an index, or a function. Needed when that is neither a tensor
+        nor has a part named ``logits``, as the answers of transformers have.
     preprocess : callable, optional
         Turns a batch of images, channels-first floats in [0, 1], into the
         model's input. It is the first step of `g` and `f` (dicts go past it); keep it made of
         torch operations where maps at the input are wanted. For text, a
         function from a list of strings to a dict of tensors.
     class_names : sequence of str, optional
-        One name for each output.
+        One name for each output; by default the model's own, where it has an attribute
+        ``class_names`` or a configuration with names (``config.id2label``).
     device : str or torch.device
         ``"auto"`` computes where the model is. Elsewhere, copies of the weights
         are used and the model stays where it is.
@@ -153,7 +155,9 @@ class SplitModel:
         self.layer, self._layer = find_layer(self.model, at)
         self.output = output
         self.preprocess = preprocess
-        self.class_names = None if class_names is None else [str(name) for name in class_names]
+        self._names_given = class_names is not None
+        names = names_of(self.model) if class_names is None else class_names
+        self.class_names = None if names is None else [str(name) for name in names]
         plain = session_for(self.model)
         self.device = plain.device if device == "auto" else resolve_device(device)
         self.precision = precision
@@ -477,6 +481,8 @@ class SplitModel:
 
     def _probe(self, inputs: Inputs) -> Replay:
         first = self._shapes.probe(inputs)
+        if not self._names_given and len(self.class_names or ()) != first.logits.shape[1]:
+            self.class_names = None
         if self.class_names is not None and len(self.class_names) != first.logits.shape[1]:
             raise InputError(
                 f"class_names has {len(self.class_names)} names, but the model has "

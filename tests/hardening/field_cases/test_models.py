@@ -233,3 +233,54 @@ def test_copies_know_what_the_first_had_seen(again):
     torch.testing.assert_close(twin.h(a), split.h(a))
     larger = split.g(images(size=24))
     torch.testing.assert_close(twin.h(larger), split.h(larger))
+
+
+def test_a_pipeline_with_craft_in_other_processes():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+
+    x, y = images(24).numpy(), torch.arange(24).numpy() % 2
+    craft = CRAFT(SplitModel(network(), "0"), 2, patches="none", random_state=0)
+    pipeline = make_pipeline(craft, LogisticRegression())
+    one, two = (cross_val_score(pipeline, x, y, cv=2, n_jobs=n) for n in (1, 2))
+    assert one.tolist() == two.tolist()
+    craft.fit(x, target=0)
+    assert (pickle.loads(pickle.dumps(craft)).transform(x) == craft.transform(x)).all()
+
+
+class Answer(nn.Module):
+    """Answers as libraries give them; it carries the names of its classes."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.layer, self.head, self.how = network()[0], nn.Linear(8, 2), how
+        self.class_names = ["cat", "dog"]
+
+    def forward(self, x):
+        y = self.head(self.layer(x).mean((2, 3)))
+        return {"dict": {"logits": y, "hidden": x}, "one": {"scores": y}, "two": {"a": y, "b": y}}[
+            self.how
+        ]
+
+
+def test_logits_and_names_are_taken_from_the_model():
+    for how in ("dict", "one"):
+        split = SplitModel(Answer(how).eval(), "layer")
+        assert split.check(images()) == 0
+        assert split.class_names == ["cat", "dog"]
+    with pytest.raises(SplitError, match="CL-SPLIT-OUTPUT"):
+        SplitModel(Answer("two").eval(), "layer").f(images())
+    wrong = Answer("one").eval()
+    wrong.class_names = ["cat"]  # not of these outputs
+    split = SplitModel(wrong, "layer")
+    split.f(images())
+    assert split.class_names is None
+
+
+def test_a_sticker_anywhere_makes_other_images():
+    x = images(4, size=64).numpy()
+    craft = CRAFT(SplitModel(network(), "0"), 2, patches="none", random_state=0)
+    before = craft.fit(x, target=0).images_fingerprint_
+    x[3, :, 62, 61] = 1
+    assert craft.fit(x, target=0).images_fingerprint_ != before

@@ -79,6 +79,8 @@ def test_random_weights_only_on_request_and_without_global_state(global_state_un
         ("embeded", "Did you mean 'embedded'"),
         ("torchvision:resnet5", "Did you mean 'resnet50'|resnet"),
         ("nothing.py:build", "does not exist"),
+        ("timm:resnet1888@random", "Did you mean 'resnet18'|resnet"),
+        ("tim:resnet18", "Did you mean 'timm:resnet18'"),
     ],
 )
 def test_unknown_names(name, text):
@@ -108,3 +110,39 @@ def test_normalize():
     x = torch.rand(2, 3, 4, 4)
     expected = (x - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / 0.2
     assert torch.allclose(Normalize((0.5, 0.4, 0.3), (0.2, 0.2, 0.2))(x), expected)
+
+
+def test_timm_by_name(tmp_path):
+    loaded = load_model("timm:resnet18@random")
+    assert (loaded.size, len(loaded.class_names), loaded.model.training) == (224, 1000, False)
+    assert loaded.class_names[1].startswith("goldfish")
+    import timm
+
+    small = timm.create_model("test_resnet", num_classes=3)
+    torch.save(small.state_dict(), tmp_path / "w.pt")
+    mine = load_model(f"timm:test_resnet@{tmp_path / 'w.pt'}")
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(mine.model(x), small.eval()(x))
+    assert mine.class_names is None
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load_model(f"timm:resnet18@{tmp_path / 'w.pt'}")
+
+
+def test_transformers_by_folder(tmp_path):
+    import transformers
+
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        image_size=32, patch_size=8, id2label={0: "cat", 1: "dog"}, label2id={"cat": 0, "dog": 1},
+    )  # fmt: skip
+    model = transformers.ViTForImageClassification(config).eval()
+    model.save_pretrained(tmp_path)
+    processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32})
+    processor.save_pretrained(tmp_path)
+    loaded = load_model(f"hf:{tmp_path}")
+    assert (loaded.size, loaded.class_names, loaded.output) == (32, ["cat", "dog"], "logits")
+    x = torch.rand(2, 3, 32, 32)
+    pixels = processor(list(x), do_rescale=False, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(loaded.preprocess(x), pixels)
+    with pytest.raises(CheckpointError, match="save_pretrained"):
+        load_model(f"hf:{tmp_path / 'nothing'}")

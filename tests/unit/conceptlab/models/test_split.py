@@ -209,7 +209,7 @@ def test_vit_tokens_with_class_token():
     assert split.check(x) < 1e-5
 
 
-def test_transformers_image_models_need_an_output():
+def test_transformers_image_models_give_their_logits():
     from transformers import (
         ResNetConfig,
         ResNetForImageClassification,
@@ -230,9 +230,10 @@ def test_transformers_image_models_need_an_output():
     )
     x = torch.rand(2, 3, 32, 32)
     layer = SplitModel.suggest(vit, x, output="logits").query("recommended")["name"].item()
-    with pytest.raises(SplitError, match=r"'logits'.*output='logits'.*\[CL-SPLIT-OUTPUT\]"):
-        SplitModel(vit, layer).g(x)
-    split = SplitModel(vit, layer, output="logits")
+    split = SplitModel(vit, layer)
+    assert torch.equal(split.f(x), SplitModel(vit, layer, output="logits").f(x))
+    with pytest.raises(SplitError, match=r"'logit'.*'logits'.*\[CL-SPLIT-OUTPUT\]"):
+        SplitModel(vit, layer, output="logit").g(x)
     assert split.check(x) < 1e-5
     assert (split.grid, split.n_prefix) == ((4, 4), 1)
     resnet = ResNetForImageClassification(
