@@ -234,3 +234,14 @@ def test_bad_input(settings, code):
     with pytest.raises(InputError) as info:
         faithfulness(fn, U, **kwargs)
     assert info.value.code == code
+
+
+def test_an_interval_of_half_is_narrower_than_one_of_nearly_all_and_is_one():
+    fn, U = problem(n=40)
+    wide, half = (
+        faithfulness(fn, U, np.arange(5.0), target=0, confidence=c, random_state=0)
+        for c in (0.95, 0.5)
+    )
+    widths = [np.diff(r.curves["deletion"]["logit"].interval[1:-1]) for r in (half, wide)]
+    # Of a normal law: 0.674 over 1.960.
+    assert (widths[0] / widths[1]).mean() == pytest.approx(0.344, abs=0.08)

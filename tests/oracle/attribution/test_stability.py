@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from attribution.stability import StabilityReport, _members, _resample, stability
 from conceptlab import NMFConcepts
 from conceptlab.errors import InputError
+from conceptlab.extractors import PCAConcepts
 
 
 class Fixed(BaseEstimator):
@@ -165,3 +166,12 @@ def test_bad_input(settings, code):
     with pytest.raises(InputError) as info:
         stability(Fixed(np.eye(20)[:3]), random_state=0, **kwargs)
     assert info.value.code == code
+
+
+def test_the_null_of_centred_directions_does_not_hang_on_the_zero_of_the_rows():
+    X = np.random.default_rng(3).normal(size=(80, 6))
+    near, far = (
+        stability(PCAConcepts(2), rows, n_repeats=3, signed=False, n_null=40, random_state=0)
+        for rows in (X, X + 100)
+    )
+    np.testing.assert_allclose(near.null_cosine, far.null_cosine, atol=1e-8)

@@ -262,3 +262,10 @@ def test_bad_input_is_named(call, message):
     A, c, y = planted(200)
     with pytest.raises(InputError, match=message):
         call(A, c, y)
+
+
+def test_interconcept_leakage_of_a_model_is_the_mean_over_pairs():
+    A, c, y = planted(200)
+    k = A.shape[1]
+    found = measure_leakage(A, c, y, measures=["ICL"], n_permutations=0)["ICL"].value
+    assert found == pytest.approx(interconcept_leakage(A, c).sum() / (k * (k - 1)))

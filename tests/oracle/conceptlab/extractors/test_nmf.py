@@ -323,3 +323,14 @@ def test_gpu_equals_cpu():
     gpu = NMFConcepts(8, device="cuda", random_state=0).fit(A)
     assert gpu.reconstruction_err_ == pytest.approx(cpu.reconstruction_err_, rel=2e-3)
     assert gpu.transform(torch.from_numpy(A).cuda()).is_cuda
+
+
+def test_older_rows_weigh_by_the_cube_of_their_share():
+    """The decay that the docstring writes, seen in the statistics of a second batch."""
+    A = np.random.default_rng(5).gamma(1.0, size=(120, 6))
+    for n_new, kept in ((40, 1 / 8), (80, 1 / 27)):
+        model = NMFConcepts(2, random_state=0).partial_fit(A[:40])
+        before = model.statistics_.n
+        new = A[40 : 40 + n_new]
+        model.partial_fit(new)
+        assert model.statistics_.n == pytest.approx(kept * before + n_new)

@@ -448,3 +448,15 @@ def test_replicates_are_distances_of_repeated_rows(d):
         rows = np.repeat(X, V[b].astype(int), axis=0), np.repeat(Y, W[b].astype(int), axis=0)
         assert found[0, b] == pytest.approx(frechet_distance(*rows), rel=1e-6)
         assert found[1, b] == pytest.approx(frechet_distance(2 * rows[0], rows[1]), rel=1e-6)
+
+
+def test_kid_of_more_rows_than_a_block_is_the_dense_statistic():
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(1500, 4)), rng.normal(size=(60, 4))
+    xx, yy, xy = ((a @ b.T / 4 + 1) ** 3 for a, b in ((X, X), (Y, Y), (X, Y)))
+    own = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (xx, yy)]
+    assert kid(X, Y) == pytest.approx(sum(own) - 2 * xy.mean(), rel=1e-9)
+
+
+def test_directions_without_spread_add_no_null_bias():
+    assert null_bias(np.array([1.0, 0.0, 0.0]), 10, 10) == null_bias(np.ones(1), 10, 10) > 0

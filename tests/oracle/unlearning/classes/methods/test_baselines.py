@@ -24,7 +24,7 @@ from unlearning import (
 )
 from unlearning.classes.curvature import fisher_diagonal, squared_gradients
 from unlearning.classes.distillation import kl_to_teacher, random_teacher
-from unlearning.classes.methods.boundary import perturb
+from unlearning.classes.methods.boundary import nearest_labels, perturb
 from unlearning.classes.methods.fisher import noise_variance
 from unlearning.classes.methods.salun import other_labels, saliency_mask
 from unlearning.classes.methods.ssd import dampening
@@ -545,3 +545,8 @@ def test_texts_are_refused_where_inputs_are_changed():
     ):
         model = Words()
         assert method.unlearn(model, **parts, progress=False).model(ids).shape == (12, 3)
+
+
+def test_one_forgotten_class_is_never_taught_as_another():
+    logits, y = torch.tensor([[5.0, 4.0, 1.0], [5.0, 4.0, 1.0]]), torch.tensor([0, 1])
+    assert nearest_labels(logits, y, [0, 1]).tolist() == [2, 2]
