@@ -70,7 +70,7 @@ def unlearn_gan(
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Make a generator forget what a text names."""
+    """Make a generator forget what a text names; exit status 1 where that is not reached."""
     from conceptlab.encoders import load_encoder
     from conceptlab.io.places import check_writable, report_file
     from unlearning.gan.assessment import assess
@@ -111,7 +111,7 @@ def unlearn_gan(
     report.facts["seconds"] = round(result.seconds, 1)
     report.facts["stopped"] = result.stopped
     report.facts.update({k: result.details[k] for k in ("anchors", "separations", "layers")})
-    path = report.to_html(out).resolve()
+    path, falls = report.to_html(out).resolve(), report.facts["missed"]
     if save is not None:
         from safetensors.torch import save as save_tensors
 
@@ -119,7 +119,9 @@ def unlearn_gan(
         atomic_write(save, save_tensors(tensors))
     if as_json:
         typer.echo(json.dumps({**report.to_dict(), "report": str(path)}, indent=2, default=str))
-        return
+        raise typer.Exit(1 if falls else 0)
+    if falls:
+        console.print(f"Missed: {', '.join(falls)}.", style="bold red", highlight=False)
     table = Table(title=f"Forgotten: {' and '.join(targets)}", title_justify="left")
     table.add_column("figure")
     table.add_column("value", justify="right")
@@ -133,6 +135,8 @@ def unlearn_gan(
         soft_wrap=True,
         highlight=False,
     )
+    if falls:
+        raise typer.Exit(1)
 
 
 def _generator(name: str, declared: dict[str, Any]) -> tuple[Any, Any, Any]:

@@ -16,6 +16,7 @@ from conceptlab.provenance import provenance
 from conceptlab.seeds import RandomState, draw_seed, torch_generator
 from unlearning.distances.fid import frechet_distance
 from unlearning.distances.kernels import kid
+from unlearning.gan.aim import ADVICE, missed
 from unlearning.gan.gamma import degree_of_unlearning
 from unlearning.gan.gate import find_gates, gate_of
 from unlearning.gan.generators import Generator, as_generator
@@ -176,7 +177,10 @@ def assess(
         for which, part in zip(("had it", "never had it"), rows, strict=True)
         for when in ("before", "after")
     }
-    notes = []
+    who = "guide" if judge is None else "judge"
+    unchanged = figures.get("judge: unchanged, never had it", 1 - figures["guide: leak"])
+    facts["missed"] = missed(figures[f"{who}: removed"], unchanged)
+    notes = [f"Not forgotten as asked. {ADVICE}"] if facts["missed"] else []
     if judge is None:
         notes.append(
             "No independent judge was given. The guide alone says what is gone, and the training "

@@ -9,7 +9,7 @@ import functools
 import inspect
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,13 +17,16 @@ from torch import nn
 from torch.nn import functional
 
 from conceptlab.arrays import resolve_device
-from conceptlab.errors import InputError
+from conceptlab.errors import ConceptlabError, InputError
 from conceptlab.seeds import quiet_randomness
+from unlearning.notices import UnlearningWarning
 
 Law = Callable[[int, torch.Generator], torch.Tensor]
 _NOISE = 0  # seed of noise drawn inside a module: it has the same values at every call
 _SPILL = 0.10  # how far, as a share of the range, a pixel may lie outside it
 _SPILT = 0.05  # share of pixels that may lie farther
+_NARROW = 0.05  # of the range, that the pixels of a few images must fill
+_SAME = 0.005  # of the range: mean change of pixels of an image in another row
 
 
 class Generator:
@@ -38,10 +41,10 @@ class Generator:
     ----------
     module : torch.nn.Module
         The user's generator.
-    latent : int or callable, optional
-        Length of a standard normal latent, or a law ``(n, torch.Generator) ->
-        (n, ...)`` on the CPU. By default the module's own ``draw_latents``, or
-        its ``z_dim``.
+    latent : int, sequence of int, or callable, optional
+        Length of a standard normal latent, its shape, such as ``(64, 1, 1)``, or
+        a law ``(n, torch.Generator) -> (n, ...)`` on the CPU. By default the
+        module's own ``draw_latents``, or its ``z_dim``.
     output_range : (float, float), optional
         Range of its pixels. By default the module's ``output_range``, or (-1, 1)
         for a module with mapping and synthesis.
@@ -56,6 +59,11 @@ class Generator:
         knows how (``truncation_psi``); 1 leaves them.
     options : dict, optional
         Further keyword arguments of synthesis (or of the module).
+    output : int or str, optional
+        Where the images are in what synthesis (or the module) gives, if that is a
+        tuple, list or mapping.
+    latent_list : bool
+        Whether the module takes a list that holds the latents.
     device : str or torch.device
         "auto" is where the module is.
 
@@ -80,12 +88,14 @@ class Generator:
         self,
         module: nn.Module,
         *,
-        latent: int | Law | None = None,
+        latent: int | Sequence[int] | Law | None = None,
         output_range: tuple[float, float] | None = None,
         n_classes: int | None = None,
         labels: str = "onehot",
         truncation: float = 1.0,
         options: dict[str, Any] | None = None,
+        output: int | str | None = None,
+        latent_list: bool = False,
         device: str | torch.device = "auto",
     ) -> None:
         if not isinstance(module, nn.Module):
@@ -103,6 +113,7 @@ class Generator:
         self.n_classes = int(n_classes if n_classes is not None else getattr(module, "c_dim", 0))
         self.labels, self.truncation = labels, float(truncation)
         self.options = dict(options or {})
+        self.output, self.latent_list = output, latent_list
         self.output_range = self._range(output_range)
         self._law, self._latent = self._latent_law(latent), latent
         place = next((p.device for p in module.parameters()), torch.device("cpu"))
@@ -114,6 +125,12 @@ class Generator:
         kind = "mapping and synthesis" if self.has_styles else "latent to image"
         classes = f", {self.n_classes} classes" if self.n_classes else ""
         return f"Generator({type(self.module).__name__}, {kind}{classes}, {self.output_range})"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the module's weights, which its inputs are cast to."""
+        floats = (p.dtype for p in self.module.parameters() if p.is_floating_point())
+        return next(floats, torch.float32)
 
     def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Draw n latents; those of a conditional generator end with their one-hot class.
@@ -165,8 +182,10 @@ class Generator:
                 )
             given["truncation_psi"] = self.truncation
         takes_label = len(known) > 1 and known[1] in {"c", "y", "label", "labels"}
+        code, label = self._cast(code, label)
         with quiet_randomness(_NOISE):
-            return mapping(code, label, **given) if takes_label else mapping(code, **given)
+            w = mapping(code, label, **given) if takes_label else mapping(code, **given)
+        return w.float() if isinstance(w, torch.Tensor) else w
 
     def images_of(self, w: torch.Tensor) -> torch.Tensor:
         """Give the images of styles.
@@ -178,7 +197,7 @@ class Generator:
 
         Returns
         -------
-        Tensor of shape (n, 3, height, width), float32 in [0, 1]
+        Tensor of shape (n, 3, height, width), float32 in [0, 1]; grey is the same in all three
         """
         return self._unit(self.raw(w))
 
@@ -196,14 +215,22 @@ class Generator:
             given = dict(self.options)
             if "noise_mode" in known:
                 given.setdefault("noise_mode", "const")
-            with quiet_randomness(_NOISE):
-                pixels = synthesis(w, **given)
+            inputs = self._cast(w)
         else:
-            code, label = self._split(w)
-            with quiet_randomness(_NOISE):
-                found = self.module(code, **self.options) if label is None else None
-                pixels = found if label is None else self.module(code, label, **self.options)
-        return pixels
+            synthesis, given = self.module, self.options
+            code, label = self._cast(*self._split(w))
+            inputs = ([code] if self.latent_list else code,) + (() if label is None else (label,))
+        with quiet_randomness(_NOISE):
+            pixels = synthesis(*inputs, **given)
+        return pixels if self.output is None else pixels[self.output]
+
+    def _cast(self, *parts: Any) -> tuple[Any, ...]:
+        """Give floating inputs the type of the weights."""
+        dtype = self.dtype
+        return tuple(
+            p.to(dtype) if isinstance(p, torch.Tensor) and p.is_floating_point() else p
+            for p in parts
+        )
 
     def fork(self) -> Generator:
         """Give a generator around a deep copy of the module, in evaluation mode."""
@@ -219,6 +246,8 @@ class Generator:
             labels=self.labels,
             truncation=self.truncation,
             options=self.options,
+            output=self.output,
+            latent_list=self.latent_list,
         )
 
     def on(self, device: str | torch.device) -> Generator:
@@ -257,14 +286,23 @@ class Generator:
         Raises
         ------
         InputError
-            Images that are not (n, 3, height, width) (``CL-INPUT-LAYOUT``), not
-            finite, or outside the declared range (``CL-INPUT-RANGE``); latents that
-            the module cannot take (``CL-INPUT-SHAPE``).
+            Images that are not (n, 3, height, width) or (n, 1, height, width)
+            (``CL-INPUT-LAYOUT``), not finite, or outside the declared range or in a
+            small part of it (``CL-INPUT-RANGE``); latents that the module cannot take
+            (``CL-INPUT-SHAPE``).
+
+        Warns
+        -----
+        UnlearningWarning
+            An image that depends on its row in the batch.
         """
+        twin = self.fork()
         z = self.draw(n, torch.Generator().manual_seed(seed))
         try:
-            pixels = self.raw(self.styles(z))
-        except RuntimeError as error:
+            pixels = twin.raw(twin.styles(z))
+        except ConceptlabError:
+            raise
+        except Exception as error:  # of the user's module: of any kind
             lines = str(error).strip().splitlines() or [""]
             why, more = lines[0], ""
             if isinstance(self.module, torch.jit.ScriptModule):
@@ -272,15 +310,21 @@ class Generator:
                 more = " A traced module may know one size of batch only: script it instead."
             raise InputError(
                 f"{type(self.module).__name__} cannot take latents of shape {tuple(z.shape)}: "
-                f"{why}. Declare the law by latent=, and n_classes= for a conditional "
-                f"generator.{more}",
+                f"{why}. Declare the law by latent=, a length, a shape such as "
+                "(64, 1, 1), or a function; n_classes= for a conditional generator; "
+                f"latent_list=True where it takes a list, output= where it gives one.{more}",
                 code="CL-INPUT-SHAPE",
             ) from error
-        if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4 or pixels.shape[1] != 3:
+        if (
+            not isinstance(pixels, torch.Tensor)
+            or pixels.ndim != 4
+            or pixels.shape[1] not in {1, 3}
+        ):
             shape = tuple(getattr(pixels, "shape", ())) or type(pixels).__name__
             raise InputError(
-                f"A generator must give images (n, 3, height, width), got {shape}. Wrap it in a "
-                "module that does.",
+                "A generator must give images (n, 3, height, width), or one channel for three, "
+                f"got {shape}. Say by output= which part of a tuple or mapping they are, or wrap "
+                "it in a module that gives them.",
                 code="CL-INPUT-LAYOUT",
             )
         if not bool(torch.isfinite(pixels).all()):
@@ -288,12 +332,29 @@ class Generator:
         low, high = self.output_range
         slack = _SPILL * (high - low)
         outside = ((pixels < low - slack) | (pixels > high + slack)).float().mean()
-        if float(outside) > _SPILT or float(pixels.min()) >= 0 > low:
-            seen = f"[{float(pixels.min()):.3g}, {float(pixels.max()):.3g}]"
+        low_seen, high_seen = float(pixels.min()), float(pixels.max())
+        narrow = high_seen - low_seen < _NARROW * (high - low)
+        if float(outside) > _SPILT or low_seen >= 0 > low or narrow:
+            seen = f"[{low_seen:.3g}, {high_seen:.3g}]"
             raise InputError(
                 f"output_range is {self.output_range}, but the pixels lie in {seen}. Declare the "
                 "range of the generator by output_range=(low, high).",
                 code="CL-INPUT-RANGE",
+            )
+        self._check_rows(twin, z, pixels)
+
+    def _check_rows(self, twin: Generator, z: torch.Tensor, pixels: torch.Tensor) -> None:
+        """Warn where the image of a latent is another one in another row."""
+        turned = z.flip(0)
+        moved = (twin.raw(twin.styles(turned)).flip(0) - pixels).abs().float().mean()
+        low, high = self.output_range
+        if float(moved) > _SAME * (high - low):
+            warnings.warn(
+                f"An image of {type(self.module).__name__} depends on its row in the batch: noise "
+                "that is drawn inside the module goes by rows. Figures of pairs of images hold it. "
+                "Fix the noise in the module, or switch it off by options=.",
+                UnlearningWarning,
+                stacklevel=3,
             )
 
     def _range(self, given: tuple[float, float] | None) -> tuple[float, float]:
@@ -313,7 +374,7 @@ class Generator:
             )
         return low, high
 
-    def _latent_law(self, latent: int | Law | None) -> Law:
+    def _latent_law(self, latent: int | Sequence[int] | Law | None) -> Law:
         if latent is None:
             own = getattr(self.module, "draw_latents", None)
             if callable(own):
@@ -321,10 +382,12 @@ class Generator:
             latent = getattr(self.module, "z_dim", None)
         if callable(latent):
             return latent
+        if isinstance(latent, Sequence) and all(isinstance(size, int) for size in latent):
+            return functools.partial(_normal, *latent)
         if not isinstance(latent, int):
             raise InputError(
                 f"{type(self.module).__name__} does not say what its latents are. Declare their "
-                "length, Generator(module, latent=512), or their law.",
+                "length, Generator(module, latent=512), their shape, or their law.",
                 code="CL-INPUT-OPTION",
             )
         return functools.partial(_normal, latent)
@@ -337,7 +400,8 @@ class Generator:
 
     def _unit(self, pixels: torch.Tensor) -> torch.Tensor:
         low, high = self.output_range
-        return ((pixels.float() - low) / (high - low)).clamp(0.0, 1.0)
+        unit = ((pixels.float() - low) / (high - low)).clamp(0.0, 1.0)
+        return unit.expand(-1, 3, -1, -1) if unit.shape[1] == 1 else unit
 
 
 def as_generator(generator: Generator | nn.Module) -> Generator:
@@ -373,8 +437,10 @@ def _copy(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _normal(length: int, n: int, generator: torch.Generator) -> torch.Tensor:
-    return torch.randn(n, length, generator=generator)
+def _normal(*sizes: Any) -> torch.Tensor:
+    """Draw latents: their sizes, how many, and the generator."""
+    *shape, n, generator = sizes
+    return torch.randn(n, *shape, generator=generator)
 
 
 def _runs(part: Any) -> bool:

@@ -184,7 +184,7 @@ class Objective:
             found = retain_divergence(e, still, self.sight.families, self.guide.scale)
             terms["retain"] = every * o.retain * found
         if o.perceptual:
-            terms["perceptual"] = o.perceptual * o.measure(images, before)
+            terms["perceptual"] = every * o.perceptual * o.measure(images, before)
         if o.network is not None:
             terms["identity"] = every * o.identity * identity_loss(images, before, o.network)
         return terms

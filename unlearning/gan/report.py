@@ -35,7 +35,8 @@ class GanReport(HtmlReport):
         without the concept, beside those of further such images (the ideal);
         ``"diversity / before"``; attacks that were added.
     facts : dict
-        Targets, number of latents, seed, scores.
+        Targets, number of latents, seed, scores, and under ``"missed"`` the aims (90 %
+        removed, 97 % unchanged) that are not reached.
     pictures : dict of str to ndarray of shape (m, 3, height, width)
         The same latents before and after.
     notes : list of str
@@ -56,7 +57,7 @@ class GanReport(HtmlReport):
     def __repr__(self) -> str:
         shown = {k: v for k, v in self.figures.items() if k.endswith(("removed", "never had it"))}
         body = ", ".join(f"{k} {v:.3f}" for k, v in shown.items() if not k.startswith("pixel"))
-        return f"GanReport({' and '.join(self.facts['targets'])}: {body})"
+        return f"GanReport({self._missed()}{self._targets()}: {body})"
 
     def add(self, attack: str, figures: dict[str, float]) -> GanReport:
         """Add the figures of an attack, each named ``"attack: figure"``; gives the report."""
@@ -136,12 +137,16 @@ class GanReport(HtmlReport):
             ),
         ]
         facts = {"facts": self.to_dict()["facts"], "provenance": self.provenance}
-        lead = f"{self.facts['n']} latents, seed {self.facts['seed']}."
+        lead = f"{self._missed()}{self.facts['n']} latents, seed {self.facts['seed']}."
         return Page(title or f"Forgotten: {self._targets()}", lead, sections, self.notes, facts)
 
     def _summary(self) -> tuple[str, str]:
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return self._targets(), notes + self._table()
+        return self._missed() + self._targets(), notes + self._table()
+
+    def _missed(self) -> str:
+        falls = self.facts.get("missed")
+        return f"Missed: {', '.join(falls)}. " if falls else ""
 
     def _table(self) -> str:
         return table(["figure", "value"], [[k, float(v)] for k, v in self.figures.items()])

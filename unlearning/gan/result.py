@@ -25,7 +25,9 @@ class GanResult(Outcome):
     history : list of dict
         Losses and, now and then, figures on held-out latents by the guide.
     stopped : str
-        ``"done"``, ``"max_steps"``, ``"max_seconds"``, ``"early: ..."``, ``"nan:
+        ``"done"``, ``"missed: ..."`` where the concept is not removed in 90 % of held-out
+        latents or fewer than 97 % of the others are unchanged, by the guide,
+        ``"max_steps"``, ``"max_seconds"``, ``"early: ..."``, ``"nan:
         rewound"`` or ``"collapse: rewound"``.
     seed : int
     seconds : float

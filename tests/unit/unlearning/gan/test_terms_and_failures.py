@@ -1,7 +1,9 @@
 """Unlearning in generators: terms of the training, and everything that can go wrong with it."""
 
+import copy
 import math
 import sys
+import warnings
 
 import pytest
 import torch
@@ -21,15 +23,19 @@ from unlearning.gan import (
     identity_loss,
     perceptual_loss,
 )
+from unlearning.gan.aim import missed
 from unlearning.gan.finetune import finetune
 from unlearning.gan.guide import Guide
+from unlearning.gan.held_out import HeldOut
 from unlearning.gan.mapper import LatentMapper
 from unlearning.gan.objective import Objective, Weights
+from unlearning.gan.options import Request
 from unlearning.gan.places import find_places, match_styles
-from unlearning.gan.sight import Sight
+from unlearning.gan.sight import Sight, look
 from unlearning.gan.survey import Survey, survey
 from unlearning.gan.thumbnails import Thumbnails
 from unlearning.gan.views import told
+from unlearning.notices import UnlearningWarning
 
 QUICK = {**SMALL, "n_survey": 200, "mapper_steps": 3, "steps": 12, "fold_steps": 0}
 
@@ -321,8 +327,14 @@ class Odd(nn.Module):
             return 100 * images
         if self.fault == "positive":
             return images.abs()
-        if self.fault == "grey":
-            return images[:, :1]
+        if self.fault == "pairs":
+            return images[:, :2]
+        if self.fault == "tuple":
+            return images, None
+        if self.fault == "wide":
+            return images / 50
+        if self.fault == "label":
+            raise IndexError("list index out of range")
         if self.fault == "flat":
             return images.flatten(1)
         if self.fault == "nan":
@@ -335,7 +347,10 @@ class Odd(nn.Module):
     [
         ("range", "CL-INPUT-RANGE", "the pixels lie in"),
         ("positive", "CL-INPUT-RANGE", "the pixels lie in"),
-        ("grey", "CL-INPUT-LAYOUT", r"got \(8, 1, 2, 2\)"),
+        ("pairs", "CL-INPUT-LAYOUT", r"got \(8, 2, 2, 2\)"),
+        ("tuple", "CL-INPUT-LAYOUT", "got tuple. Say by output="),
+        ("wide", "CL-INPUT-RANGE", "the pixels lie in"),
+        ("label", "CL-INPUT-SHAPE", "Odd cannot take latents.*n_classes= for a conditional"),
         ("flat", "CL-INPUT-LAYOUT", r"got \(8, 12\)"),
         ("nan", "CL-INPUT-NONFINITE", "NaN or infinity"),
     ],
@@ -355,6 +370,120 @@ def test_latents_that_the_module_cannot_take(guide):
     with pytest.raises(InputError, match=r"gave shape \(9, 4\) for n = 8") as caught:
         TextToUnlearn(guide, "red").unlearn(law)
     assert caught.value.code == "CL-INPUT-SHAPE"
+
+
+class Turns(nn.Module):
+    """One generator in many shapes of what goes in and comes out."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.layer = kind, nn.Linear(4, 3 * SIDE * SIDE)
+
+    def forward(self, z, label=None):
+        z = z[0] if self.kind == "list" else z
+        if self.kind == "column":
+            assert z.shape[1:] == (4, 1, 1)
+        images = torch.tanh(3 * self.layer(z.flatten(1))).view(-1, 3, SIDE, SIDE)
+        if self.kind == "noisy":
+            images = images + 0.05 * torch.randn(len(z), 3, SIDE, SIDE)
+        made = {"grey": images[:, :1], "tuple": (None, images), "mapping": {"x": images}}
+        return made.get(self.kind, images)
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared", "dtype"),
+    [
+        ("grey", {}, torch.float32),
+        ("tuple", {"output": 1}, torch.float32),
+        ("mapping", {"output": "x"}, torch.float32),
+        ("list", {"latent_list": True}, torch.float32),
+        ("column", {"latent": (4, 1, 1)}, torch.float32),
+        ("half", {}, torch.float16),
+        ("half", {}, torch.bfloat16),
+        ("double", {}, torch.float64),
+    ],
+)
+def test_every_kind_of_module_gives_images(kind, declared, dtype):
+    module = Turns(kind).to(dtype)
+    generator = Generator(module, **{"latent": 4, "output_range": (-1, 1), **declared})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generator.check()
+    z = generator.draw(5, torch.Generator().manual_seed(0))
+    for which in (generator, generator.frozen()):
+        images = which.images(z)
+        assert images.shape == (5, 3, SIDE, SIDE)
+        assert images.dtype == torch.float32
+    if kind == "grey":
+        assert torch.equal(images[:, 0], images[:, 2])
+
+
+def test_noise_that_goes_by_rows_is_told():
+    generator = Generator(Turns("noisy"), latent=4, output_range=(-1, 1))
+    with pytest.warns(UnlearningWarning, match="depends on its row in the batch"):
+        generator.check()
+
+
+def test_a_generator_of_half_precision_is_trained_and_comes_back_in_it(guide):
+    module = copy.deepcopy(toy_gan()).half()
+    result = forget(module, guide, steps=2)
+    assert {p.dtype for p in result.module.parameters()} == {torch.float16}
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(module.parameters(), result.module.parameters(), strict=True)
+    )
+
+
+# What is missed
+
+
+def test_a_run_that_misses_its_aim_says_so(gan, guide, tmp_path):
+    """Without a step, and with the mapping as it was, all is as it was."""
+    with pytest.warns(UnlearningWarning, match=r"removed 0\.0 % \(at least 90 %\)"):
+        result = forget(gan, guide, steps=0)
+    assert result.stopped == "missed: removed 0.0 % (at least 90 %)"
+    assert result.details["held-out"]["removed"] == 0
+    assert result.details["held-out"]["unchanged"] == 1
+    assert "More steps" in result.warnings[0]
+    report = assess(gan, result, "red", guide, ToyJudge(), n=200)
+    assert report.facts["missed"] == ["removed 0.0 % (at least 90 %)"]
+    words = "Missed: removed 0.0 % (at least 90 %)."
+    assert words in repr(report)
+    assert words in report._repr_html_()
+    page = report.to_html(tmp_path / "a.html").read_text()
+    assert page.index(words) < page.index("<section")
+    assert missed(0.9, 0.97) == missed(math.nan, math.nan) == []
+    assert len(missed(0.5, 0.5)) == 2
+
+
+def test_held_out_figures_of_a_rare_concept(gan, guide):
+    """One latent in forty is red: more are drawn until enough show it."""
+
+    def law(n, draws):
+        shares = torch.tensor([0.025, 0.5, 0.475])
+        colour = functional.one_hot(torch.multinomial(shares, n, True, generator=draws), 3)
+        light = functional.one_hot(torch.randint(2, (n,), generator=draws), 2)
+        return torch.cat([colour, light, torch.randn(n, 1, generator=draws)], 1).float()
+
+    frozen = Generator(gan, latent=law).frozen()
+    draws = torch.Generator().manual_seed(0)
+    sight = look(frozen, Guide(guide), Request.of("red"), draws, n=800, second_view=False)
+    held = HeldOut(sight, frozen.fork(), 32, draws)
+    assert len(held.rare) >= 12
+    assert (held.rare[:, 0] == 1).all()
+    assert held.at_the_end()["removed"] == 0
+
+
+def test_the_perceptual_weight_counts_over_all_steps(gan, guide):
+    options = {
+        "perceptual_weight": 0.7,
+        "guide_every": 4,
+        "perceptual": lambda a, b: a.mean() * 0 + 2,
+    }
+    work, _, _ = objective(gan, guide, **options)
+    draws = torch.Generator().manual_seed(0)
+    assert work.losses(0, draws)["perceptual"].item() == pytest.approx(4 * 0.7 * 2)
+    assert "perceptual" not in work.losses(1, draws)
 
 
 # Targets
@@ -452,7 +581,7 @@ def test_nan_ends_the_training_of_the_mapper(gan, guide):
     # a mapper without partners is held by the perceptual loss
     result = forget(gan, guide, perceptual=Once(1), surrogate=False)
     assert result.details["mapper_steps"] == 1
-    assert result.stopped == "done"
+    assert not result.stopped.startswith("nan")
     assert finite(result.module)
 
 
