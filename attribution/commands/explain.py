@@ -180,3 +180,5 @@ def _show(console: Console, explanation: Any, layer: str) -> None:
     for root in split:
         parts = ", ".join(child.name for child in root.children)
         console.print(f"{root.name} mixes two things (p = {root.test.p_value:.1g}): {parts}")
+    if explanation.tree and explanation.tree.unsplit():
+        console.print(explanation.tree.unsplit(), highlight=False, markup=False)

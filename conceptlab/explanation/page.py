@@ -42,7 +42,13 @@ class Pictures:
 
 
 def sections(
-    frame: pd.DataFrame, colors: Sequence[str], pictures: Pictures, *, method: str, measures: str
+    frame: pd.DataFrame,
+    colors: Sequence[str],
+    pictures: Pictures,
+    *,
+    method: str,
+    measures: str,
+    unsplit: str = "",
 ) -> list[Section]:
     """Lay out the parts of a page.
 
@@ -58,6 +64,8 @@ def sections(
         How the maps were made.
     measures : str
         HTML table of the faithfulness.
+    unsplit : str
+        What it means that no concept was split.
 
     Returns
     -------
@@ -102,6 +110,8 @@ def sections(
                 "factorised again there. Numbers are importances by the head of each layer.",
             )
         )
+    if unsplit:
+        parts.append(Section("Do concepts hold more than one thing?", text=unsplit))
     if pictures.faithfulness is not None:
         parts.append(
             Section(

@@ -266,6 +266,7 @@ class Explanation:
             self._pictures(),
             method=self.settings.get("maps", ""),
             measures="" if self.faithfulness is None else self.faithfulness.to_table(),
+            unsplit="" if self.tree is None else self.tree.unsplit(),
         )
         return Page(title, self._lead(), parts, facts=self.settings).html()
 

@@ -81,10 +81,14 @@ class ConceptTree:
         The layer of the roots.
     roots : list of ConceptNode
         The concepts at that layer, in the order of ``components_``.
+    power : tuple of int, or None
+        Where nothing was split: in how many made mixtures, half and half of two concepts'
+        patches, the test saw two things, and of how many.
     """
 
     layer: str
     roots: list[ConceptNode]
+    power: tuple[int, int] | None = None
 
     def walk(self) -> Iterator[ConceptNode]:
         """Go through all nodes, parents before children."""
@@ -106,6 +110,24 @@ class ConceptTree:
     def depth(self) -> int:
         """Number of levels below the roots; 0 when nothing was split."""
         return max((root.depth for root in self.roots), default=0)
+
+    def unsplit(self) -> str:
+        """Say what it means that nothing was split; empty where something was, or untested."""
+        tested = [root for root in self.roots if root.test is not None]
+        if self.depth or not tested:
+            return ""
+        words = "No concept was split."
+        if self.power is not None:
+            seen, made = self.power
+            words += (
+                f" The test would have seen a half-and-half mixture of two of these concepts in "
+                f"{seen} of {made} cases."
+            )
+        nearest = sorted(tested, key=lambda root: -root.test.separation if root.test else 0.0)[:3]
+        listed = ", ".join(
+            f"{root.name} (p = {root.test.p_value:.2g})" for root in nearest if root.test
+        )
+        return f"{words} Nearest to two things: {listed}."
 
     def rank(self, values: np.ndarray, intervals: np.ndarray) -> None:
         """Give the roots their importances (k,) and confidence intervals (k, 2)."""
@@ -149,12 +171,18 @@ class ConceptTree:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the tree as JSON values, with vectors and patches as lists."""
-        return {"layer": self.layer, "roots": [_as_dict(root) for root in self.roots]}
+        data = {"layer": self.layer, "roots": [_as_dict(root) for root in self.roots]}
+        return data if self.power is None else {**data, "power": list(self.power)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ConceptTree:
         """Build a tree from what :meth:`to_dict` gave."""
-        return cls(data["layer"], [_from_dict(root) for root in data["roots"]])
+        power = data.get("power")
+        return cls(
+            data["layer"],
+            [_from_dict(root) for root in data["roots"]],
+            None if power is None else (int(power[0]), int(power[1])),
+        )
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the tree; see :func:`conceptlab.plot.concept_tree`."""
@@ -178,6 +206,7 @@ class ConceptTree:
 
         for root in self.roots:
             add(root, 0)
+        lines += filter(None, [self.unsplit()])
         return "\n".join(lines)
 
 

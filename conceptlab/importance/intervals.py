@@ -7,7 +7,7 @@ __all__ = ["mean_interval", "wilson"]
 import numpy as np
 from scipy.stats import norm, t
 
-JOINT_WEIGHT = 0.3
+JOINT_WEIGHT = 0.5
 
 
 def mean_interval(
@@ -22,7 +22,7 @@ def mean_interval(
 
     Rubin's bootstrap (1981) weights the images by a Dirichlet law. Of shares that are skewed a
     bootstrap of n images is too short, because it never sees more than the n: so one pseudo-image
-    stands at each end of the range of what can be, and both together weigh three tenths of an
+    stands at each end of the range of what can be, and both together weigh half an
     image. The level is widened as Student's t widens a normal one (Hesterberg, "What teachers
     should know about the bootstrap", 2015, section 5.3). Coverage is measured in
     docs/results/intervals.md.

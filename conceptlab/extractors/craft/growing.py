@@ -110,7 +110,8 @@ def divide(
     fitted : Fitted
         The factorisation.
     tree : ConceptTree
-        With its roots ranked; its nodes get tests and children.
+        With its roots ranked; its nodes get tests and children, or it gets the power of tests
+        that found nothing.
     views : ImageViews
         The images of the fit.
     target : numpy.ndarray of shape (n,)
@@ -145,7 +146,7 @@ def divide(
         found = below.importance_of(coded, target[part.places], progress=False)
         return np.asarray(found.mean), np.asarray(found.interval), coded.decision
 
-    Recursion(
+    recursion = Recursion(
         layers=list(layers),
         rows_at=lambda layer, rows: views.rows_of(splits[layer], patches[rows]),
         importance_at=importance_at,
@@ -155,7 +156,10 @@ def divide(
         quantile=0.9,
         limit=limit,
         seed=fitted.seed,
-    ).refine(tree.roots, depth)
+    )
+    recursion.refine(tree.roots, depth)
+    if tree.depth == 0:
+        tree.power = recursion.power(tree.roots)
 
 
 def rule_of(

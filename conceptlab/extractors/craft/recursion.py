@@ -13,6 +13,7 @@ __all__ = ["Recursion", "earlier_layers", "strongest"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,6 +141,33 @@ class Recursion:
             if self.decide(node, node.test):
                 self._split(node, layer, rows, seed)
                 self.refine(node.children, depth, level + 1)
+
+    def power(self, nodes: Sequence[ConceptNode]) -> tuple[int, int] | None:
+        """Count in how many made mixtures of two nodes the rule sees two things.
+
+        Each is made of as many of the best patches of one node as of another: all pairs of
+        the five most important that have patches enough.
+
+        Returns
+        -------
+        tuple of int, or None
+            How many were seen, of how many; None where there is no pair.
+        """
+        strong = [node for node in nodes if len(node.patches) >= _MIN_PATCHES]
+        strong = sorted(strong, key=lambda node: -np.nan_to_num(node.importance))[:5]
+        pairs = list(combinations(strong, 2))
+        if not pairs or not self.layers:
+            return None
+        wanted = np.unique(np.concatenate([node.patches for node in strong]))
+        seen = self.rows_at(self.layers[0], wanted)
+        found = 0
+        for number, (a, b) in enumerate(pairs):
+            half = max(_MIN_PATCHES, min(len(a.patches), len(b.patches))) // 2
+            mixed = np.concatenate([a.patches[:half], b.patches[:half]])
+            rows = seen[np.searchsorted(wanted, mixed)]
+            seed = draw_seed(np.random.default_rng([self.seed, 4, number]))
+            found += self.decide(a, mixing_test(rows, random_state=seed))
+        return found, len(pairs)
 
     def _split(self, node: ConceptNode, layer: str, rows: np.ndarray, seed: int) -> None:
         n_children = min(self.n_children, *rows.shape)

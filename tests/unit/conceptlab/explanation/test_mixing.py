@@ -41,6 +41,34 @@ def test_a_handful_of_outliers_is_no_second_thing():
     assert not mixing_test(A, random_state=0).mixes()
 
 
+def test_a_continuum_of_two_things_is_no_mixture():
+    """Rows between two ends, most of them in the middle, with a long tail: one thing by degrees."""
+    rng = np.random.default_rng(0)
+    ends = np.abs(rng.normal(size=(2, 16)))
+    refused = 0
+    for seed in range(20):
+        degree = np.random.default_rng(seed).exponential(0.3, (60, 1))
+        rows = ends[0] + degree * ends[1]
+        noise = 0.02 * np.random.default_rng(seed + 99).normal(size=(60, 16))
+        refused += mixing_test(rows + noise, random_state=seed).mixes()
+    assert refused <= 1
+
+
+def test_kurtosis_along_the_means_is_that_of_two_humps():
+    """Two equal humps at -d and d with deviation s have excess kurtosis -2 d^4 / (d^2 + s^2)^2."""
+    rng = np.random.default_rng(0)
+    rows = 1 + 0.05 * rng.normal(size=(400, 6))
+    rows[::2, 0] += 0.4
+    test = mixing_test(rows, random_state=0)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    d = abs(unit[::2].mean(0) - unit[1::2].mean(0))
+    along = unit @ (d / np.linalg.norm(d) * np.sign(unit[::2].mean(0) - unit[1::2].mean(0)))
+    half = np.linalg.norm(d) / 2
+    s = along[::2].std()
+    assert test.kurtosis == pytest.approx(-2 * half**4 / (half**2 + s**2) ** 2, abs=0.06)
+    assert test.null_kurtosis > test.kurtosis + 1
+
+
 def test_constant_rows_give_an_answer():
     test = mixing_test(np.ones((10, 3)), random_state=0)
     assert not test.mixes()

@@ -120,6 +120,21 @@ def test_what_would_help_is_measured():
     assert all(isinstance(value, Decision) for value in found.tried.values())
 
 
+def test_a_tree_without_a_split_says_what_the_test_can_see(images, tmp_path):
+    found = craft(layers=["early"], depth=1, alpha=0.0).fit(images, target=0)
+    assert found.tree_.depth == 0
+    seen, made = found.tree_.power
+    assert (seen, made) == (0, 3)  # at a level of 0 nothing is seen
+    found.set_params(alpha=0.05).fit(images, target=0)
+    if found.tree_.depth == 0:
+        # Three pure colours: any two of them, half and half, are two clusters.
+        assert found.tree_.power == (3, 3)
+        assert "half-and-half mixture of two of these concepts in 3 of 3" in str(found.tree_)
+        assert "3 of 3 cases" in found.explain(images, maps=None).to_html()
+        found.save(tmp_path / "craft")
+        assert CRAFT.load(tmp_path / "craft", found.split).tree_.power == (3, 3)
+
+
 def test_bad_settings(images):
     with pytest.raises(InputError, match="Did you mean 'refit'"):
         craft(interval="refti").fit(images)
