@@ -164,7 +164,7 @@ def stability(
     X: Any,
     *,
     n_repeats: int = 5,
-    how: str = "seeds",
+    how: str = "bootstrap",
     groups: Any = None,
     importance: Callable[[Any], Any] | None = None,
     signed: bool = True,
@@ -182,8 +182,9 @@ def stability(
         Activations.
     n_repeats : int
         Number of fits, at least 2.
-    how : {"seeds", "bootstrap", "both"}
-        Another ``random_state`` for each fit, a resample of the rows, or both.
+    how : {"bootstrap", "seeds", "both"}
+        A resample of the rows for each fit, another ``random_state``, or both. Seeds alone say
+        little of a fit whose start does not depend on them, such as :class:`NMFConcepts`.
     groups : array-like of shape (n,), optional
         Rows that are resampled together, such as the image each row is from.
         Positions of one image are no independent samples, so give it for

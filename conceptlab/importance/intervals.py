@@ -25,7 +25,7 @@ def mean_interval(
     stands at each end of the range of what can be, and both together weigh half an
     image. The level is widened as Student's t widens a normal one (Hesterberg, "What teachers
     should know about the bootstrap", 2015, section 5.3). Coverage is measured in
-    docs/results/intervals.md.
+    docs/results/real-network.md.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ from conceptlab.explanation.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.craft.checks import check_settings, not_split
 from conceptlab.extractors.craft.fitted import Fitted
-from conceptlab.extractors.craft.growing import code_fit, divide, plant, rule_of
+from conceptlab.extractors.craft.growing import carrying, code_fit, divide, plant, rule_of
 from conceptlab.extractors.craft.refits import over_refits, refit
 from conceptlab.extractors.craft.views import ImageViews, check_labels, check_names
 from conceptlab.models import SplitModel
@@ -60,7 +60,8 @@ class CRAFT(BaseEstimator):
         The model cut at a layer, f = h∘g.
     n_concepts : int or "auto"
         Number of concepts k; ``"auto"`` chooses by held-out error and stability
-        (:func:`conceptlab.extractors.rank.select_rank`).
+        (:func:`conceptlab.extractors.rank.select_rank`), and more, up to four times as many,
+        where these do not carry the model's decision.
     patch_size : int
         Side of a crop in pixels; it is resized to the size of the whole image.
     patches : {"grid", "random", "none"}
@@ -533,7 +534,8 @@ class CRAFT(BaseEstimator):
             from conceptlab.extractors.rank import select_rank
 
             self.rank_selection_ = select_rank(views.sample(rows, seed), random_state=seed)
-            n_concepts = self.rank_selection_.n_concepts
+            least = int(self.rank_selection_.n_concepts)
+            n_concepts = carrying(self.split, extractor, rows, views, least)
         extractor.set_params(n_concepts=int(n_concepts))
         if isinstance(rows, np.ndarray):
             extractor.fit(rows)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["code_fit", "divide", "plant", "rule_of"]
+__all__ = ["carrying", "code_fit", "divide", "plant", "rule_of"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import clone
 
 from conceptlab.arrays import ArrayLike
 from conceptlab.explanation.mixing import MixingTest
 from conceptlab.explanation.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
-from conceptlab.extractors.craft.coded import Coded
+from conceptlab.extractors.craft.coded import Coded, code_images
 from conceptlab.extractors.craft.fitted import Fitted
 from conceptlab.extractors.craft.recursion import Recursion, earlier_layers, strongest
 from conceptlab.extractors.craft.views import ImageViews
+from conceptlab.models import SplitModel
 from conceptlab.progress import Progress
 
 if TYPE_CHECKING:
@@ -87,6 +89,41 @@ def code_fit(
         sizes = (len(views), *views.positions)
         known = coefficients.reshape(*sizes, -1), rows.reshape(*sizes, -1)
     return fitted.code(views, known=known, progress=progress)
+
+
+def carrying(
+    split: SplitModel, factoriser: ConceptExtractor, rows: Any, views: ImageViews, least: int
+) -> int:
+    """Ask for more concepts, up to four times as many, until they carry the model's decision.
+
+    Parameters
+    ----------
+    split : SplitModel
+        The model, cut.
+    factoriser : ConceptExtractor
+        Cloned for each try.
+    rows : numpy.ndarray or ActivationStore
+        The rows of the fit, of which a sample is factorised.
+    views : ImageViews
+        The images of the fit, of which at most 64 are asked.
+    least : int
+        The number to begin with.
+
+    Returns
+    -------
+    int
+        `least` where more does not help.
+    """
+    sample = views.sample(rows, 0)
+    places = np.unique(np.linspace(0, len(views) - 1, min(64, len(views))).round().astype(int))
+    some = views.subset(views.chosen[places])
+    for k in (least, 2 * least, 4 * least):
+        if k > min(sample.shape):
+            break
+        tried = clone(factoriser).set_params(n_concepts=k).fit(sample)
+        if code_images(some, split, tried).decision.carries:
+            return k
+    return least
 
 
 def divide(

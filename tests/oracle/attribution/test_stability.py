@@ -88,7 +88,9 @@ def test_directions_drawn_like_the_null_are_not_significant():
             return self
 
     values = [
-        stability(RandomRows(np.eye(20)[:5]), X, n_repeats=2, n_null=60, random_state=s).p_value
+        stability(
+            RandomRows(np.eye(20)[:5]), X, how="seeds", n_repeats=2, n_null=60, random_state=s
+        ).p_value
         for s in range(12)
     ]
     assert np.mean(np.array(values) < 0.05) <= 0.2
@@ -103,10 +105,12 @@ def test_signs_count_or_do_not():
             return self
 
     X = planted()
-    blind = stability(Flipping(np.eye(20)[:3]), X, signed=False, n_repeats=2, random_state=0)
+    blind = stability(
+        Flipping(np.eye(20)[:3]), X, how="seeds", signed=False, n_repeats=2, random_state=0
+    )
     np.testing.assert_allclose(blind.cosine, 1)
     np.testing.assert_allclose(blind.coefficients, 1)
-    seeing = stability(Flipping(np.eye(20)[:3]), X, n_repeats=2, random_state=0)
+    seeing = stability(Flipping(np.eye(20)[:3]), X, how="seeds", n_repeats=2, random_state=0)
     assert seeing.cosine.mean() < 0.1
 
 
@@ -130,7 +134,7 @@ def test_bootstraps_without_a_seed_and_their_error():
     report = stability(Deterministic(np.eye(20)[:3]), X, how="bootstrap", n_repeats=2)
     np.testing.assert_allclose(report.cosine, 1)
     with pytest.raises(InputError, match="how='bootstrap'"):
-        stability(Deterministic(np.eye(20)[:3]), X)
+        stability(Deterministic(np.eye(20)[:3]), X, how="seeds")
 
 
 def test_tables_files_and_seeds(tmp_path, global_state_untouched):

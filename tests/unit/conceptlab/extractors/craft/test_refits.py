@@ -5,7 +5,10 @@ from planted import ColorNet, color_images
 
 from attribution.explain import explain
 from conceptlab.errors import InputError
-from conceptlab.extractors import CRAFT, PCAConcepts
+from conceptlab.extractors import CRAFT, NMFConcepts, PCAConcepts
+from conceptlab.extractors.craft.coded import code_images
+from conceptlab.extractors.craft.growing import carrying
+from conceptlab.extractors.craft.views import ImageViews
 from conceptlab.importance import Decision, SobolImportance
 from conceptlab.models import SplitModel
 
@@ -133,6 +136,18 @@ def test_a_tree_without_a_split_says_what_the_test_can_see(images, tmp_path):
         assert "3 of 3 cases" in found.explain(images, maps=None).to_html()
         found.save(tmp_path / "craft")
         assert CRAFT.load(tmp_path / "craft", found.split).tree_.power == (3, 3)
+
+
+def test_more_concepts_where_the_first_do_not_carry_the_decision(images):
+    split = SplitModel(ColorNet(), at="early")
+    views = ImageViews.of(images, split, patches="none")
+    rows = views.rows(split, storage="memory", progress=False)
+    found = {
+        k: code_images(views, split, NMFConcepts(k, random_state=0).fit(rows)).decision.carries
+        for k in (1, 2)
+    }
+    expected = next((k for k, carries in found.items() if carries), 1)
+    assert carrying(split, NMFConcepts(random_state=0), rows, views, 1) == expected
 
 
 def test_bad_settings(images):
