@@ -24,7 +24,7 @@ from conceptlab.explanation.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.craft.checks import check_settings, not_split
 from conceptlab.extractors.craft.fitted import Fitted
-from conceptlab.extractors.craft.growing import carrying, code_fit, divide, plant, rule_of
+from conceptlab.extractors.craft.growing import carrying, code_fit, divide, plant
 from conceptlab.extractors.craft.refits import over_refits, refit
 from conceptlab.extractors.craft.views import ImageViews, check_labels, check_names
 from conceptlab.models import SplitModel
@@ -529,14 +529,13 @@ class CRAFT(BaseEstimator):
         for name in _OPTIONAL:
             self.__dict__.pop(name, None)  # of an earlier fit
         extractor = self._factoriser(seed)
-        n_concepts = self.n_concepts
-        if n_concepts == "auto":
+        k = self.n_concepts
+        if k == "auto":
             from conceptlab.extractors.rank import select_rank
 
             self.rank_selection_ = select_rank(views.sample(rows, seed), random_state=seed)
-            least = int(self.rank_selection_.n_concepts)
-            n_concepts = carrying(self.split, extractor, rows, views, least)
-        extractor.set_params(n_concepts=int(n_concepts))
+            k = carrying(self.split, extractor, rows, views, self.rank_selection_.n_concepts)
+        extractor.set_params(n_concepts=int(k))
         if isinstance(rows, np.ndarray):
             extractor.fit(rows)
         elif hasattr(extractor, "fit_batches"):
@@ -595,6 +594,7 @@ class CRAFT(BaseEstimator):
                 depth=self.depth,
                 factoriser=self._factoriser(self.seed_),
                 n_children=self.n_children,
-                decide=rule_of(self.split_when, self.alpha, len(self.tree_.roots)),
+                split_when=self.split_when,
+                alpha=self.alpha,
                 limit=self.max_patches,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["carrying", "code_fit", "divide", "plant", "rule_of"]
+__all__ = ["carrying", "code_fit", "divide", "plant"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -137,7 +137,8 @@ def divide(
     depth: int,
     factoriser: ConceptExtractor,
     n_children: int,
-    decide: Callable[[ConceptNode, MixingTest], bool],
+    split_when: Any,
+    alpha: float,
     limit: int,
 ) -> None:
     """Refactorise the concepts that mix two things at earlier layers; they get children.
@@ -163,8 +164,8 @@ def divide(
         Cloned for each refinement.
     n_children : int
         Concepts of a refinement.
-    decide : callable
-        ``decide(node, test) -> bool``.
+    split_when, alpha
+        As for :class:`CRAFT`.
     limit : int
         The most rows that stand for a concept.
     """
@@ -189,17 +190,17 @@ def divide(
         importance_at=importance_at,
         extractor=factoriser,
         n_children=n_children,
-        decide=decide,
+        decide=_rule_of(split_when, alpha, len(tree.roots)),
         quantile=0.9,
         limit=limit,
         seed=fitted.seed,
     )
     recursion.refine(tree.roots, depth)
-    if tree.depth == 0:
+    if tree.depth == 0 and isinstance(split_when, str):
         tree.power = recursion.power(tree.roots)
 
 
-def rule_of(
+def _rule_of(
     split_when: Any, alpha: float, n_roots: int
 ) -> Callable[[ConceptNode, MixingTest], bool]:
     """Turn the parameter `split_when` of CRAFT into ``decide(node, test) -> bool``."""
