@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from conceptlab.encoders.base import BaseEncoder, Encoder, EncoderWarning
 from conceptlab.encoders.cache import EmbeddingCache, EmbeddingCacheWarning
+from conceptlab.encoders.conse import ConSEEncoder
 from conceptlab.encoders.functions import CallableEncoder
 from conceptlab.encoders.huggingface import TransformersEncoder
 from conceptlab.encoders.open_clip import OpenClipEncoder
@@ -16,6 +17,7 @@ __all__ = [
     "TEMPLATES",
     "BaseEncoder",
     "CallableEncoder",
+    "ConSEEncoder",
     "EmbeddingCache",
     "EmbeddingCacheWarning",
     "EncodeImages",
