@@ -97,7 +97,9 @@ def measure(draw, bank, what):
     """Give accuracy, NEC, share of zeros, name AUC and recall of one method."""
     none = float("nan")
     if what == "random":
-        control = random_bank(draw.X, len(bank), random_state=draw.seed, space=bank.space)
+        control = random_bank(
+            draw.X, len(bank), "isotropic", random_state=draw.seed, space=bank.space
+        )
         model = SparseCBM(control, nec=NEC, random_state=draw.seed).fit(draw.X, draw.y)
         A = model.predict_concepts(draw.Xt)
         return model.score(draw.Xt, draw.yt), model.nec_, float((A == 0).mean()), none, none
