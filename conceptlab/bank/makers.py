@@ -215,9 +215,18 @@ class BankMakers:
 
     @classmethod
     def from_extractor(
-        cls, extractor: Any, names: Sequence[str] | None = None, *, space: str | None = None
+        cls,
+        extractor: Any,
+        names: Sequence[str] | None = None,
+        *,
+        space: str | None = None,
+        encoder: Encoder | None = None,
+        words: Sequence[str] | None = None,
     ) -> Self:
-        """Take the components of a fitted extractor.
+        """Take the components of a fitted extractor, and name each by a word where asked to.
+
+        With `words`, a concept takes the word whose vector points most nearly where its
+        component points; every word is given once, so that the sum of all cosines is largest.
 
         Parameters
         ----------
@@ -227,12 +236,55 @@ class BankMakers:
         names : sequence of str, optional
             By default what ``get_feature_names_out`` gives, else ``concept0``, ...
         space : str, optional
-            Fingerprint of the space that the extractor was fitted in.
+            Fingerprint of the space that the extractor was fitted in; that of `encoder`.
+        encoder : Encoder, optional
+            That of the features of the fit; its text tower reads the words.
+        words : sequence of str, optional
+            At least k of them, all different; far more as a rule.
 
         Returns
         -------
         ConceptBank
+            With words, ``meta["concepts"]["cosine"]`` tells how well each name fits: a low
+            cosine is a name in want of a better word, not a meaning.
+
+        Raises
+        ------
+        InputError
+            Words without an encoder (``CL-INPUT-OPTION``), fewer words than concepts
+            (``CL-INPUT-FEW``), vectors of another width (``CL-INPUT-FEATURES``).
+
+        References
+        ----------
+        Rao et al., Discover-then-Name: task-agnostic concept bottlenecks via automated concept
+        discovery, ECCV 2024.
+
+        Examples
+        --------
+        >>> from conceptlab import ConceptBank
+        >>> from conceptlab.encoders import CallableEncoder
+        >>> from conceptlab.extractors import NMFConcepts
+        >>> axes = {"red": [1.0, 0.0], "round": [0.0, 1.0], "both": [1.0, 1.0]}
+        >>> encoder = CallableEncoder(lambda x: x, lambda texts: [axes[t] for t in texts], dim=2)
+        >>> X = np.eye(2)[np.arange(20) % 2] * (1 + np.arange(20)[:, None] / 10)
+        >>> found = NMFConcepts(2, random_state=0).fit(X)
+        >>> sorted(ConceptBank.from_extractor(found, encoder=encoder, words=list(axes)))
+        ['red', 'round']
         """
+        if words is not None:
+            if encoder is None or names is not None:
+                raise InputError(
+                    "words are read by an encoder and stand for names: from_extractor(extractor, "
+                    "encoder=encoder, words=words).",
+                    code="CL-INPUT-OPTION",
+                )
+            bare = cls.from_extractor(extractor, space=space or encoder.fingerprint)
+            texts = cls.from_texts(encoder, words)
+            chosen, cosines = _nearest_words(bare, texts)
+            renamed = bare.rename(chosen)
+            meta = renamed.meta
+            columns = {**meta.get("concepts", {}), "cosine": cosines}
+            return renamed._replace(meta={**meta, "encoder": encoder.name, "concepts": columns})
         if callable(getattr(extractor, "to_bank", None)):
             bank: Self = extractor.to_bank()
             bank = bank if names is None else bank.rename(names)
@@ -369,3 +421,29 @@ def _check_examples(
                 code="CL-INPUT-FEATURES" if rows.ndim == 2 else "CL-INPUT-RANK",
             )
         check_finite(rows, f"the {kind} of concept {name!r}")
+
+
+def _nearest_words(found: Any, texts: Any) -> tuple[list[str], list[float]]:
+    """Give each concept a word of its own, so that the sum of the cosines is largest."""
+    from scipy.optimize import linear_sum_assignment
+
+    if len(texts.names) < len(found.names):
+        raise InputError(
+            f"{len(texts.names)} words were given for {len(found.names)} concepts. Give at least "
+            "as many.",
+            code="CL-INPUT-FEW",
+        )
+    if texts.vectors.shape[1] != found.vectors.shape[1]:
+        raise InputError(
+            f"Components have length {found.vectors.shape[1]}, but vectors of words "
+            f"{texts.vectors.shape[1]}. Give the encoder whose features the extractor was fitted "
+            "on.",
+            code="CL-INPUT-FEATURES",
+        )
+    a, b = (
+        bank.vectors / np.maximum(np.linalg.norm(bank.vectors, axis=1, keepdims=True), 1e-12)
+        for bank in (found, texts)
+    )
+    cosines = (a @ b.T).astype(np.float64)
+    rows, columns = linear_sum_assignment(-cosines)
+    return [texts.names[j] for j in columns], [float(c) for c in cosines[rows, columns]]

@@ -12,10 +12,12 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from word_encoder import WordEncoder
 
 from conceptlab.bank import BankScorer, ConceptBank
 from conceptlab.encoders import CallableEncoder
 from conceptlab.errors import CheckpointError, InputError, SpaceMismatchError
+from conceptlab.extractors import PCAConcepts
 
 HOSTILE = ['<script>alert("x")</script>', "a & b", "<img src=x onerror=alert(1)>", "naïve 圆", "'"]
 
@@ -396,3 +398,29 @@ def test_scorer_in_a_pipeline(bank):
         BankScorer("bank").fit(X)
     with pytest.raises(InputError, match="Unknown similarity"):
         BankScorer(bank, similarity="x").fit(X)
+
+
+def test_concepts_that_were_found_are_named_and_serve_as_a_bank():
+    encoder = WordEncoder(dim=12)
+    words = ["red", "blue", "round", "tall", "wide"]
+    axes = encoder.encode_text(words)
+    rng = np.random.default_rng(0)
+    extractor = PCAConcepts(3, random_state=0).fit(rng.normal(size=(40, 12)))
+    extractor.components_ = axes[[3, 0, 2]] * np.array([[2.0], [0.5], [1.0]])
+    bank = ConceptBank.from_extractor(extractor, encoder=encoder, words=words)
+    assert list(bank) == ["tall", "red", "round"]
+    assert bank.space == encoder.fingerprint
+    np.testing.assert_array_equal(bank.vectors, extractor.components_)
+    np.testing.assert_allclose(bank.meta["concepts"]["cosine"], 1, atol=1e-5)
+    extractor.components_ = axes[[3, 3, 2]]  # two want the same word: it is given once
+    again = list(ConceptBank.from_extractor(extractor, encoder=encoder, words=words))
+    assert len(set(again)) == 3
+    assert "tall" in again
+    for change, message in (
+        ({"words": words[:2]}, "2 words were given for 3 concepts"),
+        ({"encoder": WordEncoder(dim=5)}, "length 12, but vectors of words 5"),
+        ({"encoder": None}, "words are read by an encoder"),
+    ):
+        arguments = {"extractor": extractor, "encoder": encoder, "words": words, **change}
+        with pytest.raises(InputError, match=message):
+            ConceptBank.from_extractor(arguments.pop("extractor"), **arguments)
