@@ -12,7 +12,7 @@ from conceptlab.errors import InputError, unknown_name
 from unlearning.audit.figures import COLUMNS, FIGURES
 from unlearning.audit.findings import Findings
 
-PLOTS = ("figures", "concepts", "relearn", "destinations")
+PLOTS = ("figures", "concepts", "relearn", "destinations", "pictures")
 """Kinds of pictures."""
 
 
@@ -38,6 +38,8 @@ def draw(found: Findings, kind: str = "figures", *, top: int = 10, ax: Any = Non
             title=f"logit of {found.classes()}",
             top=top,
         )
+    if kind == "pictures":
+        return _pictures(found)
     if kind == "relearn":
         if not found.curves:
             raise InputError("Curves need audit(..., relearn=True).", code="CL-INPUT-OPTION")
@@ -67,3 +69,18 @@ def draw(found: Findings, kind: str = "figures", *, top: int = 10, ax: Any = Non
         groups=[FIGURES[k].group for k in keys],
         ax=ax,
     )
+
+
+def _pictures(found: Findings) -> Any:
+    from conceptlab.plot.style import bare, new_figure, shorten, to_picture
+
+    if found.pictures is None:
+        raise InputError("Pictures need images as test samples.", code="CL-INPUT-OPTION")
+    n = len(found.pictures)
+    figure = new_figure(1.3 * n, 1.9)
+    for i, ax in enumerate(figure.subplots(1, n, squeeze=False)[0]):
+        ax.imshow(to_picture(found.pictures[i]))
+        bare(ax)
+        said = [found.class_names[found.answers[model][i]] for model in ("before", "after")]
+        ax.set_title("\nthen ".join(shorten(name, 14) for name in said), fontsize=8)
+    return figure

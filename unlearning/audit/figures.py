@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["COLUMNS", "FIGURES", "GROUPS", "Figure"]
+__all__ = ["COLUMNS", "FIGURES", "GROUPS", "Figure", "better"]
 
 from dataclasses import dataclass
 
@@ -209,3 +209,32 @@ FIGURES: dict[str, Figure] = {
     ),
 }
 """Every figure by its key, in the order of the tables."""
+
+_LOWER = {"fa_train", "fa_test", "fa_earlier", "fa_int8", "fa_int4", "fa_recovered", "gap", "js"}
+_LOWER |= {"activation", "rte"}
+_HIGHER = {"ra", "ta", "ta_int8", "ta_int4", "tow", "aus", "agreement"}
+_TOLD = {"temperature", "mia_accuracy", "relearn_ended", "relearn_broken", "concept_r2"}
+
+
+def better(key: str) -> str:
+    """Say which way a figure is better.
+
+    Parameters
+    ----------
+    key : str
+
+    Returns
+    -------
+    str
+        Empty for figures that only say what others are worth.
+
+    Examples
+    --------
+    >>> better("ta"), better("probe_20")
+    ('higher is better', "best where a retrained model's is")
+    """
+    if key in _TOLD:
+        return ""
+    if key in _LOWER:
+        return "lower is better"
+    return "higher is better" if key in _HIGHER else "best where a retrained model's is"

@@ -27,7 +27,7 @@ class Findings:
     ----------
     values, verdict, forgotten, class_names, baselines, sizes, destinations, curves : object
     concept_names, class_concepts, exclusive, attributions, encoded, earlier, notes : object
-    certificate, settings, provenance : object
+    certificate, settings, provenance, pictures, answers : object
         See :class:`unlearning.audit.Report`.
     """
 
@@ -49,6 +49,8 @@ class Findings:
     certificate: dict[str, Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    pictures: np.ndarray | None = None
+    answers: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:

@@ -11,7 +11,7 @@ from conceptlab.io.pages import Page, Section
 from conceptlab.io.values import digits
 from unlearning.audit.drawing import draw
 from unlearning.audit.evidence import VERDICTS
-from unlearning.audit.figures import COLUMNS, FIGURES, GROUPS
+from unlearning.audit.figures import COLUMNS, FIGURES, GROUPS, better
 from unlearning.audit.findings import Findings
 from unlearning.audit.rates import in_words
 
@@ -58,7 +58,17 @@ def audit_page(found: Findings, title: str) -> Page:
     -------
     Page
     """
-    parts = [
+    parts = []
+    if found.pictures is not None:
+        parts.append(
+            Section(
+                "The class, before and after",
+                picture(draw(found, "pictures"), "samples of the class, said before and after"),
+                text="Test samples of the class: what the original says, then what the unlearned "
+                "model says.",
+            )
+        )
+    parts += [
         Section("Verdict", _banner(found) + _evidence(found) + _calibration(found)),
         Section(
             "At a glance",
@@ -196,7 +206,8 @@ def _figures(found: Findings, keys: Sequence[str]) -> str:
 
 
 def _legend(keys: Sequence[str]) -> str:
-    said = [f"{FIGURES[k].title}: {FIGURES[k].text}." for k in keys]
+    ways = {key: f" ({better(key)})" if better(key) else "" for key in keys}
+    said = [f"{FIGURES[k].title}: {FIGURES[k].text}{ways[k]}." for k in keys]
     return " ".join(text[0].upper() + text[1:] for text in said)
 
 

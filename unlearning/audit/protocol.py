@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
+from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError
 from conceptlab.parameters import Whole
 from conceptlab.progress import Progress
@@ -25,6 +28,9 @@ from unlearning.audit.report import Report
 from unlearning.audit.subjects import Concepts, Sets, as_model, check_sets, read_concepts
 from unlearning.audit.thresholds import Thresholds
 from unlearning.audit.verdict import judge
+
+_SHOWN = 8
+"""Test samples of the class that a report shows."""
 
 
 def audit(
@@ -223,6 +229,11 @@ def audit(
         attributions=found.attributions,
         encoded=found.encoded,
         earlier=found.earlier if samples.earlier else {},
+        pictures=_pictures(samples),
+        answers={
+            name: reading.logits["test"][samples.mine][:_SHOWN].argmax(axis=1).tolist()
+            for name, reading in subjects.readings.items()
+        },
         notes=[*samples.notes, *found.notes, *_missing(of)],
         certificate=certificates.get("after"),
         settings={
@@ -280,6 +291,14 @@ def _check_references(values: Mapping[str, Mapping[str, float]]) -> None:
                 "saw the class, as unlearning.Retrain makes them, or none.",
                 code="CL-INPUT-LABELS",
             )
+
+
+def _pictures(sets: Sets) -> np.ndarray | None:
+    """Give some test samples of the class, where they are pictures."""
+    X = sets.test.inputs
+    if not isinstance(X, torch.Tensor) or X.ndim != 4 or X.shape[1] not in (1, 3):
+        return None
+    return as_numpy(X[torch.from_numpy(sets.mine)][:_SHOWN].float())
 
 
 def _names(given: Sequence[str] | None, n_classes: int) -> list[str]:

@@ -62,6 +62,10 @@ class Report(Findings, HtmlReport):
         Of the unlearned model.
     settings, provenance : dict
         How it was run; versions, seed, sha256 of models and samples.
+    pictures : ndarray of shape (m, channels, H, W) or None
+        Some test samples of the class, where inputs are images.
+    answers : dict of str to list of int
+        What each model says of them.
 
     Examples
     --------
@@ -84,10 +88,11 @@ class Report(Findings, HtmlReport):
 
         Parameters
         ----------
-        kind : {"figures", "concepts", "relearn", "destinations"}
+        kind : {"figures", "concepts", "relearn", "destinations", "pictures"}
             Shares of the unlearned model beside reference and noise floor; what concepts add
             to the class's logit before and after, side by side; forget accuracy while the
-            class is learned again; where samples of the class go.
+            class is learned again; where samples of the class go; some of them, with what the
+            model says before and after.
         top : int
             Concepts or classes to show.
         ax : matplotlib.axes.Axes, optional
@@ -129,6 +134,8 @@ class Report(Findings, HtmlReport):
             tensors[f"attributions/{name}"] = values
         for name, values in self.encoded.items():
             tensors[f"encoded/{name}"] = values
+        if self.pictures is not None:
+            tensors["pictures"] = self.pictures
         curves = {}
         for name, curve in self.curves.items():
             for part in ("steps", "forget", "test"):
@@ -145,6 +152,7 @@ class Report(Findings, HtmlReport):
             "concept_names": self.concept_names,
             "class_concepts": self.class_concepts,
             "exclusive": self.exclusive,
+            "answers": self.answers,
         }
         return write_bundle(path, Bundle(_KIND, data, tensors))
 
@@ -193,6 +201,8 @@ class Report(Findings, HtmlReport):
                 destinations=part("destinations"),
                 attributions=part("attributions"),
                 encoded=part("encoded"),
+                pictures=tensors.get("pictures"),
+                answers=data.get("answers", {}),  # older reports have none
                 earlier={
                     name: {int(c): v for c, v in own.items()}
                     for name, own in data["earlier"].items()

@@ -299,6 +299,8 @@ def test_report_files_and_tables(whole, tmp_path):
     assert again.to_dict() == whole.to_dict()
     assert again.verdict == whole.verdict
     np.testing.assert_array_equal(again.attributions["after"], whole.attributions["after"])
+    np.testing.assert_array_equal(again.pictures, whole.pictures)
+    assert again.answers == whole.answers
     assert again.curves["retrained"].reached == whole.curves["retrained"].reached
     assert set(whole.provenance["models"]) == set(whole.columns)
     assert whole.certificate["method"] == "LogitMask"
@@ -307,7 +309,9 @@ def test_report_files_and_tables(whole, tmp_path):
 
 def test_pages_hold_everything_and_believe_no_name(whole, tmp_path):
     page = whole.to_html(tmp_path / "page.html").read_text()
-    assert page.count("data:image/png") == 4
+    assert page.count("data:image/png") == 5
+    assert page.index("before and after") < page.index("Verdict<")
+    assert "lower is better" in page
     assert "http" not in page.replace("http-equiv", "")
     assert "Suppressed" in page
     assert "not forgotten</b>" in page
@@ -324,7 +328,7 @@ def test_pages_hold_everything_and_believe_no_name(whole, tmp_path):
     assert "<b>Report</b>" in whole._repr_html_()
 
 
-@pytest.mark.parametrize("kind", ["figures", "concepts", "relearn", "destinations"])
+@pytest.mark.parametrize("kind", ["figures", "concepts", "relearn", "destinations", "pictures"])
 def test_plots(whole, kind):
     assert whole.plot(kind) is not None
 
