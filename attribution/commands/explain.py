@@ -26,10 +26,15 @@ def explain(
     model: Annotated[
         str,
         typer.Option(
-            help="embedded, torchvision:NAME, torchvision:NAME@WEIGHTS, or FILE.py:FUNCTION."
+            help="embedded, torchvision:NAME or timm:NAME (with @WEIGHTS or @random), hf:FOLDER, "
+            "or FILE.py:FUNCTION."
         ),
     ] = "embedded",
     layer: Annotated[str | None, typer.Option(help="Where to cut; found when left out.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(help="Where the scores are in what the model returns: a key or a number."),
+    ] = None,
     target: Annotated[
         str, typer.Option(help="A class by name or number, or 'predicted'.")
     ] = "predicted",
@@ -81,14 +86,22 @@ def explain(
     console.print(
         f"{len(batch)} images from {source}, {batch.shape[-1]} px; model {model}", markup=False
     )
+    if images is not None and model == "embedded":
+        console.print(
+            "The embedded classifier knows rendered scenes only; give yours with --model.",
+            style="yellow",
+        )
+    scores = loaded.output
+    if output is not None:
+        scores = int(output) if output.isdigit() else output
     chosen = layer or loaded.layer
     if chosen is None:
-        chosen = recommended_layer(loaded.model, batch[:2], loaded.preprocess, loaded.output)
+        chosen = recommended_layer(loaded.model, batch[:2], loaded.preprocess, scores)
     split = SplitModel(
         loaded.model,
         chosen,
         preprocess=loaded.preprocess,
-        output=loaded.output,
+        output=scores,
         class_names=loaded.class_names,
         device=device,
     )
@@ -117,7 +130,7 @@ def explain(
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _load(images: Path | None, size: int, limit: int, seed: int) -> tuple[Any, str]:
+def _load(images: Path | None, size: int | None, limit: int, seed: int) -> tuple[Any, str]:
     if images is None:
         from conceptlab.datasets import load_scenes
 
@@ -134,6 +147,13 @@ def _load(images: Path | None, size: int, limit: int, seed: int) -> tuple[Any, s
     parts = [as_image_batch(source.read(int(i), int(i) + 1), size=size) for i in places]
     import torch
 
+    found = sorted({tuple(part.shape[-2:]) for part in parts})
+    if len(found) > 1:
+        raise InputError(
+            f"The images have {len(found)} sizes, such as {found[0]} and {found[1]} (height, "
+            "width), and the model does not say its own. Give it: --size 224.",
+            code="CL-INPUT-SHAPE",
+        )
     return torch.cat(parts), str(images)
 
 

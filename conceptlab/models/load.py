@@ -74,8 +74,8 @@ class LoadedModel:
         From images in [0, 1] to the model's input.
     class_names : list of str or None
         Names of the outputs.
-    size : int
-        Side of the input in pixels.
+    size : int or None
+        Side of the input in pixels; None, as for a bare module, leaves images at their own.
     layer : str or None
         Where to cut; None leaves it to :meth:`SplitModel.suggest`.
     output : str, int, callable or None
@@ -91,7 +91,7 @@ class LoadedModel:
     model: nn.Module
     preprocess: Any = None
     class_names: list[str] | None = None
-    size: int = 224
+    size: int | None = 224
     layer: str | None = None
     output: Any = None
 
@@ -437,7 +437,7 @@ def _from_file(path: Path, function: str) -> LoadedModel:
     with quiet_randomness():
         built = getattr(module, function)()
     if isinstance(built, nn.Module):
-        return LoadedModel(built.eval(), class_names=names_of(built))
+        return LoadedModel(built.eval(), class_names=names_of(built), size=None)
     if not isinstance(built, LoadedModel):
         raise InputError(
             f"{path.name}:{function} returned {type(built).__name__}; it must return a "

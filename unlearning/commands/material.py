@@ -133,7 +133,7 @@ def load_material(
             code="CL-INPUT-RANGE",
         )
     loaded = load_model(model)
-    side = size or loaded.size
+    side = size or loaded.size or 224
     truth: Any = None
     if images is None:
         from conceptlab.datasets import load_scenes

@@ -284,3 +284,20 @@ def test_a_sticker_anywhere_makes_other_images():
     before = craft.fit(x, target=0).images_fingerprint_
     x[3, :, 62, 61] = 1
     assert craft.fit(x, target=0).images_fingerprint_ != before
+
+
+def test_a_bare_module_asks_for_the_size_that_images_do_not_share(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    from attribution.commands.explain import explain
+
+    photos, code = tmp_path / "photos", tmp_path / "mine.py"
+    photos.mkdir()
+    for side in (16, 24):
+        pixels = np.zeros((side, side, 3), np.uint8)
+        Image.fromarray(pixels).save(photos / f"{side}.png")
+    code.write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 2, 3)\n")
+    with pytest.raises(InputError, match="--size") as caught:
+        explain(photos, model=f"{code}:build", out=tmp_path / "report.html")
+    assert caught.value.code == "CL-INPUT-SHAPE"

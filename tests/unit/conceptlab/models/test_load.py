@@ -99,7 +99,9 @@ def test_a_function_of_the_users(tmp_path):
     loaded = load_model(f"{path}:build")
     assert isinstance(loaded, LoadedModel)
     assert loaded.size == 32
-    assert not load_model(f"{path}:bare").model.training
+    bare = load_model(f"{path}:bare")
+    assert not bare.model.training
+    assert bare.size is None  # images stay as they are
     with pytest.raises(InputError, match="returned int"):
         load_model(f"{path}:wrong")
     with pytest.raises(InputError, match="Did you mean 'build'"):
