@@ -199,9 +199,9 @@ share one. The floor of FID* is {r.floors["fid"]:.1f}, the ceiling {r.ceilings["
 {table(HEAD, rows)}
 
 KID* follows the truth best here. FID* has 93 images for 1280 features, and two crops of one photo
-depend on each other: so its debiased value is not 0 for the oracle, and the intervals, by reflection
-of the bootstrap, still hold bias. Ranks compare removers on the same draws, where it cancels: what is
-plainly bad (nothing, rims left, blur) is last, and the smooth fills are ties.
+depend on each other: so its debiased value is not 0 for the oracle, and the intervals, by
+reflection of the bootstrap, still hold bias. Ranks compare removers on the same draws, where it
+cancels: what is plainly bad (nothing, rims left, blur) is last, and the smooth fills are ties.
 
 ## Agreement with the truth
 
