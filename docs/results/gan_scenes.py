@@ -244,6 +244,9 @@ around. Relearning fine-tunes the synthesis on a few red images of the original;
 it the styles that made red before, *latents* the new mapping. What is forgotten is gone for whoever
 draws latents, and can be had back by whoever has the weights and means to.
 
+All seeds are assessed on the same latents, so that ranges hold no noise of that sample. Rows were
+measured before gates looked for rare concepts, which moves thresholds a little.
+
 Made by `python docs/results/gan_scenes.py`.
 """
 
