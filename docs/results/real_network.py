@@ -310,6 +310,9 @@ def page() -> None:
     for part, text in TEXTS.items():
         if part in data:
             lines += [text, _table(part, data[part])]
+    absent = [part for part in TEXTS if part not in data]
+    if absent:
+        lines.append(f"Parts of the script that were not run yet: {', '.join(absent)}.")
     (HERE / "real-network.md").write_text("\n\n".join(lines) + "\n")
 
 
@@ -331,7 +334,8 @@ HEAD = """# Two real networks
 
 What `explain` says of a published ResNet-20 on CIFAR-10 photos and of EfficientNet-Lite0 on
 ImageNet photos, measured by `docs/results/real_network.py`. Weights and photos are not part of
-the distribution; how they come is said in the script."""
+the distribution; how they come is said in the script. The first table was run with figures of
+two digits."""
 
 TEXTS = {
     "rows": """## What is factorised
