@@ -1,47 +1,59 @@
-"""Public names of a package, imported on first use."""
+"""Public names of a package, imported on first use.
+
+A package's face is its stub: ``__init__.pyi`` says by plain imports which names it offers and
+where each is made. Type checkers read it, and so does :func:`attach`, so that the list stands once.
+"""
 
 from __future__ import annotations
 
 __all__ = ["attach"]
 
+import ast
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 
-def attach(
-    package: str, homes: Mapping[str, str], modules: Collection[str] = ()
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Make the ``__getattr__`` and ``__dir__`` of a package.
+def attach(package: str, file: str) -> tuple[list[str], Callable[[str], Any], Callable[[], Any]]:
+    """Make ``__all__``, ``__getattr__`` and ``__dir__`` of a package from its stub.
 
     Parameters
     ----------
     package : str
-        Its name.
-    homes : mapping of str to str
-        The module that defines each name; one that begins with a dot is inside the package.
-    modules : collection of str
-        Modules of the package that are attributes as well.
+        Its ``__name__``.
+    file : str
+        Its ``__file__``; the stub lies beside it.
 
     Returns
     -------
+    names : list of str
+        What the package offers, sorted.
     getattr, dir : callable
         As PEP 562 says.
     """
-    offered = sorted({*homes, *modules})
+    stub = ast.parse(Path(file).with_suffix(".pyi").read_text("utf-8"))
+    homes = {
+        alias.name: node.module
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
 
     def find(name: str) -> Any:
-        if name in homes:
-            value = getattr(import_module(homes[name], package), name)
-        elif name in modules:
-            value = import_module(f".{name}", package)
-        else:
+        if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home = homes[name]
+        value = import_module(f"{home}.{name}") if home == package else _of(home, name)
         setattr(sys.modules[package], name, value)
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *offered})
+        return sorted({*vars(sys.modules[package]), *homes})
 
-    return find, names
+    return sorted(homes), find, names
+
+
+def _of(module: str, name: str) -> Any:
+    return getattr(import_module(module), name)

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["HOMES", "METHODS"]
+__all__ = ["METHODS"]
 
-_TABLE = (
-    ("concept-poisoning", "ConceptPoisoning", "concept_poisoning"),
-    ("bad-teacher", "BadTeacher", "bad_teacher"),
-    ("boundary-expand", "BoundaryExpand", "boundary"),
-    ("boundary-shrink", "BoundaryShrink", "boundary"),
-    ("delete", "DELETE", "delete"),
-    ("fine-tune", "FineTune", "finetune"),
-    ("fisher", "FisherForgetting", "fisher"),
-    ("gradient-ascent", "GradientAscent", "ascent"),
-    ("l1-sparse", "L1Sparse", "sparse"),
-    ("logit-mask", "LogitMask", "logit_mask"),
-    ("neggrad-plus", "NegGradPlus", "ascent"),
-    ("random-label", "RandomLabel", "random_label"),
-    ("retrain", "Retrain", "retrain"),
-    ("salun", "SalUn", "salun"),
-    ("scrub", "SCRUB", "scrub"),
-    ("soft-relabel", "SoftRelabel", "soft_relabel"),
-    ("ssd", "SSD", "ssd"),
-    ("unsir", "UNSIR", "unsir"),
-)
-METHODS = {name: cls for name, cls, _ in _TABLE}
+METHODS = {
+    "concept-poisoning": "ConceptPoisoning",
+    "bad-teacher": "BadTeacher",
+    "boundary-expand": "BoundaryExpand",
+    "boundary-shrink": "BoundaryShrink",
+    "delete": "DELETE",
+    "fine-tune": "FineTune",
+    "fisher": "FisherForgetting",
+    "gradient-ascent": "GradientAscent",
+    "l1-sparse": "L1Sparse",
+    "logit-mask": "LogitMask",
+    "neggrad-plus": "NegGradPlus",
+    "random-label": "RandomLabel",
+    "retrain": "Retrain",
+    "salun": "SalUn",
+    "scrub": "SCRUB",
+    "soft-relabel": "SoftRelabel",
+    "ssd": "SSD",
+    "unsir": "UNSIR",
+}
 """From a method's name on the command line to its class, a name in ``unlearning``."""
-HOMES = {cls: f"unlearning.classes.methods.{file}" for _, cls, file in _TABLE}
-"""From the class to the module that defines it."""

@@ -368,7 +368,7 @@ def _subclasses(cls: type[ConceptExtractor]) -> list[type[Any]]:
 def _own_kinds() -> dict[str, type[Any]]:
     import conceptlab.extractors as home
 
-    found = {name: getattr(home, name) for name in home.__all__}
+    found = {name: getattr(home, name) for name in dir(home)}
     return {
         name: kind
         for name, kind in found.items()

@@ -36,6 +36,7 @@ PRINTS = {
 OPENS = {
     "conceptlab/io/files.py": "the one place that writes",
     "conceptlab/io/reading.py": "the one place that reads, within bounds",
+    "conceptlab/_lazy.py": "the stub of a package, which lies beside it",
     "conceptlab/bench/_activations.py": "activations that it has written itself",
     "conceptlab/bench/_all.py": "the log that it has written itself, and the table of its scripts",
     "conceptlab/bench/_memory.py": "figures of the kernel",

@@ -164,7 +164,8 @@ def test_every_module_says_what_it_offers_and_has_a_docstring():
             target.id
             for node in tree.body
             if isinstance(node, ast.Assign | ast.AnnAssign)
-            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            for part in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            for target in ast.walk(part)
             if isinstance(target, ast.Name)
         ]
         if "__all__" not in targets and name not in NO_ALL:

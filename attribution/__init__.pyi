@@ -1,0 +1,3 @@
+from attribution.faithfulness_report import FaithfulnessReport as FaithfulnessReport
+from attribution.gradients import ConceptGradients as ConceptGradients
+from attribution.stability import StabilityReport as StabilityReport

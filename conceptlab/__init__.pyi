@@ -1,0 +1,15 @@
+from conceptlab import datasets as datasets
+from conceptlab import errors as errors
+from conceptlab import maps as maps
+from conceptlab import plot as plot
+from conceptlab.bank import ConceptBank as ConceptBank
+from conceptlab.encoders import EncodeImages as EncodeImages
+from conceptlab.encoders import load_encoder as load_encoder
+from conceptlab.explanation import Explanation as Explanation
+from conceptlab.extractors import CRAFT as CRAFT
+from conceptlab.extractors import ConvexNMF as ConvexNMF
+from conceptlab.extractors import NMFConcepts as NMFConcepts
+from conceptlab.extractors import SemiNMF as SemiNMF
+from conceptlab.importance import SobolImportance as SobolImportance
+from conceptlab.models import ActivationStore as ActivationStore
+from conceptlab.models import SplitModel as SplitModel

@@ -1,0 +1,13 @@
+from conceptlab.assets import load_embedded_classifier as load_embedded_classifier
+from conceptlab.assets import load_embedded_gan as load_embedded_gan
+from conceptlab.assets import load_embedded_judge as load_embedded_judge
+from conceptlab.datasets.folder import FolderDataset as FolderDataset
+from conceptlab.datasets.folder import load_image_folder as load_image_folder
+from conceptlab.datasets.images import as_image_batch as as_image_batch
+from conceptlab.datasets.scenes import Scene as Scene
+from conceptlab.datasets.scenes import Scenes as Scenes
+from conceptlab.datasets.scenes import load_scenes as load_scenes
+from conceptlab.datasets.world import ATTRIBUTE_NAMES as ATTRIBUTE_NAMES
+from conceptlab.datasets.world import FAMILIES as FAMILIES
+from conceptlab.datasets.world import SPECIES as SPECIES
+from conceptlab.datasets.world import Species as Species

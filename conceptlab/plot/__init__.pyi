@@ -1,0 +1,14 @@
+from conceptlab.plot.audit import audit_plot as audit_plot
+from conceptlab.plot.bottlenecks import intervention_plot as intervention_plot
+from conceptlab.plot.bottlenecks import waterfall as waterfall
+from conceptlab.plot.bottlenecks import weight_map as weight_map
+from conceptlab.plot.curves import faithfulness_curves as faithfulness_curves
+from conceptlab.plot.generators import before_after_grid as before_after_grid
+from conceptlab.plot.generators import score_distributions as score_distributions
+from conceptlab.plot.generators import share_bars as share_bars
+from conceptlab.plot.importance import importance_bars as importance_bars
+from conceptlab.plot.maps import blend_maps as blend_maps
+from conceptlab.plot.maps import map_grid as map_grid
+from conceptlab.plot.maps import map_pairs as map_pairs
+from conceptlab.plot.patches import patch_grid as patch_grid
+from conceptlab.plot.tree import concept_tree as concept_tree

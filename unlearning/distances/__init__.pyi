@@ -1,0 +1,10 @@
+from unlearning.distances.bias import null_bias as null_bias
+from unlearning.distances.features import Features as Features
+from unlearning.distances.fid import FrechetResult as FrechetResult
+from unlearning.distances.fid import frechet as frechet
+from unlearning.distances.fid import frechet_distance as frechet_distance
+from unlearning.distances.ids import p_ids as p_ids
+from unlearning.distances.ids import u_ids as u_ids
+from unlearning.distances.kernels import cmmd as cmmd
+from unlearning.distances.kernels import kid as kid
+from unlearning.distances.moments import FeatureStatistics as FeatureStatistics
