@@ -207,6 +207,8 @@ def main(arguments=None):
         '"plain", so that one of each pair is enough and a recall of 93.3 is the most that a '
         "sparse head needs. The defaults of `SparseCBM` (sparsity, anchor, scale, positive "
         "weights) were chosen while looking at seed 0.\n",
+        "Random concepts are isotropic directions: the controls were made before those with the "
+        "covariance of the features, and a lead over random holds for isotropic directions only.\n",
         as_tables(figures),
         f"Encoder {encoder.name} ({encoder.fingerprint[:12]}); {versions}.\n",
     ]

@@ -204,7 +204,8 @@ NEC is the mean number of concepts with a weight, over the classes, and is set t
 mean number of concepts that make 95 % of a decision. The second column is the accuracy of a head
 with {FEWER} concepts a class on the same outputs. Name AUC is that of output j for concept j,
 mean over the concepts. Random concepts are as many directions, drawn with the covariance of the
-features.
+features, one draw a seed and no other kind: the table was made before `evaluate` took the strongest
+of all kinds, so what is said of random concepts holds for such directions only.
 
 {as_table(runs)}
 

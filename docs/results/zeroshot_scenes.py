@@ -228,7 +228,9 @@ def main(arguments=None):
         "the class has not; *other* ones describe another class, each any; *rival* ones one and "
         f"the same other class. *Filtered* concepts have a margin of at least {THRESHOLD}, or are "
         f"among the best {FEW} of their class; prototypes are the other concepts of the class, "
-        f"{FEW} labelled validation images of it, or its name.\n",
+        f"{FEW} labelled validation images of it, or its name. The control is random words only: "
+        "it was made before directions with the covariance of the features were one, so a lead "
+        "over it says nothing of random directions.\n",
     ]
     for known in (False, True):
         figures = [
