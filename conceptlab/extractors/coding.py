@@ -263,9 +263,15 @@ class CodingModule(torch.nn.Module):
         Basis; kept as a buffer.
     l2 : float, default=0.0
         As in :func:`nnls`.
+
+    Attributes
+    ----------
+    homogeneous : bool
+        That the code of t times an activation, for t > 0, is t times its code.
     """
 
     basis: torch.Tensor
+    homogeneous = True
 
     def __init__(self, W: np.ndarray, l2: float = 0.0) -> None:
         super().__init__()

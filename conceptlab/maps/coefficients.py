@@ -37,6 +37,8 @@ class CodeOf:
         The chosen concepts.
     differentiable : bool
         Whether the extractor's coding has a gradient.
+    homogeneous : bool
+        Whether the code of t times an activation, for t > 0, is known to be t times its code.
     """
 
     def __init__(
@@ -60,6 +62,9 @@ class CodeOf:
         n_concepts, self._width = np.shape(extractor.components_)
         self.concepts = _chosen(concepts, n_concepts)
         self.differentiable = hasattr(extractor, "as_module")
+        self.homogeneous = self.differentiable and getattr(
+            extractor.as_module(), "homogeneous", False
+        )
         self._modules: dict[tuple[torch.device, torch.dtype], torch.nn.Module] = {}
 
     def __call__(self, x: Any) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["METHODS", "check_method", "concept_maps"]
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,7 +53,8 @@ def concept_maps(
         Fitted on activations of that layer.
     images : images, or a dict of tensors
         As for :func:`conceptlab.models.pooled_activations`; all of one size. For
-        text, the dict that the model takes.
+        text, the dict that the model takes; video (n, channels, frames, height, width), also
+        as such a dict.
     method : {"implicit", "upsample", "occlusion", "rise"}
         - ``"implicit"``: gradient of the coefficient by implicit differentiation
           of the factorisation, at the layer (``level="layer"``) or carried to the
@@ -81,7 +83,7 @@ def concept_maps(
     -------
     numpy.ndarray of shape (n, k, height, width), float32
         Not scaled. For text (``"implicit"`` at the layer, ``"upsample"``):
-        (n, tokens, k).
+        (n, tokens, k); for video (``"implicit"``, ``"upsample"``): (n, k, frames, height, width).
 
     Raises
     ------
@@ -92,7 +94,9 @@ def concept_maps(
     Notes
     -----
     With `pool` "coefficients" the map at the layer is the coefficient map itself,
-    divided by the number of positions: u is homogeneous of degree one in a.
+    divided by the number of positions, where u is homogeneous of degree one in a, as
+    non-negative codes are: ``"implicit"`` and ``"upsample"`` then say the same. With the
+    default they differ: positions share the concepts that the mean activation holds.
 
     References
     ----------
@@ -124,14 +128,14 @@ def concept_maps(
     _check_options(method, runs[method], options)
     code = CodeOf(split, extractor, concepts, pool)
     images = as_model_images(images, split)
-    text = isinstance(images, Mapping)
-    if text and method in ("occlusion", "rise"):
+    if isinstance(images, Mapping) and method in ("occlusion", "rise"):
         raise InputError(
-            f"method={method!r} covers parts of images. For text use 'implicit' or 'upsample'.",
+            f"method={method!r} covers parts of images. For text and video use 'implicit' or "
+            "'upsample'.",
             code="CL-INPUT-OPTION",
         )
     n, shape, read = _reader(split, images)
-    step = automatic_batch(batch_size, shape or (224, 224), split.device)
+    step = automatic_batch(batch_size, _area(shape), split.device)
     seed = draw_seed(random_state)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(n)]
     memory = BatchMemory()
@@ -174,7 +178,7 @@ def check_method(method: str) -> None:
 
 def _reader(
     split: SplitModel, images: Any
-) -> tuple[int, tuple[int, int] | None, Callable[[int, int], Any]]:
+) -> tuple[int, tuple[int, ...] | None, Callable[[int, int], Any]]:
     if isinstance(images, Mapping):
         inputs = Inputs.of(images)
         if not inputs.batch_size:
@@ -183,7 +187,10 @@ def _reader(
         def rows(start: int, stop: int) -> Any:
             return inputs.rows(torch.arange(start, stop)).kwargs
 
-        return inputs.batch_size, None, rows
+        first = next(iter(images.values()))
+        video = len(images) == 1 and np.ndim(first) == 5
+        shape = tuple(first.shape[2:]) if video else None
+        return inputs.batch_size, shape, rows
     source = model_images(images, split)
 
     def read(start: int, stop: int) -> torch.Tensor:
@@ -191,6 +198,13 @@ def _reader(
 
     first = read(0, 1)
     return len(source), (int(first.shape[2]), int(first.shape[3])), read
+
+
+def _area(shape: tuple[int, ...] | None) -> tuple[int, int]:
+    """Give the size of an image with as many pixels."""
+    if shape is None:
+        return 224, 224
+    return (math.prod(shape[:-1]), shape[-1])
 
 
 def _check_options(method: str, function: Callable[..., Any], options: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 __all__ = ["implicit_maps", "input_gradients"]
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ REDUCTIONS = ("positive", "absolute", "signed")
 def implicit_maps(
     code: CodeOf,
     x: Any,
-    size: tuple[int, int] | None,
+    size: tuple[int, ...] | None,
     *,
     level: str = "layer",
     smooth: int = 0,
@@ -54,7 +55,7 @@ def implicit_maps(
     x : inputs of `split.g`
         A batch.
     size : tuple of int or None
-        (height, width) of the images; None for text.
+        (height, width) of the images, (frames, height, width) of video; None for text.
     level : {"layer", "input"}
         Where to stop the chain rule.
     smooth : int
@@ -74,7 +75,7 @@ def implicit_maps(
 
     Returns
     -------
-    torch.Tensor of shape (n, k, height, width), or (n, tokens, k) for text
+    torch.Tensor of shape (n, k, *size), or (n, tokens, k) for text
     """
     if not code.differentiable:
         raise InputError(
@@ -90,7 +91,8 @@ def implicit_maps(
     with torch.inference_mode(False), torch.enable_grad():
         if level == "layer":
             return enlarged(code, _reduced(_at_layer(code, x), reduce), size)
-        if size is None or not isinstance(x, torch.Tensor):
+        name, x = _plain(x)
+        if size is None or x is None:
             raise InputError(
                 "Maps at the input need images: words have no gradient. Use level='layer'.",
                 code="CL-INPUT-OPTION",
@@ -104,7 +106,9 @@ def implicit_maps(
         total = torch.zeros(
             (len(x), len(code.concepts), *x.shape[1:]), dtype=x.dtype, device=x.device
         )
-        spread = noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+        spread = noise * (
+            x.amax(axes := tuple(range(1, x.ndim)), keepdim=True) - x.amin(axes, keepdim=True)
+        )
         generators = [torch_generator(s) for s in (range(len(x)) if seeds is None else seeds)]
         for _ in range(max(smooth, 1)):
             copy = x.detach()
@@ -115,27 +119,29 @@ def implicit_maps(
                 # The middle of each piece of the path; with one step, the image itself.
                 share = 1.0 if steps == 1 else (step + 0.5) / steps
                 point = baseline + share * (copy - baseline)
-                total += input_gradients(code, point)
+                total += input_gradients(code, point, name)
         total *= (x.detach() - baseline)[:, None] / (max(smooth, 1) * steps)
         return _reduced(total.sum(2), reduce)
 
 
-def input_gradients(code: CodeOf, x: torch.Tensor) -> torch.Tensor:
+def input_gradients(code: CodeOf, x: torch.Tensor, name: str | None = None) -> torch.Tensor:
     """Compute du_k/dx for every chosen concept by one graph and k products.
 
     Parameters
     ----------
     code : CodeOf
         The coefficients.
-    x : torch.Tensor of shape (n, channels, height, width)
+    x : torch.Tensor of shape (n, channels, *size)
         Inputs.
+    name : str, optional
+        The model's argument that takes them, where that is named.
 
     Returns
     -------
-    torch.Tensor of shape (n, k, channels, height, width)
+    torch.Tensor of shape (n, k, channels, *size)
     """
     leaf = x.detach().clone().requires_grad_(True)
-    values = code(leaf)
+    values = code(leaf if name is None else {name: leaf})
     # Concepts that no image of the batch holds have gradient zero; their pass is saved.
     gradients = torch.zeros((len(x), values.shape[1], *x.shape[1:]), dtype=x.dtype, device=x.device)
     if not values.requires_grad:
@@ -154,6 +160,9 @@ def _at_layer(code: CodeOf, x: Any) -> torch.Tensor:
     """Sum over channels of du_k/dA times A: (n, *positions, k)."""
     with torch.no_grad():
         positions = code.split.to_positions(code.split.g(x))
+        if code.pool == "coefficients" and code.homogeneous:
+            # Euler: the sum over channels of a du/da is u. No adjoint needs to be solved.
+            return code.at_positions(positions) / math.prod(positions.shape[1:-1])
     leaf = positions.detach().clone().requires_grad_(True)
     values = code.of(leaf)
     if not values.requires_grad:
@@ -163,6 +172,14 @@ def _at_layer(code: CodeOf, x: Any) -> torch.Tensor:
         (found,) = torch.autograd.grad(values[:, k].sum(), leaf, retain_graph=True)
         parts.append((found * leaf.detach()).sum(-1))
     return torch.stack(parts, dim=-1)
+
+
+def _plain(x: Any) -> tuple[str | None, torch.Tensor | None]:
+    """Give the one tensor in `x` and its name, if it has one; None where it is more, or words."""
+    if isinstance(x, torch.Tensor):
+        return None, x
+    (name, value), *more = x.items()
+    return name, None if more or not value.is_floating_point() else value
 
 
 def _reduced(values: torch.Tensor, reduce: str) -> torch.Tensor:

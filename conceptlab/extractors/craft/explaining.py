@@ -68,7 +68,10 @@ def explain_fitted(
     U = coded.U
     target = views.check_target(target, coded.logits)
     importance = fitted.importance_of(coded, target, progress=progress)
-    shown = views.pictures(n_maps)
+    coefficients = U.mean(axis=tuple(range(1, U.ndim - 1))) if U.ndim > 2 else U
+    # Every concept's best image is among those shown, that of the most important first.
+    order = np.argsort(-np.asarray(importance.mean), kind="stable")
+    shown = views.pictures(n_maps, coefficients.argmax(axis=0)[order])
     pictures, located = np.empty((0, 3, 1, 1), np.float32), None
     if len(shown):
         batch = views.inputs[torch.from_numpy(shown)]
@@ -83,7 +86,7 @@ def explain_fitted(
         importance=importance,
         images=pictures,
         shown=shown,
-        coefficients=U.mean(axis=tuple(range(1, U.ndim - 1))) if U.ndim > 2 else U,
+        coefficients=coefficients,
         maps=located,
         patches=[source.crops(rows[:n_patches]) for rows in places],
         logits=coded.logits,

@@ -298,11 +298,14 @@ class ImageViews:
         context = 3.0 if self.settings["mode"] == "none" else 1.0
         return [crop(self.inputs, row, context=context) for row in index]
 
-    def pictures(self, n: int) -> np.ndarray:
-        """Choose `n` of the images to show, evenly through the set; none for text."""
+    def pictures(self, n: int, first: ArrayLike = ()) -> np.ndarray:
+        """Choose `n` images to show: `first`, and others evenly; none for text."""
         if isinstance(self.inputs, Mapping):
             return np.empty(0, np.int64)
-        return np.unique(np.linspace(0, len(self) - 1, min(n, len(self))).round().astype(int))
+        wanted = np.array(list(dict.fromkeys(as_numpy(first).tolist()))[:n], np.int64)
+        rest = np.setdiff1d(np.arange(len(self)), wanted)
+        places = np.linspace(0, len(rest) - 1, min(n - len(wanted), len(rest)))
+        return np.sort(np.r_[wanted, rest[places.round().astype(np.int64)]])
 
     def model_input(self, n: int) -> Any:
         """Give the first `n` inputs as the bare model takes them."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from conceptlab.extractors.coding import nnls
+from conceptlab.extractors.coding import CodingModule, nnls
 from conceptlab.maps.coefficients import CodeOf
 from conceptlab.maps.implicit import implicit_maps, input_gradients
 from conceptlab.maps.occlusion import occlusion_maps
@@ -115,10 +115,18 @@ def test_layer_map_equals_the_closed_form(parts):
         np.testing.assert_allclose(found[i], wanted, atol=1e-10)
 
 
-def test_coefficients_pooled_later_give_the_coefficient_map(parts):
-    """u is homogeneous of degree one in a, so gradient × activation is u itself."""
+@pytest.mark.parametrize("coder", [Coder, CodingModule])
+def test_coefficients_pooled_later_give_the_coefficient_map(parts, coder):
+    """u is homogeneous of degree one in a, so gradient × activation is u itself.
+
+    For the coder that says so this needs no gradient.
+    """
     _, _, extractor, split, x = parts
+    extractor.as_module = lambda: coder(
+        torch.from_numpy(extractor.components_) if coder is Coder else extractor.components_
+    )
     code = CodeOf(split, extractor, pool="coefficients")
+    assert code.homogeneous == (coder is CodingModule)
     found = implicit_maps(code, x, (6, 6), level="layer")
     u = code.at_positions(split.to_positions(split.g(x)))
     torch.testing.assert_close(found, u.permute(0, 3, 1, 2) / 36)

@@ -107,11 +107,42 @@ def test_text_gives_a_value_for_each_token():
     texts = {"input_ids": torch.randint(5, 50, (3, 6))}
     for method in ("implicit", "upsample"):
         assert concept_maps(bert, Extractor(2, 16), texts, method=method).shape == (3, 6, 2)
-    for method, message in (("rise", "For text use"), ("occlusion", "For text use")):
+    for method, message in (
+        ("rise", "For text and video use"),
+        ("occlusion", "For text and video use"),
+    ):
         with pytest.raises(InputError, match=message):
             concept_maps(bert, Extractor(2, 16), texts, method=method)
     with pytest.raises(InputError, match="words have no gradient"):
         concept_maps(bert, Extractor(2, 16), texts, level="input")
+
+
+def test_video_has_a_map_for_every_frame():
+    """The concept is the red channel of each pixel, so that the map is that channel itself."""
+    body = nn.Sequential(nn.Conv3d(3, 3, 1, bias=False), nn.ReLU())
+    with torch.no_grad():
+        body[0].weight.copy_(torch.eye(3)[:, :, None, None, None])
+    model = nn.Sequential(body, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, 2))
+    extractor = Extractor(3, 3)
+    extractor.components_ = np.eye(3)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        video = torch.rand(2, 3, 4, 6, 5) + 0.5
+    split, red, n = SplitModel(model, "0"), video[:, 0].numpy(), 4 * 6 * 5
+    maps = concept_maps(split, extractor, video, method="upsample")
+    np.testing.assert_allclose(maps[:, 0], red, atol=1e-6)
+    for given in (video, {"input": video}):
+        for options in ({}, {"level": "input"}, {"level": "input", "steps": 3}):
+            maps = concept_maps(split, extractor, given, batch_size=1, **options)
+            assert maps.shape == (2, 3, 4, 6, 5)
+            np.testing.assert_allclose(n * maps[:, 0], red, atol=1e-6)
+    noisy = concept_maps(split, extractor, video, level="input", smooth=2, random_state=0)
+    np.testing.assert_allclose(n * noisy[:, 0], red, atol=1e-6)  # this gradient is constant
+    with pytest.raises(InputError, match="For text and video") as caught:
+        concept_maps(split, extractor, video, method="rise")
+    assert caught.value.code == "CL-INPUT-OPTION"
+    with pytest.raises(InputError, match="or use level='input'"):
+        concept_maps(SplitModel(model, "2"), extractor, video)
 
 
 def test_maps_find_a_planted_patch():

@@ -39,6 +39,17 @@ class TestKnownTruth:
                 patch = images[image, :, y : y + side, x : x + side].mean((1, 2))
                 assert int(patch.argmax()) == color
 
+    def test_the_maps_show_the_image_that_holds_most_of_each_concept(self, images):
+        craft = craft_at("early", 3, patches="none").fit(images, target=0)
+        best = set(craft.transform(images.numpy()).argmax(axis=0).tolist())
+        for n in (3, 4, len(images), len(images) + 9):
+            found = craft.explain(images, target=0, maps="upsample", n_maps=n)
+            assert len(found.shown) == len(found.maps) == min(n, len(images))
+            assert best <= set(found.shown.tolist())
+            assert np.array_equal(found.shown, np.unique(found.shown))
+        one = craft.explain(images, target=0, maps="upsample", n_maps=1)
+        assert one.shown.tolist() == [one.coefficients[:, one.order[0]].argmax()]
+
     def test_importance_is_the_closed_form(self, images):
         """The head is linear in the pooled coefficients, so ST_i = c_i^2 / sum of c^2."""
         craft = craft_at("early", 3).fit(images, target=0)
