@@ -15,6 +15,7 @@ __all__ = [
 
 import contextlib
 import copy
+import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -154,10 +155,34 @@ class Inputs:
         first = next((t for t in self.tensors() if t.ndim), None)
         return 0 if first is None else int(first.shape[0])
 
+    def check_names(self, model: nn.Module, error: TypeError) -> None:
+        """Say which inputs `model` takes, where `error` is that these are others."""
+        signature = inspect.signature(model.forward)
+        try:
+            signature.bind(*self.args, **self.kwargs)
+        except TypeError as wrong:
+            named = ", ".join(f"{name!r}: ..." for name in _needed(signature))
+            raise InputError(
+                f"{type(model).__name__} takes {signature} and was given "
+                f"{', '.join(self.kwargs) or len(self.args)}: {wrong}. Give all inputs as a dict "
+                f"of tensors, such as {{{named}}}, one entry for each sample, and cut the model at "
+                "a layer after the one that joins them.",
+                code="CL-INPUT-TYPE",
+            ) from error
+
     def rows(self, index: torch.Tensor) -> Inputs:
         """Take samples by their indices; what has no sample axis stays whole."""
         n = self.batch_size
         return self.map(lambda t: t[index.to(t.device)] if t.ndim and t.shape[0] == n else t)
+
+
+def _needed(signature: inspect.Signature) -> list[str]:
+    """Name the arguments without a default."""
+    return [
+        name
+        for name, p in signature.parameters.items()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
 
 
 class Session:
@@ -228,11 +253,15 @@ class Session:
             inputs = inputs.map(_channels_last)
         state = self._state()
         with plain_pass(self.model):
-            if state is None:
-                return self.model(*inputs.args, **inputs.kwargs)
-            return torch.func.functional_call(
-                self.model, state, inputs.args, inputs.kwargs, tie_weights=False
-            )
+            try:
+                if state is None:
+                    return self.model(*inputs.args, **inputs.kwargs)
+                return torch.func.functional_call(
+                    self.model, state, inputs.args, inputs.kwargs, tie_weights=False
+                )
+            except TypeError as error:
+                inputs.check_names(self.model, error)
+                raise
 
     def _state(self) -> dict[str, torch.Tensor] | None:
         """Copies of parameters and buffers elsewhere or in another order; None if not needed."""

@@ -4,6 +4,7 @@ import copy
 import pickle
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -301,3 +302,36 @@ def test_a_bare_module_asks_for_the_size_that_images_do_not_share(tmp_path):
     with pytest.raises(InputError, match="--size") as caught:
         explain(photos, model=f"{code}:build", out=tmp_path / "report.html")
     assert caught.value.code == "CL-INPUT-SHAPE"
+
+
+class Both(nn.Module):
+    """An image and two numbers about it, such as age and sex."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.about = network()[0], nn.Linear(2, 4)
+        self.mix, self.head = nn.Sequential(nn.Linear(12, 8), nn.ReLU()), nn.Linear(8, 3)
+
+    def forward(self, image, meta):
+        if meta.shape[1] != 2:
+            raise TypeError("two numbers, please")
+        seen = self.body(image).mean((2, 3))
+        return self.head(self.mix(torch.cat([seen, self.about(meta)], 1)))
+
+
+def test_an_image_beside_metadata():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, meta = Both().eval(), torch.rand(8, 2)
+    x, split = images(8), SplitModel(model, "mix")
+    craft = CRAFT(split, 2, patches="none", random_state=0)
+    both = {"image": x, "meta": meta}
+    assert craft.fit(both, target=0).importances_.shape == (2,)
+    np.testing.assert_allclose(craft.activations(both), split.g(both).numpy(), atol=1e-6)
+    for wrong in (x, {"image": x}, {**both, "age": meta}):
+        with pytest.raises(InputError, match=r"Both takes \(image, meta\).*'image': ..., 'meta'"):
+            craft.fit(wrong, target=0)
+    with pytest.raises(SplitError, match="features joined later"):
+        CRAFT(SplitModel(model, "body"), 2, patches="none").fit(both, target=0)
+    with pytest.raises(TypeError, match="two numbers, please"):  # the model's own stays
+        split.f({"image": x, "meta": meta[:, :1]})
