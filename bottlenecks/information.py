@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["mutual_information", "pairwise_information", "plug_in", "variable"]
+__all__ = ["equal_bins", "mutual_information", "pairwise_information", "plug_in", "variable"]
 
 from typing import Any
 
@@ -105,7 +105,7 @@ def plug_in(a: np.ndarray, b: np.ndarray) -> float:
     return max(0.0, float(xlogy(joint, joint).sum() - xlogy(joint, alone).sum()))
 
 
-def _bins(values: np.ndarray, n_bins: int) -> np.ndarray:
+def equal_bins(values: np.ndarray, n_bins: int) -> np.ndarray:
     """Cut into bins of equally many samples; equal values stay together."""
     distinct, codes = np.unique(values, return_inverse=True)
     if len(distinct) <= _DISCRETE:
@@ -122,7 +122,7 @@ def pairwise_information(A: np.ndarray, n_bins: int) -> np.ndarray:
     """
     n, k = A.shape
     kind = np.uint8 if n_bins <= 256 else np.uint16
-    codes = np.stack([_bins(a, n_bins).astype(kind) for a in A.T])
+    codes = np.stack([equal_bins(a, n_bins).astype(kind) for a in A.T])
     sizes = codes.max(axis=1).astype(np.int64) + 1
     entropy = np.array([-xlogy(p, p).sum() for p in (np.bincount(c) / n for c in codes)])
     found = np.zeros((k, k))

@@ -55,6 +55,11 @@ def sparse_head():
     return SparseLinearHead(lam=0.05, tol=1e-3).fit(outputs(), classes())
 
 
+def named_bank():
+    """Name the outputs."""
+    return ConceptBank(np.eye(K), [f"concept {j}" for j in range(K)], space=None)
+
+
 def learned_bank():
     """Make a bank with the quality that `learnable` asks for."""
     rng = np.random.default_rng(0)
@@ -105,6 +110,16 @@ case(
     tolerance=100,
 )
 case(bottlenecks.random_bank, lambda c: (c(outputs()), 2), "numpy")
+case(
+    bottlenecks.relevance,
+    lambda c: ((named_bank(), c(outputs()), c.of(classes())), {"n_random": 1}),
+    "numpy",
+    tolerance=100,
+)
+case(
+    bottlenecks.Relevance.to_frame,
+    lambda c: (bottlenecks.relevance(named_bank(), outputs(), classes(), n_random=1),),
+)
 case(bottlenecks.class_similarity, lambda c: (c(outputs()), c.of(classes())), "numpy")
 case(bottlenecks.concept_discriminability, lambda c: (c(features(3, K)),), "numpy")
 case(bottlenecks.cos_cubed_similarity, lambda c: (c(outputs()), c(outputs()[::-1])), "numpy")
