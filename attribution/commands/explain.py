@@ -7,6 +7,7 @@ __all__ = ["explain"]
 import json
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +47,9 @@ def explain(
     remainder: Annotated[
         str, typer.Option(help="What the concepts do not code: drop, hold or player.")
     ] = "drop",
-    extractor: Annotated[str, typer.Option(help="nmf, or semi-nmf for signed layers.")] = "nmf",
+    extractor: Annotated[
+        str, typer.Option(help="auto (by the signs of the layer), nmf or semi-nmf.")
+    ] = "auto",
     depth: Annotated[int, typer.Option(help="Levels of recursion.")] = 1,
     maps: Annotated[
         str, typer.Option(help="implicit, upsample, occlusion, rise or none.")
@@ -72,8 +75,8 @@ def explain(
     console = Console(stderr=as_json)
     start = time.perf_counter()
     known = {"nmf": NMFConcepts, "semi-nmf": SemiNMF}
-    if extractor not in known:
-        raise unknown_name("extractor", extractor, known)
+    if extractor not in (*known, "auto"):
+        raise unknown_name("extractor", extractor, [*known, "auto"])
     if maps != "none":
         check_method(maps)
     if max_images < 1:
@@ -82,7 +85,7 @@ def explain(
         )
     out = report_file(out, "explain.html")
     loaded = load_model(model)
-    batch, source = _load(images, size or loaded.size, max_images, seed)
+    batch, source, folders = _load(images, size or loaded.size, max_images, seed)
     console.print(
         f"{len(batch)} images from {source}, {batch.shape[-1]} px; model {model}", markup=False
     )
@@ -105,6 +108,10 @@ def explain(
         class_names=loaded.class_names,
         device=device,
     )
+    if extractor == "auto":
+        extractor = "semi-nmf" if _signed(split, batch) else "nmf"
+        if extractor == "semi-nmf":
+            console.print(f"{chosen} has activations below zero: semi-nmf.", markup=False)
     explanation = explain_model(
         split,
         batch,
@@ -121,27 +128,42 @@ def explain(
     name = type(loaded.model).__name__ if model == "embedded" else model
     report = explanation.save(out, title=f"What {name} sees").resolve()
     seconds = time.perf_counter() - start
+    accuracy = _accuracy(folders, explanation)
     if as_json:
         facts = {**explanation.to_dict(), "report": str(report), "seconds": round(seconds, 1)}
+        facts |= {"accuracy": accuracy} if accuracy else {}
         typer.echo(json.dumps(facts, indent=2, default=str))
         return
+    if accuracy:
+        console.print(
+            "Accuracy against the names of folders: {accuracy:.0%} ({low:.0%} to {high:.0%}) of "
+            "{n_images} images (always the commonest: {commonest:.0%}).".format(**accuracy),
+            highlight=False,
+            markup=False,
+        )
     _show(console, explanation, chosen)
     line = f"Report: {report}  ({seconds:.0f} s)"
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _load(images: Path | None, size: int | None, limit: int, seed: int) -> tuple[Any, str]:
+def _load(
+    images: Path | None, size: int | None, limit: int, seed: int
+) -> tuple[Any, str, list[str]]:
+    """Give images, in words where they are from, and the name of the folder each lies in."""
     if images is None:
         from conceptlab.datasets import load_scenes
 
-        return load_scenes("test", limit, seed=seed).images, "the rendered world"
+        return load_scenes("test", limit, seed=seed).images, "the rendered world", []
     if not os.path.exists(images):
         raise InputError(
             f"{images} does not exist; give a folder, zip or file.", code="CL-INPUT-FILE"
         )
+    from conceptlab.datasets import load_image_folder
     from conceptlab.datasets.images import as_image_batch, image_source
 
-    source = image_source(images)
+    several = os.path.isdir(images) or images.suffix.lower() == ".zip"
+    data = load_image_folder(images, classes=False) if several else None
+    source = image_source(images if data is None else data)
     # Evenly through the folder, so that every class is there.
     places = np.unique(np.linspace(0, len(source) - 1, min(limit, len(source))).round().astype(int))
     parts = [as_image_batch(source.read(int(i), int(i) + 1), size=size) for i in places]
@@ -154,7 +176,43 @@ def _load(images: Path | None, size: int | None, limit: int, seed: int) -> tuple
             "width), and the model does not say its own. Give it: --size 224.",
             code="CL-INPUT-SHAPE",
         )
-    return torch.cat(parts), str(images)
+    folders = (
+        [] if data is None else [Path(data.paths[i].rpartition("!")[2]).parent.name for i in places]
+    )
+    return torch.cat(parts), str(images), folders
+
+
+def _signed(split: Any, batch: Any) -> bool:
+    """Whether the layer has activations below zero in some of the images."""
+    import torch
+
+    with torch.no_grad():
+        return bool((split.g(batch[:: max(len(batch) // 16, 1)][:16]) < 0).any())
+
+
+def _accuracy(folders: list[str], explanation: Any) -> dict[str, float] | None:
+    """Compare answers with folders that have the name of a class; None where there are none."""
+    from conceptlab.importance.intervals import wilson
+
+    names = [_plain(name) for name in explanation.class_names or ()]
+    answers = explanation.logits.argmax(axis=1)
+    told = [(_plain(f), a) for f, a in zip(folders, answers, strict=False) if _plain(f) in names]
+    if not told or explanation.logits.shape[1] < 2:
+        return None
+    right, n = sum(names[a] == name for name, a in told), len(told)
+    low, high = wilson(right / n, n)
+    commonest = Counter(name for name, _ in told).most_common(1)[0][1]
+    return {
+        "accuracy": right / n,
+        "low": low,
+        "high": high,
+        "commonest": commonest / n,
+        "n_images": n,
+    }
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", " ").replace("-", " ")
 
 
 def _target(target: str, names: list[str] | None) -> int | str:

@@ -239,6 +239,14 @@ class Explanation:
         str
             Empty where they do, or where that was not measured.
         """
+        spread = np.ptp(self.logits, axis=0).max(initial=0)
+        largest = np.abs(self.logits).max(initial=0)
+        if len(self.logits) > 1 and spread <= 1e-6 * largest:
+            return (
+                f"The model gives the same outputs for all {len(self.logits)} images, so there is "
+                "nothing to explain. Look at its weights, and at the size, the range and the "
+                "normalisation of the images."
+            )
         if self.decision is None or self.decision.carries:
             return ""
         helps = {name: found for name, found in self.tried.items() if found.carries}

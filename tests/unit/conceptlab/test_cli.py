@@ -1,13 +1,16 @@
 import importlib.metadata
 import json
 import re
+import shutil
 import sys
+from collections import Counter
 
 import pytest
+import torch
 from PIL import Image
 
 from conceptlab import cli
-from conceptlab.datasets import load_scenes
+from conceptlab.datasets import load_embedded_classifier, load_scenes
 
 
 def run(monkeypatch, *arguments):
@@ -52,6 +55,107 @@ def test_explain_a_folder_as_json(monkeypatch, capsys, tmp_path, folder):
     assert len(facts["concepts"]) == 3
     assert facts["report"] == str(out)
     assert facts["faithfulness"]
+
+
+SIGNED = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, act, scale):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = nn.Sequential(nn.Conv2d(3, 6, 5, 4), act), nn.Linear(6, 2)
+        self.scale = scale
+
+    def forward(self, x):
+        y = self.head(self.body(x).mean((2, 3))) * self.scale
+        return {"scores": y, "others": y + 1}
+
+def gelu():
+    return Net(nn.GELU(), 1.0)
+
+def relu():
+    return Net(nn.ReLU(), 1.0)
+
+def dead():
+    return Net(nn.ReLU(), 0.0)
+"""
+
+
+@pytest.fixture
+def explained(monkeypatch, capsys, tmp_path, folder):
+    code = tmp_path / "nets.py"
+    code.write_text(SIGNED)
+
+    def explain(function, *more, images=folder):
+        model = ("--model", f"{code}:{function}", "--layer", "body", "--size", 32)
+        options = (*QUICK, "--patch-size", 8, "--json", "--out", tmp_path / "report.html", *more)
+        code_of = run(monkeypatch, "explain", images, *model, *options)
+        shown = capsys.readouterr()
+        return code_of, json.loads(shown.out) if code_of == 0 else None, shown.err
+
+    return explain
+
+
+def test_the_extractor_is_chosen_by_the_signs_of_the_layer(explained):
+    for function, name in (("gelu", "SemiNMF"), ("relu", "NMFConcepts")):
+        code, facts, told = explained(function, "--output", "scores")
+        assert code == 0
+        assert facts["settings"]["extractor"] == name
+        assert ("below zero: semi-nmf" in told) == (name == "SemiNMF")
+    code, _, told = explained("gelu", "--output", "scores", "--extractor", "nmf")
+    assert code == 2
+    assert "[CL-INPUT-NEGATIVE]" in told
+
+
+def test_output_says_where_the_scores_are(explained):
+    code, _, told = explained("relu")
+    assert code == 2
+    assert "[CL-SPLIT-OUTPUT]" in told
+    assert explained("relu", "--output", "others")[0] == 0
+
+
+def test_equal_outputs_are_told(explained):
+    code, facts, _ = explained("dead", "--output", "scores")
+    assert code == 0
+    assert facts["warning"].startswith("The model gives the same outputs for all 12 images")
+    _, facts, _ = explained("relu", "--output", "scores")
+    assert "same outputs" not in facts["warning"]
+
+
+def test_photos_for_the_toy_classifier_are_told(monkeypatch, capsys, tmp_path, folder):
+    line = "The embedded classifier knows rendered scenes only; give yours with --model."
+    for images, told in (((folder,), True), ((), False)):
+        out = ("--max-images", 12, "--out", tmp_path / "report.html")
+        assert run(monkeypatch, "explain", *images, *QUICK, *out) == 0
+        assert (line in " ".join(capsys.readouterr().out.split())) == told
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_accuracy_against_the_names_of_folders(monkeypatch, capsys, tmp_path, packed):
+    model, scenes = load_embedded_classifier(), load_scenes("test", 12, seed=0)
+    with torch.no_grad():
+        answers = model(torch.from_numpy(scenes.images)).argmax(1).tolist()
+    names = [model.class_names[i] for i in answers]
+    wrong = next(name for name in model.class_names if name != names[0])
+    names[0] = wrong  # one folder that is not the answer, and one that is no class
+    names[1] = "unknown"
+    place = tmp_path / "photos"
+    for i, (name, image) in enumerate(zip(names, scenes.images, strict=True)):
+        (place / name.upper()).mkdir(parents=True, exist_ok=True)
+        pixels = (image.transpose(1, 2, 0) * 255).round().astype("uint8")
+        Image.fromarray(pixels).save(place / name.upper() / f"{i:02d}.png")
+    if packed:
+        place = shutil.make_archive(str(place), "zip", place)
+    out = ("--json", "--out", tmp_path / "report.html")
+    assert run(monkeypatch, "explain", place, *QUICK, *out) == 0
+    found = json.loads(capsys.readouterr().out)["accuracy"]
+    assert found["n_images"] == 11
+    assert found["accuracy"] == pytest.approx(10 / 11)
+    assert found["low"] < 10 / 11 < found["high"]
+    counts = Counter([names[0], *names[2:]])
+    assert found["commonest"] == pytest.approx(max(counts.values()) / 11)
 
 
 @pytest.mark.parametrize(
