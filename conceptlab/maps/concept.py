@@ -187,10 +187,7 @@ def _reader(
         def rows(start: int, stop: int) -> Any:
             return inputs.rows(torch.arange(start, stop)).kwargs
 
-        first = next(iter(images.values()))
-        video = len(images) == 1 and np.ndim(first) == 5
-        shape = tuple(first.shape[2:]) if video else None
-        return inputs.batch_size, shape, rows
+        return inputs.batch_size, _plane(inputs.tensors()), rows
     source = model_images(images, split)
 
     def read(start: int, stop: int) -> torch.Tensor:
@@ -198,6 +195,14 @@ def _reader(
 
     first = read(0, 1)
     return len(source), (int(first.shape[2]), int(first.shape[3])), read
+
+
+def _plane(tensors: list[torch.Tensor]) -> tuple[int, ...] | None:
+    """Give the size of the one tensor of images or video; None beside words, or without one."""
+    if any(t.ndim == 2 and not t.is_floating_point() for t in tensors):
+        return None
+    sizes = [tuple(t.shape[2:]) for t in tensors if t.ndim in (4, 5) and t.is_floating_point()]
+    return sizes[0] if len(sizes) == 1 else None
 
 
 def _area(shape: tuple[int, ...] | None) -> tuple[int, int]:

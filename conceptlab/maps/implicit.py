@@ -94,7 +94,7 @@ def implicit_maps(
         name, x = _plain(x)
         if size is None or x is None:
             raise InputError(
-                "Maps at the input need images: words have no gradient. Use level='layer'.",
+                "Maps at the input need images alone: words have no gradient. Use level='layer'.",
                 code="CL-INPUT-OPTION",
             )
         if smooth < 0 or steps < 1 or noise < 0:

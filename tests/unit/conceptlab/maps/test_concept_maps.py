@@ -145,6 +145,29 @@ def test_video_has_a_map_for_every_frame():
         concept_maps(SplitModel(model, "2"), extractor, video)
 
 
+class Lit(nn.Module):
+    """An image and its light, one number a channel, which is added before the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.ReLU(), nn.Linear(3, 2)
+
+    def forward(self, image, light):
+        return self.head(self.body(image + light[:, :, None, None]).mean((2, 3)))
+
+
+def test_an_image_beside_other_numbers_has_maps():
+    extractor, draw = Extractor(3, 3), torch.Generator().manual_seed(0)
+    extractor.components_ = np.eye(3)
+    both = {"image": torch.rand(2, 3, 6, 5, generator=draw), "light": torch.ones(2, 3)}
+    split = SplitModel(Lit(), "body")
+    maps = concept_maps(split, extractor, both, method="upsample")
+    np.testing.assert_allclose(maps, both["image"].numpy() + 1, atol=1e-6)
+    np.testing.assert_allclose(30 * concept_maps(split, extractor, both), maps, atol=1e-5)
+    with pytest.raises(InputError, match="need images alone"):
+        concept_maps(split, extractor, both, level="input")
+
+
 def test_maps_find_a_planted_patch():
     """The concept is the red channel; a red square is drawn; all methods must point at it."""
     body = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.ReLU())
