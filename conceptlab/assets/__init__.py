@@ -22,6 +22,7 @@ from torch import nn
 
 from conceptlab.assets.gan import SceneGenerator, SceneJudge
 from conceptlab.assets.resnet import SceneResNet
+from conceptlab.errors import InputError, unknown_name
 from conceptlab.io.files import read_bundle
 from conceptlab.io.reading import rebuilding
 from conceptlab.seeds import quiet_randomness
@@ -29,6 +30,8 @@ from conceptlab.seeds import quiet_randomness
 CLASSIFIER = Path(__file__).parent / "classifier"
 ENCODER = Path(__file__).parent / "encoder"
 CLASSIFIER_KIND = "EmbeddedClassifier"
+WITHOUT = {"ilko": Path(__file__).parent / "classifier_without_ilko"}
+"""Classifiers that never saw one species."""
 ENCODER_KIND = "EmbeddedOpenCLIP"
 GAN = Path(__file__).parent / "generator"
 GAN_KIND = "EmbeddedGenerator"
@@ -37,13 +40,19 @@ JUDGE_KIND = "EmbeddedJudge"
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
-def load_embedded_classifier(path: str | Path | None = None) -> SceneResNet:
+def load_embedded_classifier(
+    path: str | Path | None = None, *, without: str | None = None
+) -> SceneResNet:
     """Load the classifier of the ten species of scenes.
 
     Parameters
     ----------
     path : path-like, optional
         Another folder that ``python -m conceptlab.assets.train_classifier`` wrote.
+    without : {"ilko"}, optional
+        Load a classifier of the same architecture, with the same ten outputs, that was
+        trained from other initial weights and never saw this species: the reference of an
+        audit (``unlearning.audit``). Its weights are stored in half precision.
 
     Returns
     -------
@@ -55,6 +64,9 @@ def load_embedded_classifier(path: str | Path | None = None) -> SceneResNet:
     ------
     CheckpointError
         If a file is missing or was changed.
+    InputError
+        `without` is no species that was left out, or comes beside a `path`
+        (``CL-INPUT-OPTION``).
 
     Examples
     --------
@@ -63,7 +75,18 @@ def load_embedded_classifier(path: str | Path | None = None) -> SceneResNet:
     >>> logits = load_embedded_classifier()(torch.from_numpy(scenes.images))
     >>> logits.shape
     torch.Size([4, 10])
+    >>> load_embedded_classifier(without="ilko").class_names[8]
+    'ilko'
     """
+    if without is not None:
+        if path is not None:
+            raise InputError(
+                "path and without both name a classifier; give one of them.",
+                code="CL-INPUT-OPTION",
+            )
+        if without not in WITHOUT:
+            raise unknown_name("species that was left out", without, WITHOUT)
+        path = WITHOUT[without]
     return _network(SceneResNet, path or CLASSIFIER, CLASSIFIER_KIND)
 
 
@@ -128,7 +151,7 @@ def embedded_card(name: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    name : {"classifier", "encoder", "generator", "judge"}
+    name : {"classifier", "classifier_without_ilko", "encoder", "generator", "judge"}
 
     Returns
     -------
@@ -141,10 +164,9 @@ def embedded_card(name: str) -> dict[str, Any]:
     >>> sorted(embedded_card("judge"))[:3]
     ['clear_threshold', 'cpu_minutes', 'measured']
     """
-    from conceptlab.errors import unknown_name
-
     kinds = {
         "classifier": (CLASSIFIER, CLASSIFIER_KIND),
+        **{folder.name: (folder, CLASSIFIER_KIND) for folder in WITHOUT.values()},
         "encoder": (ENCODER, ENCODER_KIND),
         "generator": (GAN, GAN_KIND),
         "judge": (JUDGE, JUDGE_KIND),

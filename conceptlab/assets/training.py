@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ def run_script(
     train: Callable[..., Any],
     evaluate: Callable[[Any], dict[str, Any]],
     save: Callable[..., Any],
+    parents: Sequence[argparse.ArgumentParser] = (),
 ) -> None:
     """Train, measure, and write the bundle with its card, as the command line asks.
 
@@ -81,8 +82,10 @@ def run_script(
     train, evaluate, save : callable
         ``train(seed=, steps=)`` gives a model, ``evaluate(model)`` figures, and
         ``save(model, out, figures, card)`` writes them.
+    parents : sequence of ArgumentParser
+        Of a script's own options, which it has read itself; for the help.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, parents=list(parents))
     parser.add_argument("--out", type=Path, default=out, help="folder to write")
     parser.add_argument("--seed", type=int, default=seed)
     parser.add_argument("--steps", type=int, default=settings["steps"])

@@ -24,6 +24,10 @@ def test_there_are_four_stories():
 
 
 @pytest.mark.parametrize("block", STORIES, ids=[f"line {b.line}" for b in STORIES])
-def test_story_runs(block, tmp_path, monkeypatch, global_state_untouched):
+def test_story_runs(block, tmp_path, monkeypatch, capsys, global_state_untouched):
     monkeypatch.chdir(tmp_path)
     run(block, README)
+    if "unlearning.audit" in block.code:
+        masked, poisoned = (line.split()[-1] for line in capsys.readouterr().out.splitlines())
+        assert masked == "suppressed"
+        assert poisoned in {"suppressed", "removed"}, "undecided beside a retrained model"

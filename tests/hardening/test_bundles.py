@@ -12,6 +12,7 @@ from conceptlab.assets import (
     ENCODER,
     GAN,
     JUDGE,
+    WITHOUT,
     embedded_open_clip,
     load_embedded_classifier,
     load_embedded_gan,
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 KINDS = {kind.__name__: kind for kind in SAVED}
 EMBEDDED = {
     "classifier": (CLASSIFIER, load_embedded_classifier),
+    "classifier_without_ilko": (WITHOUT["ilko"], load_embedded_classifier),
     "encoder": (ENCODER, embedded_open_clip),
     "generator": (GAN, load_embedded_gan),
     "judge": (JUDGE, load_embedded_judge),

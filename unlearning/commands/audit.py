@@ -61,7 +61,12 @@ def audit(
     """Tell a forgotten class from a suppressed one, beside models that never saw it."""
     from conceptlab.io.places import report_file
     from unlearning.audit import audit as audit_model
-    from unlearning.commands.material import load_material, show_report, with_weights
+    from unlearning.commands.material import (
+        load_material,
+        load_references,
+        show_report,
+        with_weights,
+    )
     from unlearning.result import UnlearnResult
 
     console = Console(stderr=as_json)
@@ -81,11 +86,11 @@ def audit(
     )
     original = found.model if before is None else with_weights(found.model, before)[0]
     unlearned, certificate = with_weights(found.model, after)
-    references = [with_weights(found.model, path)[0] for path in retrained or []]
+    references, words = load_references(found, model if before is None else "", retrained)
     name = found.class_names[found.forgotten]
     console.print(
         f"Audit {name}: {len(found.forget)} images of it, {len(found.retain)} of other classes, "
-        f"{len(found.test)} to test ({found.source})",
+        f"{len(found.test)} to test ({found.source}), {words}",
         highlight=False,
         markup=False,
     )

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Material", "Selected", "load_material", "show_report", "with_weights"]
+__all__ = [
+    "Material",
+    "Selected",
+    "load_material",
+    "load_references",
+    "show_report",
+    "with_weights",
+]
 
 import copy
 import os
@@ -294,6 +301,44 @@ def with_weights(model: nn.Module, path: Path) -> tuple[nn.Module, dict[str, Any
                 f"{note} is no certificate: {error}.", code="CL-CHECKPOINT-DAMAGED"
             ) from error
     return twin.eval(), certificate
+
+
+def load_references(
+    found: Material, model: str, paths: Sequence[Path] | None
+) -> tuple[list[nn.Module], str]:
+    """Load models that never saw the class.
+
+    Parameters
+    ----------
+    found : Material
+    model : str
+        The name of the original, as :func:`load_material` took it.
+    paths : sequence of pathlib.Path or None
+        Weights, or folders that ``conceptlab unlearn`` wrote. Without any, the embedded
+        classifier has a reference for the classes in :data:`conceptlab.assets.WITHOUT`.
+
+    Returns
+    -------
+    references : list of torch.nn.Module
+    words : str
+        What they are.
+
+    Raises
+    ------
+    CheckpointError
+        A file is missing, or its weights do not fit.
+    """
+    from conceptlab.assets import WITHOUT, load_embedded_classifier
+
+    if paths:
+        given = [with_weights(found.model, path)[0] for path in paths]
+        return given, "beside the retrained models given"
+    name = found.class_names[found.forgotten]
+    if model != "embedded" or name not in WITHOUT:
+        return [], "without a retrained model"
+    device = next(found.model.parameters()).device
+    twin = load_embedded_classifier(without=name).to(device)
+    return [twin], f"beside an embedded model that never saw {name}"
 
 
 def show_report(console: Console, report: Any) -> None:

@@ -42,7 +42,7 @@ Retrained = Annotated[
     list[Path] | None,
     typer.Option(
         help="Weights of a model that never saw the class; given twice, the difference of the two "
-        "is the noise floor."
+        "is the noise floor. For the embedded model and ilko, one comes with the package."
     ),
 ]
 TestImages = Annotated[

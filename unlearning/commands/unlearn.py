@@ -68,7 +68,7 @@ def unlearn(
     as_json: AsJson = False,
 ) -> None:
     """Make a classifier forget a class; write weights, a certificate and an audit."""
-    from unlearning.commands.material import load_material, show_report, with_weights
+    from unlearning.commands.material import load_material, load_references, show_report
 
     console = Console(stderr=as_json)
     start = time.perf_counter()
@@ -86,7 +86,7 @@ def unlearn(
         device=device,
         seed=seed,
     )
-    references = [with_weights(found.model, path)[0] for path in retrained or []]
+    references, words = load_references(found, model, retrained)
     name = found.class_names[found.forgotten]
     console.print(
         f"Forget {name}: {len(found.forget)} images; keep {len(found.retain)} of other classes "
@@ -100,7 +100,7 @@ def unlearn(
     files = _write(out, result)  # before the audit, which may fail or be broken off
     console.print(
         f"{result.certificate['steps']} steps, {result.certificate['cpu_seconds']:.1f} CPU "
-        f"seconds, {result.stopped}. Audit ...",
+        f"seconds, {result.stopped}. Audit, {words} ...",
         highlight=False,
         markup=False,
     )

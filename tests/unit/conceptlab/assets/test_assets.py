@@ -67,6 +67,45 @@ def test_classifier_card_holds():
     assert abs(found["accuracy"] - card["measured"]["accuracy"]) < 0.02
 
 
+def test_a_classifier_that_never_saw_a_species():
+    from conceptlab.assets.train_classifier import evaluate
+
+    card = embedded_card("classifier_without_ilko")
+    assert card["without"] == "ilko"
+    assert card["measured"]["accuracy"] >= 0.97
+    model, original = load_embedded_classifier(without="ilko"), load_embedded_classifier()
+    assert model.class_names == original.class_names
+    assert {k: v.dtype for k, v in model.state_dict().items()} == {
+        k: v.dtype for k, v in original.state_dict().items()
+    }
+    found = evaluate(model, n=500, only=("accuracy",), without="ilko")
+    assert found.keys() == {"accuracy", "accuracy_forgotten"}
+    assert abs(found["accuracy"] - card["measured"]["accuracy"]) < 0.02
+    assert found["accuracy_forgotten"] == card["measured"]["accuracy_forgotten"] == 0
+    with pytest.raises(InputError, match="Unknown species that was left out 'arvo'"):
+        load_embedded_classifier(without="arvo")
+    with pytest.raises(InputError, match="give one of them"):
+        load_embedded_classifier("folder", without="ilko")
+
+
+def test_no_scene_of_a_species_left_out_reaches_the_training(monkeypatch):
+    from conceptlab.assets import train_classifier
+
+    seen, inner = [], torch.nn.functional.cross_entropy
+
+    def spy(logits, y, **options):
+        seen.append(y)
+        return inner(logits, y, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", spy)
+    train_classifier.train(seed=3, steps=2, batch=40, quiet=True)
+    assert (torch.cat(seen) == 8).any()
+    seen.clear()
+    train_classifier.train(seed=3, steps=2, batch=40, quiet=True, without="ilko")
+    assert len(torch.cat(seen)) > 60
+    assert not (torch.cat(seen) == 8).any()
+
+
 def test_classifier_sees_colour_and_shape_and_texture():
     """Change one attribute of a species of the cube, and its twin is named."""
     model = load_embedded_classifier()
@@ -157,7 +196,7 @@ def test_weights_are_small_and_checked(kind, tmp_path):
 
 
 def test_cards():
-    for kind in ("classifier", "encoder"):
+    for kind in ("classifier", "classifier_without_ilko", "encoder"):
         card = embedded_card(kind)
         assert card["script"].startswith("python -m conceptlab.assets.")
         assert card["cpu_minutes"] < 20
@@ -183,12 +222,16 @@ def test_training_is_deterministic(global_state_untouched):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_training_the_classifier_again_reproduces_the_card(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("classifier", []), ("classifier_without_ilko", ["--without", "ilko"])],
+)
+def test_training_the_classifier_again_reproduces_the_card(name, options, tmp_path):
     from conceptlab.assets import train_classifier
 
-    train_classifier.main(["--out", str(tmp_path / "again")])
+    train_classifier.main([*options, "--out", str(tmp_path / "again")])
     again = assets.read_bundle(tmp_path / "again", assets.CLASSIFIER_KIND).data["card"]
-    card = embedded_card("classifier")
+    card = embedded_card(name)
     for name, value in card["measured"].items():
         assert abs(again["measured"][name] - value) <= card["tolerance"]["accuracy"], name
 

@@ -4,15 +4,18 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from conceptlab.datasets import load_embedded_classifier
 from conceptlab.errors import CheckpointError, InputError
 from conceptlab.models.load import load_state_dict
 from unlearning.certificate import verify_certificate
 from unlearning.commands.audit import audit
-from unlearning.commands.material import Selected
+from unlearning.commands.material import Selected, load_material, load_references
 from unlearning.commands.unlearn import unlearn
 from unlearning.registry import METHODS
 
@@ -172,9 +175,27 @@ def test_scenes_by_default(tmp_path):
     )
     assert answer.exit_code == 0
     assert "Forget ilko:" in answer.stdout
+    assert "Audit, beside an embedded model that never saw ilko" in " ".join(answer.stdout.split())
     assert "suppressed" in answer.stdout
     facts = json.loads((tmp_path / "report.json").read_text())
+    assert facts["figures"]["retrained"]["fa_test"] == 0
     assert {row["concept"] for row in facts["concepts"] if row["exclusive"]} == {"heart", "checked"}
+
+
+def test_a_reference_is_taken_where_it_fits_and_none_is_given(tmp_path):
+    sizes = {"n_images": 60, "n_test": 60}
+    found = load_material(None, "embedded", "ilko", **sizes)
+    twin = load_embedded_classifier(without="ilko")
+    (one,), _ = load_references(found, "embedded", None)
+    assert torch.equal(one.fc.weight, twin.fc.weight)
+    weights = tmp_path / "given.safetensors"
+    save_file(found.model.state_dict(), weights)
+    (given,), words = load_references(found, "embedded", [weights])
+    assert torch.equal(given.fc.weight, found.model.fc.weight)
+    assert "given" in words
+    assert load_references(found, "torchvision:resnet18", None)[0] == []
+    other = load_material(None, "embedded", "jura", **sizes)
+    assert load_references(other, "embedded", None)[0] == []
 
 
 def test_every_method_has_a_name():
