@@ -136,5 +136,7 @@ def _run(
         )
         if not ended or rule is None or rule.forgotten:
             break
+    if job.stopped.startswith("early") and job.epoch + 1 > recipe.epochs:
+        job.stopped = "done"  # the epochs asked for were made; the rule ended what the floor added
     if rule is not None:
         rule.finish()

@@ -111,7 +111,8 @@ class ConceptPoisoning(Unlearner):
         `min_steps` steps. With `stop`, up to three times as many while held-out
         samples are not forgotten.
     min_steps : int
-        Fewest steps: a small set needs steps, not passes. 0 leaves it to `epochs`.
+        Fewest steps: a small set needs steps, not passes. 0 leaves it to `epochs`. Where the
+        stop rule ends the epochs that this adds, the run is "done".
     lr : float
         Peak learning rate. The default suits small networks trained from
         scratch; for large pretrained ones start at a tenth of it.

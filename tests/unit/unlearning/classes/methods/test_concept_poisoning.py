@@ -167,6 +167,16 @@ def test_valid_data_decide_when_given():
     assert "held_out_forget_accuracy" in result.history[-1]
 
 
+def test_a_run_that_made_its_epochs_is_done_whatever_ends_those_of_the_floor():
+    """A constant, large rate makes the held-out loss rise soon after the class is forgotten."""
+    method = ConceptPoisoning(
+        epochs=1, min_steps=10**6, lr=0.02, schedule="constant", random_state=0
+    )
+    result = method.unlearn(trained(), **request())
+    assert 1 < len(result.history) < 1000
+    assert result.stopped == "done"
+
+
 def test_it_says_when_the_class_is_not_forgotten():
     method = ConceptPoisoning(labels="keep", epochs=1, lr=1e-5, random_state=0)
     with pytest.warns(UnlearningWarning, match="not forgotten"):
