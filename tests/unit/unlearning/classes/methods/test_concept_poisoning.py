@@ -13,6 +13,7 @@ from conceptlab import ConceptBank
 from conceptlab.errors import InputError, SplitError
 from unlearning import ConceptPoisoning, UnlearnResult, split_classes
 from unlearning.classes.concepts.model_concepts import ModelConcepts
+from unlearning.classes.concepts.stop_rule import StopRule
 from unlearning.classes.concepts.words import mask_words, merge_subwords, word_scores
 from unlearning.notices import UnlearningWarning
 
@@ -167,14 +168,17 @@ def test_valid_data_decide_when_given():
     assert "held_out_forget_accuracy" in result.history[-1]
 
 
-def test_a_run_that_made_its_epochs_is_done_whatever_ends_those_of_the_floor():
-    """A constant, large rate makes the held-out loss rise soon after the class is forgotten."""
-    method = ConceptPoisoning(
-        epochs=1, min_steps=10**6, lr=0.02, schedule="constant", random_state=0
-    )
+@pytest.mark.parametrize(("epochs", "stopped"), [(2, "done"), (5, "early: enough")])
+def test_a_run_that_made_its_epochs_is_done_whatever_ends_those_of_the_floor(
+    monkeypatch, epochs, stopped
+):
+    """The rule ends the third epoch: one that the floor added, or one of those asked for."""
+    monkeypatch.setattr(StopRule, "look", lambda _, row: "enough" if row["epoch"] == 3 else None)
+    monkeypatch.setattr(StopRule, "forgotten", True)  # no second round
+    method = ConceptPoisoning(epochs=epochs, min_steps=10**4, random_state=0)
     result = method.unlearn(trained(), **request())
-    assert 1 < len(result.history) < 1000
-    assert result.stopped == "done"
+    assert len(result.history) == 3
+    assert result.stopped == stopped
 
 
 def test_it_says_when_the_class_is_not_forgotten():
