@@ -63,16 +63,21 @@ class Evaluator:
         the activations is kept, `fn` and ``for_image`` take it as ``rest=``.
     batch_size : int or "auto"
         Rows in a call of `fn`.
+    inputs : sequence of n, optional
+        What the images come from, in slices, where more than their coefficients counts: `fn`
+        and ``for_image`` then take those of their rows as ``inputs=``.
     """
 
-    def __init__(self, fn: Callable[..., Any], batch_size: AutoInt = "auto") -> None:
+    def __init__(
+        self, fn: Callable[..., Any], batch_size: AutoInt = "auto", inputs: Any = None
+    ) -> None:
         if not callable(fn):
             raise InputError(
                 "fn must be a function from coefficients (m, ..., k) to outputs (m, n_outputs), "
                 f"got {type(fn).__name__}.",
                 code="CL-INPUT-TYPE",
             )
-        self.fn = fn
+        self.fn, self.inputs = fn, inputs
         self.batch_size = check_batch_size(batch_size)
         self.n_evaluations = 0
         self.precision = float(torch.finfo(torch.float32).eps)
@@ -80,11 +85,17 @@ class Evaluator:
         self._scratch = Scratch()
 
     def __call__(self, U: torch.Tensor, rest: torch.Tensor | None = None) -> torch.Tensor:
-        """Give fn(U) of shape (m, n_outputs), float64 on the CPU."""
-        if rest is None:
+        """Give fn(U) of shape (m, n_outputs), float64 on the CPU; of all images with `inputs`."""
+        if rest is None and self.inputs is None:
             return self._batched(self.fn, U, U[0].numel())
         rows = torch.arange(len(U), device=U.device)
-        return self._batched(lambda i: self.fn(U[i], rest=rest[i]), rows, rest[0].numel())
+
+        def call(i: torch.Tensor) -> Any:
+            part = slice(int(i[0]), int(i[-1]) + 1)
+            options = {} if rest is None else {"rest": rest[part]}
+            return self.fn(U[part], **options, **self._beside(part))
+
+        return self._batched(call, rows, (U if rest is None else rest)[0].numel())
 
     def masked(
         self,
@@ -92,10 +103,12 @@ class Evaluator:
         masks: torch.Tensor,
         target: int | None = None,
         rest: torch.Tensor | None = None,
+        image: int = 0,
     ) -> torch.Tensor:
         """Evaluate one image's coefficients under masks (m, k).
 
         With a `rest` (*positions, p), masks of k columns hold it and a column more masks it.
+        `image` is its number among the inputs, where there are any.
 
         Returns
         -------
@@ -105,7 +118,7 @@ class Evaluator:
         width = max(U_i.numel(), int(getattr(self.fn, "row_numbers", 0)))
         prepare = getattr(self.fn, "for_image", None)
         if prepare is not None:
-            options: dict[str, Any] = {}
+            options = self._beside(slice(image, image + 1))
             if getattr(self.fn, "uses_scratch", False):
                 options["scratch"] = self._scratch
             if rest is not None:
@@ -113,7 +126,10 @@ class Evaluator:
                 masks = _held(masks, U_i.shape[-1])
             return self._batched(prepare(U_i, **options), masks, width, wanted)
         shape = (-1, *(1,) * (U_i.ndim - 1), masks.shape[1])
-        return self._batched(lambda part: self.fn(U_i * part.reshape(shape)), masks, width, wanted)
+        beside = self._beside(slice(image, image + 1))
+        return self._batched(
+            lambda part: self.fn(U_i * part.reshape(shape), **beside), masks, width, wanted
+        )
 
     def grid(
         self,
@@ -122,6 +138,7 @@ class Evaluator:
         columns: torch.Tensor,
         target: torch.Tensor,
         rest: torch.Tensor | None = None,
+        first: int = 0,
     ) -> torch.Tensor:
         """Evaluate every image under every mask.
 
@@ -137,6 +154,8 @@ class Evaluator:
             The output that counts for each image.
         rest : torch.Tensor of shape (q, *positions, p), optional
             What the concepts do not code; held, or masked by a last column.
+        first : int
+            Number of the first of these images among the inputs, where there are any.
 
         Returns
         -------
@@ -150,7 +169,7 @@ class Evaluator:
             if part is not None
             for axis in axes
         )
-        if not alike:
+        if not alike or self.inputs is not None:
             return torch.stack(
                 [
                     self.masked(
@@ -158,6 +177,7 @@ class Evaluator:
                         masks[:, columns[i]],
                         int(target[i]),
                         rest=None if rest is None else rest[i],
+                        image=first + i,
                     )
                     for i in range(len(U))
                 ]
@@ -174,6 +194,9 @@ class Evaluator:
         # What an expanded view decodes to is expanded too, so it takes little memory.
         width = max(rows.shape[-1], int(getattr(self.fn, "row_numbers", 0)) // 8)
         return self._batched(self.fn, rows, width, target.repeat_interleave(m)).reshape(q, m)
+
+    def _beside(self, part: slice) -> dict[str, Any]:
+        return {} if self.inputs is None else {"inputs": self.inputs[part]}
 
     def _pooled_grid(
         self,

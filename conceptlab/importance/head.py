@@ -119,7 +119,7 @@ class HeadOnCoefficients:
         offset = as_tensor(extractor.inverse_transform(zeros.numpy())).reshape(-1)
         return cls(split, W, offset=offset if bool(offset.any()) else None, transform=transform)
 
-    def __call__(self, U: Any, *, rest: Any = None) -> torch.Tensor:
+    def __call__(self, U: Any, *, rest: Any = None, inputs: Any = None) -> torch.Tensor:
         """Map coefficients (m, *positions, k) to outputs (m, n_outputs); differentiable.
 
         Parameters
@@ -128,6 +128,9 @@ class HeadOnCoefficients:
             Coefficients.
         rest : array-like of shape (m, *positions, p), optional
             Added in the place of the offset; see :mod:`conceptlab.importance.remainder`.
+        inputs : optional
+            What the coefficients come from, where more than the activations counts; see
+            :meth:`SplitModel.h <conceptlab.models.SplitModel.h>`.
         """
         U = self._at_positions(self._tensor(U))
         self._fits(U)
@@ -142,7 +145,7 @@ class HeadOnCoefficients:
         else:
             decoded = self._sum(*parts)
         self.row_numbers = max(self.row_numbers, int(decoded[0].numel()))
-        return self._head(self.split.from_positions(decoded))
+        return self._head(self.split.from_positions(decoded), inputs)
 
     def decode_masks(self, U_i: Any, masks: ArrayLike) -> torch.Tensor:
         """Decode one image under many masks.
@@ -162,7 +165,7 @@ class HeadOnCoefficients:
         return self._decoder(U_i)(masks)
 
     def for_image(
-        self, U_i: Any, *, rest: Any = None, scratch: Scratch | None = None
+        self, U_i: Any, *, rest: Any = None, scratch: Scratch | None = None, inputs: Any = None
     ) -> Callable[[torch.Tensor], torch.Tensor]:
         """Prepare one image: a function from masks (m, k) to outputs (m, n_outputs).
 
@@ -175,6 +178,8 @@ class HeadOnCoefficients:
         scratch : Scratch, optional
             Where activations are decoded to. Outputs must then be copied before the next
             call, because a head may hand its activations on.
+        inputs : optional
+            The input of the image, as for a call.
 
         Returns
         -------
@@ -193,12 +198,13 @@ class HeadOnCoefficients:
             def pooled(masks: torch.Tensor) -> torch.Tensor:
                 masks = self._tensor(masks)
                 if rest is None:
-                    return self(spread(masks * ones[0]))
-                return self(spread(masks[:, :-1] * ones[0]), rest=spread(masks[:, -1:] * ones[1]))
+                    return self(spread(masks * ones[0]), inputs=inputs)
+                left = spread(masks[:, -1:] * ones[1])
+                return self(spread(masks[:, :-1] * ones[0]), rest=left, inputs=inputs)
 
             return pooled
         decode = self._decoder(U_i, scratch, None if rest is None else parts[1])
-        return lambda masks: self._head(decode(masks))
+        return lambda masks: self._head(decode(masks), inputs)
 
     def mask_outputs(self, U_i: Any, masks: ArrayLike) -> torch.Tensor:
         """Give the outputs (m, n_outputs) of image `U_i` (*positions, k) under `masks` (m, k)."""
@@ -252,8 +258,8 @@ class HeadOnCoefficients:
     def _sum(self, U: torch.Tensor, rest: torch.Tensor | None = None) -> torch.Tensor:
         return self.decode(U) if rest is None else U @ self.W + rest
 
-    def _head(self, activations: torch.Tensor) -> torch.Tensor:
-        outputs = self.split.h(activations)
+    def _head(self, activations: torch.Tensor, inputs: Any = None) -> torch.Tensor:
+        outputs = self.split.h(activations, inputs=inputs)
         return outputs if self.transform is None else self.transform(outputs)
 
     def _at_positions(self, U: torch.Tensor) -> torch.Tensor:

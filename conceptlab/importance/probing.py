@@ -189,7 +189,7 @@ def affine_per_image(
         extra = torch.rand(8 if i < 4 else 2, k, generator=generator, dtype=torch.float64).to(U)
         masks = torch.cat([corners, extra])
         left = None if rest is None else rest[i]
-        values = evaluate.masked(U[i], masks, int(target[i]), left)
+        values = evaluate.masked(U[i], masks, int(target[i]), left, image=i)
         slopes[i] = values[1 : k + 1] - values[0]
         checked = masks[k + 1 :].to("cpu", torch.float64)
         predicted = values[0] + checked @ slopes[i]

@@ -85,8 +85,9 @@ class SobolImportance(BaseEstimator):
     mean over positions(U) M, where k + 1 evaluations serve all images;
     ``"pooled"``, fn depends on the mean over positions, so that it alone is
     masked; ``"linear"``, affine in the mask image by image, k + 1 evaluations
-    each; ``"general"``. ``exact=False`` leaves out the linear ones. A function
-    that bends by less than 1e-4 of its spread counts as linear.
+    each; ``"general"``. ``exact=False`` leaves out the linear ones, `inputs` those that
+    hold for all images at once. A function that bends by less than 1e-4 of its spread counts
+    as linear.
 
     *No order effect.* Columns of a sequence differ in quality, so each image's
     concepts take them in the order of the image's own coefficients, the largest
@@ -140,6 +141,7 @@ class SobolImportance(BaseEstimator):
         *,
         target: Any = None,
         activations: Any = None,
+        inputs: Any = None,
         progress: Progress = None,
     ) -> Importance:
         """Measure the importance of every concept for every image.
@@ -158,6 +160,9 @@ class SobolImportance(BaseEstimator):
             at the full coefficients, or the only one.
         activations : array-like of shape (n, *positions, p), optional
             What `U` codes, channels last; only where the rest is kept.
+        inputs : sequence of n, optional
+            What the images come from, in slices, where `fn` needs more than coefficients, such
+            as numbers that join an image later: it gets those of its rows as ``inputs=``.
         progress : bool, callable or None
             See :data:`conceptlab.progress.Progress`.
 
@@ -177,12 +182,12 @@ class SobolImportance(BaseEstimator):
         player = self.remainder == "player"
         self._check_parameters(U.shape[-1] + player)
         seed = draw_seed(self.random_state)
-        evaluate = Evaluator(fn, self.batch_size)
+        evaluate = Evaluator(fn, self.batch_size, inputs)
         generator = torch_generator(seed)
 
         full = evaluate(U, rest)
         chosen = resolve_target(target, full, len(U))
-        if self.exact is not False:
+        if self.exact is not False and inputs is None:
             affine = affine_in_mean(evaluate, U, full, generator, rest)
             if affine is not None:
                 c = pool(U).to("cpu", torch.float64) * affine.M[:, chosen].T
@@ -191,7 +196,7 @@ class SobolImportance(BaseEstimator):
                 floor = 32 * evaluate.precision * full.abs().amax(1)
                 return self._closed_form(c, floor, chosen, "linear-pooled", evaluate, seed)
         pooled = None
-        if self.exact is not True:
+        if self.exact is not True and inputs is None:
             pooled = depends_on_mean(evaluate, U, full, generator, rest)
         if pooled is None and self.exact is not False:
             found = affine_per_image(evaluate, U, chosen, generator, rest, player)
@@ -282,7 +287,7 @@ class SobolImportance(BaseEstimator):
             part = slice(start, start + at_once)
             order = columns[part]
             left = None if rest is None else rest[part]
-            y = evaluate.grid(U[part], masks, order.to(U.device), target[part], left)
+            y = evaluate.grid(U[part], masks, order.to(U.device), target[part], left, start)
             y = y.reshape(len(y), k + 2, size)
             results.append(self._indices(y, order, A, steps, weights, evaluate.precision))
         values, first, signed, variance, local = (

@@ -94,8 +94,8 @@ class Decision:
             The model's own, f.
         by_concepts, by_rest : array-like of shape (n, n_outputs)
             h(U W) and h(A - U W).
-        by_mean : array-like of shape (1, n_outputs)
-            h of the mean activation.
+        by_mean : array-like of shape (1, n_outputs), or (n, n_outputs)
+            h of the mean activation, for each image where more than it counts.
         error : float
             Passed on.
 

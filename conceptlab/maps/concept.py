@@ -22,6 +22,7 @@ from conceptlab.maps.rise import rise_maps
 from conceptlab.maps.upsample import upsample_maps
 from conceptlab.models import SplitModel
 from conceptlab.models.images import as_model_images, model_images
+from conceptlab.models.joined import Joined, read_beside
 from conceptlab.models.rows import automatic_batch
 from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress
@@ -35,6 +36,7 @@ def concept_maps(
     extractor: Any,
     images: Any,
     *,
+    inputs: Any = None,
     method: str = "implicit",
     concepts: Any = None,
     pool: str = "activations",
@@ -55,6 +57,8 @@ def concept_maps(
         As for :func:`conceptlab.models.pooled_activations`; all of one size. For
         text, the dict that the model takes; video (n, channels, frames, height, width), also
         as such a dict.
+    inputs : mapping, tuple, or array, optional
+        What the model takes beside the images, as for :meth:`CRAFT.fit`; maps are of the images.
     method : {"implicit", "upsample", "occlusion", "rise"}
         - ``"implicit"``: gradient of the coefficient by implicit differentiation
           of the factorisation, at the layer (``level="layer"``) or carried to the
@@ -134,19 +138,29 @@ def concept_maps(
             "'upsample'.",
             code="CL-INPUT-OPTION",
         )
-    n, shape, read = _reader(split, images)
+    n, shape, read = _reader(split, images, inputs)
     step = automatic_batch(batch_size, _area(shape), split.device)
+    masked = method in ("occlusion", "rise")
+    # Copies under masks are all of one image, where each has its own beside it.
+    most = 1 if masked and inputs is not None else step
     seed = draw_seed(random_state)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(n)]
     memory = BatchMemory()
 
-    def code_in_parts(x: torch.Tensor) -> torch.Tensor:
-        return run_together(
-            lambda start, stop: code(x[start:stop]), len(x), batch_size=batch_size, memory=memory
-        )
-
     def run(start: int, stop: int) -> np.ndarray:
-        x = read(start, stop)
+        x = given = read(start, stop)
+
+        def code_in_parts(x: torch.Tensor) -> torch.Tensor:
+            whole = given.of(x) if isinstance(given, Joined) else x
+            return run_together(
+                lambda first, last: code(whole[first:last]),
+                len(x),
+                batch_size=batch_size,
+                memory=memory,
+            )
+
+        if masked and isinstance(given, Joined):
+            x = given.images
         if method == "implicit":
             found = implicit_maps(code, x, shape, seeds=seeds[start:stop], **options)
         elif method == "upsample":
@@ -163,7 +177,7 @@ def concept_maps(
         run,
         n,
         batch_size=check_batch_size(batch_size),
-        largest=step,
+        largest=most,
         description="compute maps",
         progress=progress,
     )
@@ -177,9 +191,15 @@ def check_method(method: str) -> None:
 
 
 def _reader(
-    split: SplitModel, images: Any
+    split: SplitModel, images: Any, given: Any
 ) -> tuple[int, tuple[int, ...] | None, Callable[[int, int], Any]]:
     if isinstance(images, Mapping):
+        if given is not None:
+            raise InputError(
+                "inputs= goes beside images, and these are a dict of all that the model takes. "
+                "Give the images alone, or the dict alone.",
+                code="CL-INPUT-OPTION",
+            )
         inputs = Inputs.of(images)
         if not inputs.batch_size:
             raise InputError("Inputs are empty: give at least one.", code="CL-INPUT-EMPTY")
@@ -189,11 +209,13 @@ def _reader(
 
         return inputs.batch_size, _plane(inputs.tensors()), rows
     source = model_images(images, split)
+    beside = given if isinstance(given, Inputs) else read_beside(given, len(source))
 
-    def read(start: int, stop: int) -> torch.Tensor:
-        return stack(source.read(start, stop)).to(split.device)
+    def read(start: int, stop: int) -> Any:
+        batch = stack(source.read(start, stop)).to(split.device)
+        return batch if beside is None else Joined(batch, beside.rows(torch.arange(start, stop)))
 
-    first = read(0, 1)
+    first = stack(source.read(0, 1))
     return len(source), (int(first.shape[2]), int(first.shape[3])), read
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 __all__ = ["implicit_maps", "input_gradients"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ import torch
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.maps.coefficients import CodeOf
 from conceptlab.maps.upsample import enlarged
+from conceptlab.models.joined import Joined
 from conceptlab.seeds import torch_generator
 
 LEVELS = ("layer", "input")
@@ -91,7 +92,7 @@ def implicit_maps(
     with torch.inference_mode(False), torch.enable_grad():
         if level == "layer":
             return enlarged(code, _reduced(_at_layer(code, x), reduce), size)
-        name, x = _plain(x)
+        whole, x = x, _plain(x)
         if size is None or x is None:
             raise InputError(
                 "Maps at the input need images alone: words have no gradient. Use level='layer'.",
@@ -119,12 +120,12 @@ def implicit_maps(
                 # The middle of each piece of the path; with one step, the image itself.
                 share = 1.0 if steps == 1 else (step + 0.5) / steps
                 point = baseline + share * (copy - baseline)
-                total += input_gradients(code, point, name)
+                total += input_gradients(code, point, whole)
         total *= (x.detach() - baseline)[:, None] / (max(smooth, 1) * steps)
         return _reduced(total.sum(2), reduce)
 
 
-def input_gradients(code: CodeOf, x: torch.Tensor, name: str | None = None) -> torch.Tensor:
+def input_gradients(code: CodeOf, x: torch.Tensor, whole: Any = None) -> torch.Tensor:
     """Compute du_k/dx for every chosen concept by one graph and k products.
 
     Parameters
@@ -133,15 +134,18 @@ def input_gradients(code: CodeOf, x: torch.Tensor, name: str | None = None) -> t
         The coefficients.
     x : torch.Tensor of shape (n, channels, *size)
         Inputs.
-    name : str, optional
-        The model's argument that takes them, where that is named.
+    whole : Joined or mapping, optional
+        What they are part of, where the model takes more or takes them by name.
 
     Returns
     -------
     torch.Tensor of shape (n, k, channels, *size)
     """
     leaf = x.detach().clone().requires_grad_(True)
-    values = code(leaf if name is None else {name: leaf})
+    if isinstance(whole, Joined):
+        values = code(whole.of(leaf))
+    else:
+        values = code(dict.fromkeys(whole, leaf) if isinstance(whole, Mapping) else leaf)
     # Concepts that no image of the batch holds have gradient zero; their pass is saved.
     gradients = torch.zeros((len(x), values.shape[1], *x.shape[1:]), dtype=x.dtype, device=x.device)
     if not values.requires_grad:
@@ -174,12 +178,12 @@ def _at_layer(code: CodeOf, x: Any) -> torch.Tensor:
     return torch.stack(parts, dim=-1)
 
 
-def _plain(x: Any) -> tuple[str | None, torch.Tensor | None]:
-    """Give the one tensor in `x` and its name, if it has one; None where it is more, or words."""
-    if isinstance(x, torch.Tensor):
-        return None, x
-    (name, value), *more = x.items()
-    return name, None if more or not value.is_floating_point() else value
+def _plain(x: Any) -> torch.Tensor | None:
+    """Give the images of `x`, or its one tensor; None where it is more, or words."""
+    if isinstance(x, torch.Tensor | Joined):
+        return x if isinstance(x, torch.Tensor) else x.images
+    value, *more = x.values()
+    return None if more or not value.is_floating_point() else value
 
 
 def _reduced(values: torch.Tensor, reduce: str) -> torch.Tensor:

@@ -17,7 +17,7 @@ from conceptlab.models.session import Inputs
 
 def to_inputs(x: Any, device: torch.device, dtype: torch.dtype) -> Inputs:
     """Read a user's inputs and put them on `device`, floats in `dtype`."""
-    if not isinstance(x, torch.Tensor | np.ndarray | Mapping | list | tuple):
+    if not isinstance(x, torch.Tensor | np.ndarray | Mapping | list | tuple | Inputs):
         raise InputError(
             "Inputs must be a tensor, an array, or a dict of tensors (for text), got "
             f"{type(x).__name__}.",
@@ -27,7 +27,7 @@ def to_inputs(x: Any, device: torch.device, dtype: torch.dtype) -> Inputs:
         x = as_tensor(x)
     if isinstance(x, torch.Tensor):
         x = checked_images(x)
-    inputs = Inputs.of(x)
+    inputs = x if isinstance(x, Inputs) else Inputs.of(x)
     if not inputs.tensors():
         raise InputError(
             f"Inputs hold no tensor, got {type(x).__name__}. Give images as one array "
@@ -65,7 +65,13 @@ def checked_images(x: torch.Tensor) -> torch.Tensor:
 
 
 def changed(tensor: torch.Tensor) -> torch.Tensor:
-    """Make another input of the same kind: images mirrored, texts in turn or backwards."""
+    """Make another input of the same kind: images mirrored and dimmed, texts in turn or backwards.
+
+    What is the same for both, such as the mean of an image that is only mirrored, would go
+    round a layer unseen.
+    """
+    if tensor.is_floating_point() and tensor.ndim > 2:
+        return tensor.flip(-1) / 2
     if tensor.is_floating_point() or len(tensor) < 2:
         return tensor.flip(-1)
     return tensor.roll(1, dims=0)

@@ -102,7 +102,8 @@ def mismatch_error(
             "Likely causes: values go round the layer (a skip connection, an attention mask, "
             "features joined later); cut after the block where they join"
             f"{f', perhaps {outer!r}' if outer else ''}, or pass the inputs too: "
-            "h(a, inputs=x). Or samples of a batch influence each other."
+            "h(a, inputs=x), and CRAFT.fit(images, inputs=...) for what goes beside images. Or "
+            "samples of a batch influence each other."
         )
     return SplitError(
         f"h(g(x)) differs from f(x) at layer {layer!r}: by {worst:.3g} of the largest output, "

@@ -35,6 +35,7 @@ from conceptlab.datasets.images import image_source
 from conceptlab.datasets.sources import stack
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.models.images import model_images
+from conceptlab.models.joined import Joined
 from conceptlab.models.positions import position_rows
 from conceptlab.models.rows import INDEX_COLUMNS, Passes, Rows, Sink, automatic_batch
 from conceptlab.progress import Progress, track
@@ -225,9 +226,10 @@ def pooled_activations(
     ----------
     split : SplitModel
         The model, cut.
-    images : images, ImageSource, or a dict of tensors (text, mode ``"none"``)
+    images : images, ImageSource, Joined, or a dict of tensors (text, mode ``"none"``)
         Anything that :func:`conceptlab.datasets.images.image_source` opens;
-        sizes may differ for crops when `size` is given.
+        sizes may differ for crops when `size` is given. Crops take along what goes beside
+        their image.
     mode : {"grid", "random", "none"}
         How images are cut; see the module's text.
     patch_size, stride, n_crops, size : optional
@@ -276,7 +278,8 @@ def pooled_activations(
     sink = Sink(into)
     if mode == "none" and index is None:
         return position_rows(split, images, sink, batch_size, size, progress)
-    source = model_images(images, split)
+    beside = images.beside if isinstance(images, Joined) else None
+    source = model_images(images.images if isinstance(images, Joined) else images, split)
     if into is not None:
         into.bind(
             fingerprint(
@@ -285,6 +288,7 @@ def pooled_activations(
                 repr(patches),
                 None if index is None else np.asarray(index),
                 source.digest(0, len(source)),
+                *([] if beside is None else [beside.kwargs, *beside.args]),
             )
         )
     shape = _target_size(source, size)
@@ -293,11 +297,14 @@ def pooled_activations(
     found: list[np.ndarray] = []
     jobs = _by_image(index, len(source))
     batch: list[torch.Tensor] = []
+    owners: list[int] = []
     skip = sink.begin(step)
 
     def flush(count: int) -> None:
-        crops = torch.stack(batch[:count])
-        del batch[:count]
+        crops: Any = torch.stack(batch[:count])
+        if beside is not None:
+            crops = Joined(crops, beside.rows(torch.tensor(owners[:count])))
+        del batch[:count], owners[:count]
         sink.add(_pooled(passes, crops, pool))
 
     for number, given in track(
@@ -309,6 +316,7 @@ def pooled_activations(
         fresh = places[min(skip, len(places)) :]
         skip -= len(places) - len(fresh)
         batch.extend(_resized(image, fresh, shape))
+        owners.extend([number] * len(fresh))
         while len(batch) >= step:
             flush(step)
     if batch:
@@ -316,7 +324,7 @@ def pooled_activations(
     return Rows(sink.finish(), np.concatenate(found) if found else np.empty((0, 4), np.int64))
 
 
-def _pooled(passes: Passes, crops: torch.Tensor, pool: str) -> torch.Tensor:
+def _pooled(passes: Passes, crops: Any, pool: str) -> torch.Tensor:
     positions = passes.split.to_positions(passes.g(crops))
     if positions.ndim == 2:
         return torch.as_tensor(positions)

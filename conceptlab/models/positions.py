@@ -14,6 +14,7 @@ import torch
 from conceptlab.datasets.resize import Fit
 from conceptlab.datasets.sources import stack
 from conceptlab.models.images import model_images
+from conceptlab.models.joined import Joined
 from conceptlab.models.rows import Passes, Rows, Sink, automatic_batch
 from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress, track
@@ -36,7 +37,8 @@ def position_rows(
         inputs = Inputs.of(images)
         n, shape, digest = inputs.batch_size, (224, 224), fingerprint(*inputs.tensors())
     else:
-        source = model_images(images, split)
+        beside = images.beside if isinstance(images, Joined) else None
+        source = model_images(images.images if isinstance(images, Joined) else images, split)
         n = len(source)
         pair = (size, size) if isinstance(size, int) else size
         fit = None if pair is None else Fit(*pair)
@@ -44,13 +46,16 @@ def position_rows(
         shape, digest = (int(first.shape[2]), int(first.shape[3])), ""
         if sink.store is not None:
             digest = source.digest(0, n)
+            if beside is not None:
+                digest = fingerprint(digest, beside.kwargs, *beside.args)
     if sink.store is not None:
         sink.store.bind(fingerprint(split.fingerprint, "none", repr(size), digest))
 
     def read(start: int, stop: int) -> Any:
         if isinstance(images, Mapping):
             return inputs.rows(torch.arange(start, stop)).kwargs
-        return stack(source.read(start, stop), fit)
+        batch = stack(source.read(start, stop), fit)
+        return batch if beside is None else Joined(batch, beside.rows(torch.arange(start, stop)))
 
     step = automatic_batch(batch_size, shape, split.device)
     passes = Passes(split, batch_size)

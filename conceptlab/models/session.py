@@ -161,12 +161,15 @@ class Inputs:
         try:
             signature.bind(*self.args, **self.kwargs)
         except TypeError as wrong:
-            named = ", ".join(f"{name!r}: ..." for name in _needed(signature))
+            needed = _needed(signature)
+            named = ", ".join(f"{name!r}: ..." for name in needed)
+            beside = ", ".join(f"{name!r}: ..." for name in needed[1:])
+            given = f"or images and what goes beside them, CRAFT.fit(images, inputs={{{beside}}})"
             raise InputError(
                 f"{type(model).__name__} takes {signature} and was given "
                 f"{', '.join(self.kwargs) or len(self.args)}: {wrong}. Give all inputs as a dict "
-                f"of tensors, such as {{{named}}}, one entry for each sample, and cut the model at "
-                "a layer after the one that joins them.",
+                f"of tensors, such as {{{named}}}, one entry for each sample"
+                f"{f', {given}' if beside else ''}.",
                 code="CL-INPUT-TYPE",
             ) from error
 

@@ -24,6 +24,7 @@ from conceptlab.models.checks import changed, checked_images, to_inputs
 from conceptlab.models.faults import mismatch_error, runs_error
 from conceptlab.models.folding import Folded
 from conceptlab.models.identity import describe_callable, weights_fingerprint
+from conceptlab.models.joined import Joined
 from conceptlab.models.outputs import Output, count_tensors, layer_tensor, names_of, select_logits
 from conceptlab.models.replay import Replay
 from conceptlab.models.session import Inputs, Session, unwrap
@@ -202,9 +203,9 @@ class SplitModel:
             In the layer's own layout, any number of samples; `g`, `f` or
             `check` must have seen an input that gives this shape.
         inputs : optional
-            The inputs the activations came from, sample by sample. Only of use
-            where values go round the layer, such as masks of padded text: the
-            model then runs on them in full.
+            The inputs the activations came from, sample by sample, or a single one for
+            all. Only of use where values go round the layer, such as masks of padded text
+            or numbers that join an image later: the model then runs on them, on several in full.
 
         Returns
         -------
@@ -218,12 +219,15 @@ class SplitModel:
             a = as_tensor(activations)
             replay = self._shapes.replay(tuple(a.shape), given)
             a = a.to(self.device, replay.activations.dtype)
-            if given is not None and given.batch_size != a.shape[replay.batch_axis]:
+            n = a.shape[replay.batch_axis]
+            if given is not None and given.batch_size not in (1, n):
                 raise InputError(
-                    f"inputs has {given.batch_size} samples, but activations "
-                    f"{a.shape[replay.batch_axis]}. Give one input for each.",
+                    f"inputs has {given.batch_size} samples, but activations {n}. Give one input "
+                    "for each, or one for all.",
                     code="CL-INPUT-SHAPE",
                 )
+            if given is not None and given.batch_size != n and not replay.closed:
+                replay, given = self._shapes.replay_of(given), None
             result = replay(a, given)
         return _answer(activations, result)
 
@@ -307,8 +311,14 @@ class SplitModel:
         worst = 0.0
         with self._session.borrowed(), torch.no_grad():
             first = self._probe(inputs)
-            for batch in (inputs, inputs.map(changed)):
-                worst = max(worst, self._check_cut(batch, tolerance))
+            if isinstance(x, Joined):
+                # What lies beside an image may join it later, the image itself may not.
+                other = self._inputs(x.of(changed(x.images)))
+                pairs: list[tuple[Inputs, Inputs | None]] = [(inputs, other), (other, inputs)]
+            else:
+                pairs = [(inputs, None), (inputs.map(changed), None)]
+            for batch, beside in pairs:
+                worst = max(worst, self._check_cut(batch, tolerance, beside))
             name = type(self.model).__name__
             check_alone(lambda x: self._select(self._session.run(x)), name, inputs, tolerance)
             sample, shape = inputs.rows(torch.tensor([0])), tuple(first.activations.shape)
@@ -316,13 +326,13 @@ class SplitModel:
             check_layout(self.layout, shape, self.layer, moved)
         return worst
 
-    def _check_cut(self, batch: Inputs, tolerance: float) -> float:
-        """Compare h(g(x)) with f(x)."""
+    def _check_cut(self, batch: Inputs, tolerance: float, beside: Inputs | None) -> float:
+        """Compare h(g(x)) with f(x); h on the inputs `beside`, where given."""
         value = self._capture(batch)
         activations = layer_tensor(value, self.layer)
         self._shapes.remember(tuple(activations.shape), batch)
         whole = self._select(self._session.run(batch))
-        again = self._shapes.replay(tuple(activations.shape), None)(activations)
+        again = self._shapes.replay(tuple(activations.shape), None)(activations, beside)
         worst = distance(again, whole)
         if worst > tolerance:
             noise = distance(self._select(self._session.run(batch)), whole)
@@ -464,7 +474,12 @@ class SplitModel:
     # --------------------------------------------------------------- private
     def _inputs(self, x: Any) -> Inputs:
         # A dict is what the model takes already, such as the tokens of texts.
-        if self.preprocess is not None and not isinstance(x, Mapping):
+        if isinstance(x, Joined):
+            images: Any = checked_images(x.images)
+            if self.preprocess is not None:
+                images = self.preprocess(images)
+            x = x.arguments(self.model, images)
+        elif self.preprocess is not None and not isinstance(x, Mapping):
             if not isinstance(x, list | tuple):
                 x = checked_images(as_tensor(x))
             x = self.preprocess(x)

@@ -13,6 +13,7 @@ import torch
 from conceptlab.arrays import as_numpy
 from conceptlab.extractors.craft.views import ImageViews
 from conceptlab.models import SplitModel
+from conceptlab.models.joined import Joined
 from conceptlab.progress import Progress
 
 if TYPE_CHECKING:
@@ -33,12 +34,15 @@ class Coded:
         Whether the concepts carry them.
     activations : numpy.ndarray of shape (n, *positions, p), or None
         What was coded, where it was kept.
+    inputs : Joined, or None
+        What the model says more of than of activations, because it takes numbers beside images.
     """
 
     U: np.ndarray
     logits: np.ndarray
     decision: Decision
     activations: np.ndarray | None
+    inputs: Joined | None
 
 
 def code_images(
@@ -86,14 +90,16 @@ def code_images(
         else:
             U, positions = known[0][start:stop], torch.from_numpy(known[1][start:stop])
             activations = split.from_positions(positions)
+        inputs = views.kept(split)
+        beside = None if inputs is None else inputs[start:stop]
         rest = head.rest(U, positions)
         nothing = torch.zeros_like(torch.from_numpy(np.asarray(U)))
         left = rest - (0 if head.offset is None else head.offset)
         return (
             U,
-            as_numpy(split.h(activations)),
-            as_numpy(head(U)),
-            as_numpy(head(nothing, rest=rest)),
+            as_numpy(split.h(activations, inputs=beside)),
+            as_numpy(head(U, inputs=beside)),
+            as_numpy(head(nothing, rest=rest, inputs=beside)),
             positions.double().sum(0),
             (float(left.double().square().sum()), float(positions.double().square().sum())),
             as_numpy(positions) if keep else None,
@@ -102,8 +108,17 @@ def code_images(
     found = views.each(run, "encode images" if known is None else "compute", progress)
     U, logits, by_concepts, by_rest, sums, squares, kept = zip(*found, strict=True)
     mean = (torch.stack(sums).sum(0) / len(views)).to(head.W)[None]
-    with torch.no_grad():
-        by_mean = split.h(split.from_positions(mean))
+    inputs = views.kept(split)
+
+    def run_mean(start: int, stop: int) -> np.ndarray:
+        rows = split.from_positions(mean.expand(stop - start, *mean.shape[1:]))
+        return as_numpy(split.h(rows, inputs=None if inputs is None else inputs[start:stop]))
+
+    if inputs is None:  # then it is the same for all
+        with torch.no_grad():
+            by_mean = run_mean(0, 1)
+    else:
+        by_mean = np.concatenate(views.each(run_mean))
     rest, whole = np.sum(squares, axis=0)
     outputs = np.concatenate(logits)
     return Coded(
@@ -117,4 +132,5 @@ def code_images(
             error=float(np.sqrt(rest / max(whole, 1e-30))),
         ),
         activations=np.concatenate(kept) if keep else None,
+        inputs=inputs,
     )

@@ -24,7 +24,7 @@ from conceptlab.explanation.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.craft.checks import check_settings, not_split
 from conceptlab.extractors.craft.fitted import Fitted
-from conceptlab.extractors.craft.growing import carrying, code_fit, divide, plant
+from conceptlab.extractors.craft.growing import carrying, code_fit, divide, factorise, plant
 from conceptlab.extractors.craft.refits import over_refits, refit
 from conceptlab.extractors.craft.views import ImageViews, check_labels, check_names
 from conceptlab.models import SplitModel
@@ -197,7 +197,13 @@ class CRAFT(BaseEstimator):
 
     # ------------------------------------------------------------------- fit
     def fit(
-        self, images: Any, y: Any = None, *, target: Target = "predicted", progress: Progress = None
+        self,
+        images: Any,
+        y: Any = None,
+        *,
+        target: Target = "predicted",
+        inputs: Any = None,
+        progress: Progress = None,
     ) -> CRAFT:
         """Find the concepts of `images`, rank them, and split those that mix.
 
@@ -214,25 +220,29 @@ class CRAFT(BaseEstimator):
             its name in ``split.class_names``), each image's own prediction
             (``"predicted"``), or one for each image. None finds concepts without
             ranking them.
+        inputs : mapping, tuple, or array, optional
+            What the model takes beside the images, one entry for each: by name, such as
+            ``{"age": ages}``, or in the order of its arguments after the image. They go
+            with their image through every pass, also where they join it after the cut.
         progress : bool or callable, optional
             See :data:`conceptlab.progress.Progress`.
 
         Returns
         -------
         CRAFT
-            The estimator itself.
 
         Raises
         ------
         InputError
-            Images or settings that do not fit; negative activations
-            (``CL-INPUT-NEGATIVE``); more concepts than rows or channels.
+            Images or settings that do not fit; `inputs` of another number
+            (``CL-INPUT-SHAPE``); negative activations (``CL-INPUT-NEGATIVE``); more concepts
+            than rows or channels.
         SplitError
             A layer that cannot be cut; see :class:`SplitModel`.
         """
         check_settings(self)
         seed = draw_seed(self.random_state)
-        views = self._views(images, seed)
+        views = self._views(images, seed, inputs)
         views.check_split()
         if target is not None:  # a wrong target must not cost the whole fit
             views.check_target(target)
@@ -247,6 +257,7 @@ class CRAFT(BaseEstimator):
         y: Any = None,
         *,
         targets: Sequence[int] | None = None,
+        inputs: Any = None,
         progress: Progress = None,
     ) -> dict[int, CRAFT]:
         """Fit one CRAFT a class, with a single pass of g over all crops.
@@ -260,18 +271,17 @@ class CRAFT(BaseEstimator):
             in the paper.
         targets : sequence of int, optional
             Which classes; by default all that hold an image.
-        progress : bool or callable, optional
-            See :data:`conceptlab.progress.Progress`.
+        inputs, progress
+            As for :meth:`fit`.
 
         Returns
         -------
         dict of int to CRAFT
-            A fitted clone for each class, with the image numbers in ``patches_``
-            counting all the images given.
+            A fitted clone for each class; ``patches_`` counts all the images given.
         """
         check_settings(self)
         seed = draw_seed(self.random_state)
-        views = self._views(images, seed)
+        views = self._views(images, seed, inputs)
         views.check_split()
         labels = views.predictions() if y is None else check_labels(y, len(views))
         chosen = [int(t) for t in (np.unique(labels) if targets is None else targets)]
@@ -294,12 +304,12 @@ class CRAFT(BaseEstimator):
         return fitted
 
     # ------------------------------------------------------------- use
-    def transform(self, images: Any, *, pooled: bool = True) -> Any:
+    def transform(self, images: Any, *, pooled: bool = True, inputs: Any = None) -> Any:
         """Give the concept coefficients of whole images.
 
         Parameters
         ----------
-        images : as for :meth:`fit`
+        images, inputs : as for :meth:`fit`
             Any number of images.
         pooled : bool
             Whether to average over positions.
@@ -311,24 +321,29 @@ class CRAFT(BaseEstimator):
             and text); each position is coded by its own non-negative least squares.
         """
         check_is_fitted(self, "extractor_")
-        views = ImageViews.of(images, self.split, self.batch_size)
+        views = ImageViews.of(images, self.split, self.batch_size, beside=inputs)
         U = views.coefficients(self.extractor_)
         if pooled and U.ndim > 2:
             U = U.mean(axis=tuple(range(1, U.ndim - 1)))
         return views.kind.restore(U)
 
-    def activations(self, images: Any) -> np.ndarray:
-        """Give the activations (n, *positions, n_channels) of `images`, which concepts code."""
-        return ImageViews.of(images, self.split, self.batch_size).activations()
+    def activations(self, images: Any, *, inputs: Any = None) -> np.ndarray:
+        """Give A (n, *positions, n_channels) of `images` with their `inputs`."""
+        return ImageViews.of(images, self.split, self.batch_size, beside=inputs).activations()
 
     def estimate_importance(
-        self, images: Any, *, target: Target = "predicted", progress: Progress = None
+        self,
+        images: Any,
+        *,
+        target: Target = "predicted",
+        inputs: Any = None,
+        progress: Progress = None,
     ) -> Importance:
         """Estimate the importance of the fitted concepts on `images`.
 
         Parameters
         ----------
-        images, target, progress
+        images, target, inputs, progress
             As for :meth:`fit`.
 
         Returns
@@ -337,7 +352,7 @@ class CRAFT(BaseEstimator):
             ``values`` (n, k), ``mean`` (k,), ``interval`` (k, 2), ...
         """
         check_is_fitted(self, "extractor_")
-        views = ImageViews.of(images, self.split, self.batch_size)
+        views = ImageViews.of(images, self.split, self.batch_size, beside=inputs)
         fitted = self._fitted()
         coded = fitted.code(views, progress=progress)
         chosen = views.check_target(target, coded.logits)
@@ -364,28 +379,25 @@ class CRAFT(BaseEstimator):
         n_maps: int = 64,
         n_patches: int = 8,
         patch_images: Any = None,
+        inputs: Any = None,
+        patch_inputs: Any = None,
         progress: Progress = None,
     ) -> Explanation:
         """Explain the model's answers on `images` by the fitted concepts.
 
         Parameters
         ----------
-        images : as for :meth:`fit`
-            What to explain; the fitted images themselves, or new ones.
-        target : as for :meth:`fit`
-            The output to explain.
+        images, target : as for :meth:`fit`
+            What to explain, the fitted images or new ones, and the output to explain.
         maps : str or None
             Method of the concept maps, or None to leave them out.
-        n_maps : int
-            How many images get maps; the explanation keeps those images only.
-        n_patches : int
-            Best patches shown for each concept.
+        n_maps, n_patches : int
+            How many images get maps and are kept; best patches shown of each concept.
         patch_images : as for :meth:`fit`, optional
-            What the patches are cut from; `images` by default. Of the fitted
-            images the best patches are known; of others they are sought, which
-            takes a pass over their crops.
-        progress : bool or callable, optional
-            See :data:`conceptlab.progress.Progress`.
+            What the patches are cut from; `images` by default. Of other images than the
+            fitted ones the best patches are sought, by a pass over their crops.
+        inputs, patch_inputs, progress : as for :meth:`fit`
+            What goes beside `images`, and beside `patch_images`.
 
         Returns
         -------
@@ -399,8 +411,10 @@ class CRAFT(BaseEstimator):
         _SHOWN.check({"n_maps": n_maps, "n_patches": n_patches})
         if maps is not None:
             check_method(maps)
-        views = self._views(images, self.seed_)
-        source = views if patch_images is None else self._views(patch_images, self.seed_)
+        views = self._views(images, self.seed_, inputs)
+        source = views
+        if patch_images is not None:
+            source = self._views(patch_images, self.seed_, patch_inputs)
         same = source.fingerprint() == self.images_fingerprint_
         return explain_fitted(
             self._fitted(),
@@ -499,16 +513,10 @@ class CRAFT(BaseEstimator):
         return craft
 
     # ---------------------------------------------------------------- inside
-    def _views(self, images: Any, seed: int) -> ImageViews:
-        return ImageViews.of(
-            images,
-            self.split,
-            self.batch_size,
-            patches=self.patches,
-            patch_size=self.patch_size,
-            n_crops=self.n_crops,
-            seed=seed,
-        )
+    def _views(self, images: Any, seed: int, inputs: Any = None) -> ImageViews:
+        names = ("patches", "patch_size", "n_crops")
+        cuts = {name: getattr(self, name) for name in names}
+        return ImageViews.of(images, self.split, self.batch_size, beside=inputs, seed=seed, **cuts)
 
     def _factoriser(self, seed: int) -> ConceptExtractor:
         from conceptlab.extractors.nmf import NMFConcepts
@@ -536,16 +544,7 @@ class CRAFT(BaseEstimator):
             self.rank_selection_ = select_rank(views.sample(rows, seed), random_state=seed)
             k = carrying(self.split, extractor, rows, views, self.rank_selection_.n_concepts)
         extractor.set_params(n_concepts=int(k))
-        if isinstance(rows, np.ndarray):
-            extractor.fit(rows)
-        elif hasattr(extractor, "fit_batches"):
-            extractor.fit_batches(rows, progress=False)
-        else:
-            raise InputError(
-                f"storage='disk' needs an extractor that can stream (fit_batches), and "
-                f"{type(extractor).__name__} cannot. Use NMFConcepts, or storage='memory'.",
-                code="CL-INPUT-OPTION",
-            )
+        factorise(extractor, rows)
         self._take_extractor(extractor, seed)
         self.patches_ = views.index if index is None else index
         self.images_fingerprint_ = (whole or views).fingerprint()

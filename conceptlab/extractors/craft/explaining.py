@@ -77,7 +77,10 @@ def explain_fitted(
         batch = views.inputs[torch.from_numpy(shown)]
         pictures = as_numpy(batch)
         if maps is not None:
-            found = concept_maps(split, extractor, batch, method=maps, progress=progress)
+            beside = None if views.beside is None else views.beside.rows(torch.from_numpy(shown))
+            found = concept_maps(
+                split, extractor, batch, inputs=beside, method=maps, progress=progress
+            )
             located = as_numpy(found)
     if places is None:
         places = _best_places(fitted, source, n_patches, progress)

@@ -78,5 +78,10 @@ class Fitted:
         estimator.set_params(random_state=self.seed)
         head = HeadOnCoefficients.from_extractor(self.split, self.extractor)
         return estimator(
-            head, coded.U, target=target, activations=coded.activations, progress=progress
+            head,
+            coded.U,
+            target=target,
+            activations=coded.activations,
+            inputs=coded.inputs,
+            progress=progress,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["carrying", "code_fit", "divide", "plant"]
+__all__ = ["carrying", "code_fit", "divide", "factorise", "plant"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.base import clone
 
 from conceptlab.arrays import ArrayLike
+from conceptlab.errors import InputError
 from conceptlab.explanation.mixing import MixingTest
 from conceptlab.explanation.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
@@ -26,6 +27,20 @@ if TYPE_CHECKING:
     from conceptlab.importance import Decision
 
 _CHILD_IMAGES = 32  # of which a child's importance is told: the rest of the model is most of it
+
+
+def factorise(extractor: Any, rows: Any) -> None:
+    """Fit an extractor on the rows of a fit, which may be a store on disk."""
+    if isinstance(rows, np.ndarray):
+        extractor.fit(rows)
+    elif hasattr(extractor, "fit_batches"):
+        extractor.fit_batches(rows, progress=False)
+    else:
+        raise InputError(
+            f"storage='disk' needs an extractor that can stream (fit_batches), and "
+            f"{type(extractor).__name__} cannot. Use NMFConcepts, or storage='memory'.",
+            code="CL-INPUT-OPTION",
+        )
 
 
 def plant(

@@ -16,8 +16,10 @@ from conceptlab.batching import check_batch_size, iter_batches
 from conceptlab.errors import InputError
 from conceptlab.models import SplitModel
 from conceptlab.models.images import as_model_images, model_images
+from conceptlab.models.joined import Joined, read_beside
 from conceptlab.models.patches import crop, pooled_activations
 from conceptlab.models.rows import automatic_batch
+from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import numpy_generator
@@ -51,6 +53,8 @@ class ImageViews:
         What kind of array answers about the images should be.
     positions : tuple of int or None
         Sizes of the layer's positions where every position is a row; after :meth:`rows`.
+    beside : Inputs or None
+        What the model takes beside each image.
     """
 
     inputs: Any
@@ -62,6 +66,7 @@ class ImageViews:
     index: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.int64))
     kind: ArrayKind = field(default_factory=lambda: ArrayKind.of(np.empty(0, np.float32)))
     positions: tuple[int, ...] | None = None
+    beside: Inputs | None = None
 
     @classmethod
     def of(
@@ -70,6 +75,7 @@ class ImageViews:
         split: SplitModel,
         batch_size: int | str = "auto",
         *,
+        beside: Any = None,
         patches: str = "grid",
         patch_size: int = 64,
         n_crops: int = 16,
@@ -80,6 +86,12 @@ class ImageViews:
         if not isinstance(images, Mapping):
             images = as_model_images(images, split)
         if isinstance(images, Mapping):
+            if beside is not None:
+                raise InputError(
+                    "inputs= goes beside images, and these are a dict of all that the model takes "
+                    f"({', '.join(images)}). Give the images alone, or the dict alone.",
+                    code="CL-INPUT-OPTION",
+                )
             inputs: Any = dict(images)
             n = _samples(inputs)
             if patches != "none":
@@ -91,7 +103,10 @@ class ImageViews:
         settings = {"mode": patches, "patch_size": patch_size, "n_crops": n_crops}
         everything = np.arange(n)
         settings = {**settings, "random_state": seed}
-        return cls(inputs, split, batch_size, settings, everything, everything, kind=kind)
+        also = read_beside(beside, n)
+        return cls(
+            inputs, split, batch_size, settings, everything, everything, kind=kind, beside=also
+        )
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -105,6 +120,8 @@ class ImageViews:
         """Hash the inputs, every pixel of them, to tell sets of images apart."""
         if isinstance(self.inputs, Mapping):
             return fingerprint({key: as_numpy(value) for key, value in self.inputs.items()})
+        if self.beside is not None:
+            return fingerprint(self.inputs, self.beside.kwargs, *self.beside.args)
         return fingerprint(self.inputs)
 
     def check_split(self) -> None:
@@ -119,7 +136,8 @@ class ImageViews:
         with torch.no_grad():
             activations = self.split.g(sample)
             # Where h(g(x)) = f(x) is proved, h spares a second pass through all layers.
-            output = self.split.h(activations) if self.split.closed else self.split.f(sample)
+            closed = self.split.closed
+            output = self.split.h(activations) if closed else self.split.f(sample)
             found = {f"layer {self.split.layer!r}": activations, "its output": output}
         for place, value in found.items():
             if not bool(torch.isfinite(as_tensor(value)).all()):
@@ -129,7 +147,7 @@ class ImageViews:
                     "overflows).",
                     code="CL-INPUT-NONFINITE",
                 )
-        if not self.split.closed:
+        if not closed:
             self.split.check(sample)
 
     # ------------------------------------------------------------------ rows
@@ -145,7 +163,7 @@ class ImageViews:
         into = ActivationStore(memory_limit=1) if storage == "disk" else None
         found = pooled_activations(
             split,
-            self.inputs,
+            self.whole,
             batch_size=self.batch_size,
             into=into,
             progress=progress,
@@ -167,7 +185,7 @@ class ImageViews:
         local[:, 0] = [place[int(image)] for image in index[:, 0]]
         found = pooled_activations(
             split,
-            self.inputs,
+            self.whole,
             index=local,
             batch_size=self.batch_size,
             progress=False,
@@ -310,7 +328,10 @@ class ImageViews:
     def model_input(self, n: int) -> Any:
         """Give the first `n` inputs as the bare model takes them."""
         first = self.part(0, n)
-        return self.split.preprocess(first) if self.split.preprocess is not None else first
+        images = first.images if isinstance(first, Joined) else first
+        if self.split.preprocess is not None and not isinstance(images, Mapping):
+            images = self.split.preprocess(images)
+        return first.arguments(self.split.model, images) if isinstance(first, Joined) else images
 
     def subset(self, numbers: np.ndarray) -> ImageViews:
         """Take some of the images, named by their numbers in the first set."""
@@ -320,14 +341,26 @@ class ImageViews:
             inputs: Any = {key: value[keep] for key, value in self.inputs.items()}
         else:
             inputs = self.inputs[keep]
-        return replace(self, inputs=inputs, chosen=self.chosen[places], places=places)
+        beside = None if self.beside is None else self.beside.rows(keep)
+        return replace(
+            self, inputs=inputs, chosen=self.chosen[places], places=places, beside=beside
+        )
 
     # ---------------------------------------------------------------- inside
     def part(self, start: int, stop: int) -> Any:
         """Give some of the inputs, as `split` takes them."""
         if isinstance(self.inputs, Mapping):
             return {key: value[start:stop] for key, value in self.inputs.items()}
-        return self.inputs[start:stop]
+        return self.whole[start:stop]
+
+    @property
+    def whole(self) -> Any:
+        """All inputs, the images with what goes beside them."""
+        return self.inputs if self.beside is None else Joined(self.inputs, self.beside)
+
+    def kept(self, split: SplitModel) -> Joined | None:
+        """Give the inputs that h needs beside activations, where some go round the layer."""
+        return None if self.beside is None or split.closed else self.whole
 
     def each(
         self,
