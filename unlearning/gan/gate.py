@@ -15,17 +15,20 @@ __all__ = [
 ]
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from conceptlab.errors import InputError
-from unlearning.gan.groups import two_groups
+from unlearning.gan.groups import Groups, evidence, two_groups
 from unlearning.gan.guide import Concept, Guide
 from unlearning.gan.options import Limits, Request
 
 _RARE = 0.1  # a group that is smaller must stand behind a valley
 _DIP = 0.8  # of its height
+_FEW = 8  # images; fewer are no group
+_EVIDENCE = 4.0  # nats for two groups; at most 1 in 100 laws of one lobe reaches them
 
 NEUTRAL = ("a photo of an object", "an object", "an image", "a picture of a thing")
 """Texts tried as anchor when none is given.
@@ -54,6 +57,10 @@ class Gate:
     dip : float
         Density of the scores at the threshold over that at the mean of the upper group; a
         group that is there has a valley before it, the tail of one law has none.
+    scores : ndarray of shape (n,)
+        That it was fitted to.
+    groups : Groups
+        Of these scores.
 
     Examples
     --------
@@ -74,7 +81,22 @@ class Gate:
     separation: float
     share: float
     gap: float
-    dip: float = 0.0
+    dip: float
+    scores: np.ndarray = field(repr=False, compare=False)
+    groups: Groups
+
+    @property
+    def fewest(self) -> int:
+        """Images in the smaller of the two groups that it was fitted to."""
+        above = int((self.scores > self.threshold).sum())
+        return min(above, len(self.scores) - above)
+
+    def evidence(self) -> float:
+        """Give the evidence that there are two groups; see :func:`unlearning.gan.groups.evidence`.
+
+        It takes a tenth of a second.
+        """
+        return evidence(self.scores, self.groups)
 
     def score(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Give the excess over the threshold in units of the gap, (n,); positive shows it."""
@@ -103,7 +125,8 @@ def fit_gate(concept: Concept, embeddings: torch.Tensor) -> Gate:
     Gate
     """
     scores = concept.score(embeddings).cpu().double().numpy()
-    low, high, deviation, threshold = two_groups(scores)
+    groups = two_groups(scores)
+    low, high, deviation, threshold = groups[:4]
     upper = scores[scores > threshold]
     near = 0.5 * float(upper.std()) if len(upper) else 0.0
     valley, peak = (int((abs(scores - at) <= near).sum()) for at in (threshold, high))
@@ -114,6 +137,8 @@ def fit_gate(concept: Concept, embeddings: torch.Tensor) -> Gate:
         share=len(upper) / len(scores),
         gap=max(high - low, 1e-12),
         dip=valley / max(peak, 1),
+        scores=scores,
+        groups=groups,
     )
 
 
@@ -150,7 +175,7 @@ def choose_anchor(
         choices.insert(0, tuple(siblings))
     gates = [fit_gate(guide.concept(target, anchor), embeddings) for anchor in choices]
     tried = {gate.concept.anchor: gate.separation for gate in gates}
-    return max(gates, key=lambda gate: gate.separation), tried
+    return max(gates, key=lambda gate: (gate.fewest >= _FEW, gate.separation)), tried
 
 
 def gate_of(
@@ -217,10 +242,8 @@ def refuse(gate: Gate, limits: Limits) -> None:
             f"vectors is {same:.4f}. Give another anchor=, or another wording of the target.",
             code="CL-INPUT-TARGET",
         )
-    apart = gate.separation >= limits.separation
-    tail = limits.separation > 0 and gate.share < _RARE and gate.dip > _DIP
-    if not apart or tail:
-        why = "and no valley in the scores before them" if apart else "too near to the others"
+    why = _flaw(gate, limits) if limits.separation > 0 else ""
+    if why:
         raise InputError(
             f"The images of this generator do not fall into two groups by {name!r} against "
             f"{anchor!r}: separation {gate.separation:.2f}, at least {limits.separation:g} is "
@@ -236,6 +259,19 @@ def refuse(gate: Gate, limits: Limits) -> None:
             f"{100 * limits.share:g} %: there is nothing to forget. Check the wording.",
             code="CL-INPUT-TARGET",
         )
+
+
+def _flaw(gate: Gate, limits: Limits) -> str:
+    """Say why the scores are not of two groups; empty where they are."""
+    if gate.separation < limits.separation:
+        return "too near to the others"
+    if gate.fewest < _FEW:
+        return f"and only {gate.fewest} images in one of the groups, fewer than {_FEW}"
+    if gate.share < _RARE and gate.dip > _DIP:
+        return "and no valley in the scores before them"
+    if gate.evidence() < _EVIDENCE:
+        return "and one law with a single lobe says as much of the scores as two groups"
+    return ""
 
 
 def check_groups(shows: torch.Tensor, targets: Sequence[str]) -> None:

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
-__all__ = ["two_groups"]
+__all__ = ["Groups", "evidence", "two_groups"]
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from unlearning.gan.lobes import one_lobe
+
 _TOPS = (0.9, 0.98, 0.995)  # where the mean of the upper group is looked for
 _LAWS = (2, 3, 4)  # of the mixture; all but the upper group may have several
+_FREE = 7  # parameters of a law of one lobe
 
 
-def two_groups(scores: np.ndarray, *, rare: bool = True) -> tuple[float, float, float, float]:
+class Groups(NamedTuple):
+    """Two groups of scores.
+
+    Attributes
+    ----------
+    low, high : float
+        The means of the groups.
+    deviation : float
+        Root mean square of the deviations within the groups.
+    threshold : float
+        Where both groups are equally likely.
+    likelihood : float
+        The logarithm of the mixture's likelihood, in nats.
+    laws : int
+        Of the mixture.
+    """
+
+    low: float
+    high: float
+    deviation: float
+    threshold: float
+    likelihood: float
+    laws: int
+
+
+def two_groups(scores: np.ndarray, *, rare: bool = True) -> Groups:
     """Split scores where a mixture of normal laws falls apart most.
 
     Parameters
@@ -24,12 +53,7 @@ def two_groups(scores: np.ndarray, *, rare: bool = True) -> tuple[float, float, 
 
     Returns
     -------
-    low, high : float
-        The means of the groups.
-    deviation : float
-        Root mean square of the deviations within the groups.
-    threshold : float
-        Where both groups are equally likely.
+    Groups
 
     Notes
     -----
@@ -43,8 +67,7 @@ def two_groups(scores: np.ndarray, *, rare: bool = True) -> tuple[float, float, 
     --------
     >>> rng = np.random.default_rng(0)
     >>> scores = np.concatenate([rng.normal(0, 1, 1140), rng.normal(7, 1, 60)])
-    >>> low, high, deviation, threshold = two_groups(scores)
-    >>> int((scores > threshold).sum())
+    >>> int((scores > two_groups(scores).threshold).sum())
     60
     """
     common = _climb(scores, _start(scores, np.quantile(scores, [0.2, 0.9])))
@@ -61,6 +84,36 @@ def two_groups(scores: np.ndarray, *, rare: bool = True) -> tuple[float, float, 
         finest = _climb(scores, max(fits, key=lambda fit: fit.likelihood), tol=1e-6)
         best.append((np.log(len(scores)) * (3 * laws - 1) - 2 * finest.likelihood, finest))
     return _cut(min(best, key=lambda pair: pair[0])[1])
+
+
+def evidence(scores: np.ndarray, groups: Groups) -> float:
+    """Tell by how much scores are likelier under two groups than under any law of one lobe.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+    groups : Groups
+        As :func:`two_groups` gives them for these scores.
+
+    Returns
+    -------
+    float
+        Gain of the logarithm of the likelihood over :func:`unlearning.gan.lobes.one_lobe`, in
+        nats, less half the logarithm of n for every parameter that the mixture has more (BIC).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> scores = np.concatenate([rng.normal(0, 1, 380), rng.normal(6, 1, 20)])
+    >>> evidence(scores, two_groups(scores)) > 5
+    True
+    >>> scores = rng.uniform(0, 1, 400)
+    >>> evidence(scores, two_groups(scores)) > 0
+    False
+    """
+    more = max(0, 3 * groups.laws - 1 - _FREE)
+    fair = groups.likelihood - 0.5 * float(np.log(len(scores))) * more
+    return fair - one_lobe(scores, enough=fair)
 
 
 @dataclass(frozen=True)
@@ -106,7 +159,7 @@ def _climb(scores: np.ndarray, fit: _Mixture, tol: float = 1e-4) -> _Mixture:
     return fit
 
 
-def _cut(fit: _Mixture) -> tuple[float, float, float, float]:
+def _cut(fit: _Mixture) -> Groups:
     """Cut the laws where the groups are farthest apart for their width."""
     order = np.argsort(fit.mean)
     share, mean, variance = fit.share[order], fit.mean[order], fit.variance[order]
@@ -121,7 +174,8 @@ def _cut(fit: _Mixture) -> tuple[float, float, float, float]:
     logs = fit.logs(between)[:, order]
     lower, upper = (np.logaddexp.reduce(part, axis=1) for part in np.split(logs, [best + 1], 1))
     threshold = between[int(np.argmax(upper > lower))]
-    return low, high, float(np.sqrt((below + above) / 2)), float(threshold)
+    deviation = float(np.sqrt((below + above) / 2))
+    return Groups(low, high, deviation, float(threshold), fit.likelihood, len(order))
 
 
 def _moments(share: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> tuple[float, float]:

@@ -131,8 +131,8 @@ def _apart(logs: np.ndarray) -> float:
     found = []
     for own in range(logs.shape[1]):
         others = np.logaddexp.reduce(np.delete(logs, own, axis=1), axis=1)
-        low, high, deviation, _ = two_groups(logs[:, own] - others, rare=False)
-        found.append((high - low) / max(deviation, 1e-12))
+        groups = two_groups(logs[:, own] - others, rare=False)
+        found.append((groups.high - groups.low) / max(groups.deviation, 1e-12))
     return float(np.mean(found))
 
 
