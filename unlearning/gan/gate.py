@@ -112,7 +112,8 @@ def fit_gate(concept: Concept, embeddings: torch.Tensor) -> Gate:
 
     Scores of a zero-shot encoder are biased, so that 0 is a bad threshold; but where
     a generator shows the concept now and then, its scores fall into two groups. A
-    mixture of normal laws finds them, the upper one from one in a hundred on.
+    mixture of normal laws finds them, the upper one from one in a hundred on. Whether
+    there are two groups at all is asked by :func:`refuse`.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ def gate_of(scores):
     return fit_gate(concept, embeddings)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("base", ["one lobe", "three lobes"])
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.05, 0.08, 0.15, 0.3])
 def test_rare_groups_are_found(share, base, seed):
