@@ -11,6 +11,7 @@ from unlearning.audit.evidence import Verdict as Verdict
 from unlearning.audit.membership import loss_attack as loss_attack
 from unlearning.audit.membership import member_share as member_share
 from unlearning.audit.membership import modified_entropy as modified_entropy
+from unlearning.audit.membership import neighbour_attack as neighbour_attack
 from unlearning.audit.membership import non_member_share as non_member_share
 from unlearning.audit.options import Sizes as Sizes
 from unlearning.audit.options import Training as Training
@@ -27,5 +28,10 @@ from unlearning.audit.report import Report as Report
 from unlearning.audit.scores import adaptive_unlearning_score as adaptive_unlearning_score
 from unlearning.audit.scores import average_gap as average_gap
 from unlearning.audit.scores import tug_of_war as tug_of_war
+from unlearning.audit.shadows import ShadowAttack as ShadowAttack
+from unlearning.audit.shadows import likelihood_ratio as likelihood_ratio
+from unlearning.audit.shadows import lira as lira
+from unlearning.audit.shadows import scaled_confidence as scaled_confidence
+from unlearning.audit.shadows import u_lira as u_lira
 from unlearning.audit.thresholds import Thresholds as Thresholds
 from unlearning.audit.verdict import judge as judge

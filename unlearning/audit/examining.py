@@ -221,6 +221,7 @@ def _measured(subjects: Subjects, sets: Sets, how: Conditions) -> Examined:
             sets=sets,
             reference=found.values.get("retrained"),
             reference_reading=readings.get("retrained"),
+            seed=how.seed,
         )
     return found
 

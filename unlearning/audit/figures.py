@@ -121,6 +121,12 @@ FIGURES: dict[str, Figure] = {
         "membership",
         "|accuracy - ½| of telling forget samples from unseen ones of the class by their loss",
     ),
+    "mia_neighbours": Figure(
+        "attack by neighbours",
+        "membership",
+        "share of answers on test samples of the class whose model, this or a retrained one, is "
+        "told by the probabilities of the neighbouring classes; compare with two retrained models",
+    ),
     "features_kept": Figure(
         "features kept",
         "features",

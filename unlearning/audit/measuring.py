@@ -189,6 +189,7 @@ def relative_figures(
     reference: Mapping[str, float] | None,
     reference_reading: Reading | None,
     sets: Sets,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Compute what compares a model with others.
 
@@ -204,6 +205,8 @@ def relative_figures(
         Probabilities of a network with random weights on the forget samples.
     sets : Sets
         The samples.
+    seed : int
+        Of draws.
 
     Returns
     -------
@@ -233,6 +236,7 @@ def relative_figures(
         "js": float(js_divergence(p, q).mean()),
         "activation": activation_distance(p, q),
         "agreement": agreement(p, q),
+        "mia_neighbours": membership.neighbour_attack(p, q, sets.classes, random_state=seed),
     }
 
 

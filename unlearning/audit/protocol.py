@@ -143,8 +143,8 @@ def audit(
     Accuracies alone prove nothing: masking a logit (always computed, column ``mask``) gives
     all of them for free. The rules of the verdict stand in :mod:`unlearning.audit.verdict`. How
     often its word was wrong was measured on models whose truth is known: of 216 that held the
-    class none was called removed, with two references, one or none; of 108 that never saw it,
-    2, 4 and 0 were called suppressed, and 9, 0 and 106 undecided.
+    class 0, 0 and 0 were called removed, with two references, one and none; of 96 that never saw
+    it, 1, 3 and 0 were called suppressed, and 8, 0 and 94 undecided.
     Cost without relearning, for each model: one pass over the samples, one over forget and
     retained test samples for each width of `bits`, one logistic probe of at most
     ``sizes.probe`` samples, and two support vector machines of twice ``sizes.attack``.

@@ -5,11 +5,20 @@ What an audit says of them is its error rate; ``docs/results/audit_errors.py`` m
 
 from __future__ import annotations
 
-__all__ = ["NETWORKS", "Problem", "digits_problem", "removed_models", "suppressed_models", "train"]
+__all__ = [
+    "NETWORKS",
+    "Problem",
+    "Recipe",
+    "digits_problem",
+    "planted_problem",
+    "removed_models",
+    "suppressed_models",
+    "train",
+]
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,137 +26,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from conceptlab.seeds import quiet_randomness, torch_generator
+from unlearning.bench.small_networks import NETWORKS, Network, Recipe, ResNet
 from unlearning.data import Samples, as_samples, split_classes
-
-
-class Network(nn.Module):
-    """A classifier whose features and inner units can be put into other units."""
-
-    head: nn.Linear
-
-    def last(self) -> list[Any]:
-        """Give the layers whose units are the features."""
-        raise NotImplementedError
-
-    def inner(self) -> tuple[Any, Any]:
-        """Give two layers between which units can be scaled."""
-        raise NotImplementedError
-
-
-class MLP(Network):
-    """Two hidden layers."""
-
-    def __init__(self, n_classes: int = 10) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(64, 128), nn.Linear(128, 64)
-        self.head = nn.Linear(64, n_classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give the logits."""
-        return self.head(self.second(self.first(x.flatten(1)).relu()).relu())
-
-    def last(self) -> list[Any]:
-        """Give the layers whose units are the features."""
-        return [self.second]
-
-    def inner(self) -> tuple[Any, Any]:
-        """Give two layers between which units can be scaled."""
-        return self.first, self.second
-
-
-class CNN(Network):
-    """Three convolutions, the mean over positions, a hidden layer."""
-
-    def __init__(self, n_classes: int = 10) -> None:
-        super().__init__()
-        self.body = nn.ModuleList(
-            [
-                nn.Conv2d(1, 16, 3, padding=1),
-                nn.Conv2d(16, 32, 3, 2, padding=1),
-                nn.Conv2d(32, 32, 3, 2, padding=1),
-            ]
-        )
-        self.hidden, self.head = nn.Linear(128, 64), nn.Linear(64, n_classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give the logits."""
-        for layer in self.body:
-            x = layer(x).relu()
-        return self.head(self.hidden(x.flatten(1)).relu())
-
-    def last(self) -> list[Any]:
-        """Give the layers whose units are the features."""
-        return [self.hidden]
-
-    def inner(self) -> tuple[Any, Any]:
-        """Give two layers between which units can be scaled."""
-        return self.body[0], self.body[1]
-
-
-class Block(nn.Module):
-    """Two convolutions with norms beside a shortcut."""
-
-    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(n_out)
-        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(n_out)
-        self.short = nn.Conv2d(n_in, n_out, 1, stride, bias=False)
-        self.short_norm = nn.BatchNorm2d(n_out)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give the block's activations."""
-        y = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
-        return (y + self.short_norm(self.short(x))).relu()
-
-
-class ResNet(Network):
-    """A stem and two residual blocks with batch norm, the mean over positions."""
-
-    def __init__(self, n_classes: int = 10) -> None:
-        super().__init__()
-        self.stem, self.norm = nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
-        self.blocks = nn.Sequential(Block(16, 32, 2), Block(32, 64, 2))
-        self.head = nn.Linear(64, n_classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give the logits."""
-        return self.head(self.blocks(self.norm(self.stem(x)).relu()).mean(dim=(2, 3)))
-
-    def last(self) -> list[Any]:
-        """Give the layers whose units are the features."""
-        block: Any = self.blocks[-1]
-        return [block.norm2, block.short_norm]
-
-    def inner(self) -> tuple[Any, Any]:
-        """Give two layers between which units can be scaled."""
-        block: Any = self.blocks[0]
-        return block.norm1, block.conv2
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained: Adam, cross-entropy.
-
-    Attributes
-    ----------
-    build : callable
-    epochs, lr, batch_size
-    """
-
-    build: Callable[[], Network]
-    epochs: int
-    lr: float = 3e-3
-    batch_size: int = 64
-
-
-NETWORKS: dict[str, Recipe] = {
-    "MLP": Recipe(MLP, 20),
-    "CNN": Recipe(CNN, 12),
-    "residual net": Recipe(ResNet, 8),
-}
-"""Small networks by name, with their recipe."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,9 +117,45 @@ def digits_problem(network: str, forgotten: int, seed: int = 0) -> Problem:
     order = torch.randperm(len(labels), generator=torch_generator(seed))
     X = torch.from_numpy(images.reshape(-1, 1, 8, 8) / 16).float()[order]
     y = torch.from_numpy(labels)[order]
-    trained, recipe = as_samples((X[:1078], y[:1078]), name="train"), NETWORKS[network]
-    forget, retain = split_classes(trained, forgotten)
+    trained = as_samples((X[:1078], y[:1078]), name="train")
     test = as_samples((X[1078:], y[1078:]), name="test")
+    return planted_problem(network, trained, test, forgotten, seed)
+
+
+def planted_problem(
+    network: str,
+    trained: Samples,
+    test: Samples,
+    forgotten: int,
+    seed: int = 0,
+    *,
+    epochs: int | None = None,
+) -> Problem:
+    """Train an original on images of which a class is to be forgotten.
+
+    Parameters
+    ----------
+    network : str
+        One of :data:`NETWORKS`.
+    trained, test : Samples
+        Images (n, channels, side, side), the side a multiple of 8.
+    forgotten : int
+    seed : int
+        Of training.
+    epochs : int, optional
+        Of this and of all retraining; those of the recipe when left out.
+
+    Returns
+    -------
+    Problem
+    """
+    images: Any = trained.inputs
+    recipe = NETWORKS[network]
+    build = partial(
+        recipe.build, int(trained.y.max()) + 1, channels=images.shape[1], side=images.shape[2]
+    )
+    recipe = replace(recipe, build=build, epochs=recipe.epochs if epochs is None else epochs)
+    forget, retain = split_classes(trained, forgotten)
     return Problem(forget, retain, test, train(recipe, trained, seed), recipe, seed)
 
 
@@ -300,14 +216,11 @@ def removed_models(problem: Problem, seed: int = 1000) -> dict[str, Network]:
     Returns
     -------
     dict of str to Network
+        Each trained on its own: none is another one in other units.
     """
     recipe = problem.recipe
-    generator = torch_generator(seed)
-    other = problem.retrain(seed)
-    n = other.head.in_features
-    moved = permuted(other, torch.randperm(n, generator=generator))
     return {
-        "another seed": other,
+        "another seed": problem.retrain(seed),
         "twice the rate": problem.retrain(seed + 1, lr=2 * recipe.lr),
         "half the rate": problem.retrain(seed + 2, lr=recipe.lr / 2),
         "half of the epochs": problem.retrain(seed + 3, epochs=recipe.epochs / 2),
@@ -315,7 +228,6 @@ def removed_models(problem: Problem, seed: int = 1000) -> dict[str, Network]:
         "four fifths of the samples": problem.retrain(seed + 5, share=0.8),
         "smaller batches": problem.retrain(seed + 6, batch_size=32),
         "temperature 3": _hotter(problem.retrain(seed + 7), 1 / 3),
-        "order and gains": scaled(moved, torch.exp(2 * torch.rand(n, generator=generator) - 1)),
     }
 
 

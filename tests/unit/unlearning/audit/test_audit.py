@@ -430,7 +430,17 @@ def test_the_rates_that_are_told_are_those_of_the_table():
         assert (rates.holding, rates.called_removed) == (cells[0][0], cells[0][1])
         found = (cells[1][0], cells[1][2], cells[1][5])
         assert (rates.free, rates.called_suppressed, rates.called_undecided) == found
-        assert f"of {rates.free} that never saw it" in in_words(number)
+        assert f"on {rates.holding} and {rates.free} models" in in_words(number)
+    every = [RATES[n] for n in (2, 1, 0)]
+    said = " ".join((audit.__doc__ or "").split())
+    for holding, free in {(r.holding, r.free) for r in every}:
+        removed, suppressed, undecided = (
+            "{}, {} and {}".format(*(getattr(r, f"called_{word}") for r in every))
+            for word in ("removed", "suppressed", "undecided")
+        )
+        assert f"of {holding} that held the class {removed} were called removed" in said
+        assert f"of {free} that never saw it, {suppressed} were called suppressed" in said
+        assert f"and {undecided} undecided" in said
 
 
 def test_options_that_do_not_fit(masked):
