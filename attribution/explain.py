@@ -6,6 +6,7 @@ __all__ = ["explain", "measure", "recommended_layer"]
 
 import contextlib
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
+from attribution.naming import name_explanation, words_of
 from conceptlab.arrays import as_tensor
 from conceptlab.datasets.images import as_image_batch
 from conceptlab.errors import InputError, SplitError, unknown_name
@@ -47,6 +49,10 @@ def explain(
     preprocess: Callable[[Any], Any] | None = None,
     output: Any = None,
     class_names: Sequence[str] | None = None,
+    names: Sequence[str] | str | os.PathLike[str] | None = None,
+    name_with: Any = "auto",
+    image_names: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
     maps: str | None = "implicit",
     n_maps: int = 64,
     faithfulness: bool = True,
@@ -90,6 +96,15 @@ def explain(
         Levels of recursion for concepts that mix two things.
     preprocess, output, class_names
         As for :class:`SplitModel`; unused when `model` is one.
+    names : sequence of str, str or path, optional
+        The words that concepts may be named by: a list, one text with commas, or a file with
+        one a line; by default what ships and the encoder knows.
+    name_with : Encoder, str or None
+        The image-text encoder that compares images with words, or its name for
+        :func:`conceptlab.load_encoder`; None for no names. ``"auto"``: the embedded one where
+        the images look like rendered scenes, which are all that it knows, else none.
+    image_names, labels : sequence of str, optional
+        What the images are called, and the class folder each lies in; told in the report.
     maps : str or None
         Method of the concept maps.
     n_maps : int
@@ -112,7 +127,12 @@ def explain(
     SplitError
         If no layer can be cut, or h(g(x)) is not f(x) there.
     InputError
-        Images or settings that do not fit.
+        Images or settings that do not fit; words fewer than two.
+
+    Warns
+    -----
+    NamingWarning
+        Where the encoder does not know such images.
 
     Examples
     --------
@@ -129,6 +149,8 @@ def explain(
             raise unknown_name("setting", name, known)
     if maps is not None:  # a wrong name must not cost the whole fit
         check_method(maps)
+    if names is not None:
+        names = words_of(names)
     if isinstance(model, SplitModel):
         split = model if layer is None else model.at_layer(layer)
         batch = _batch(images, split.preprocess)
@@ -163,6 +185,11 @@ def explain(
     )
     craft.fit(batch, target=target, progress=progress)
     explanation = craft.explain(batch, target=target, maps=maps, n_maps=n_maps, progress=progress)
+    explanation.image_names = _each(image_names, "image_names", len(explanation.logits))
+    explanation.labels = _each(labels, "labels", len(explanation.logits))
+    name_explanation(
+        explanation, craft, batch, names=names, name_with=name_with, random_state=craft.seed_
+    )
     if remedies and explanation.decision is not None and not explanation.decision.carries:
         explanation.tried = _remedies(craft, batch)
     if faithfulness:
@@ -303,6 +330,12 @@ def _batch(images: Any, preprocess: Callable[[Any], Any] | None) -> Any:
     if isinstance(images, Mapping):  # the tokens of texts, as the model takes them
         return images
     return as_image_batch(images, value_range="any" if preprocess is None else "unit")
+
+
+def _each(values: Sequence[str] | None, name: str, n: int) -> list[str] | None:
+    if values is not None and len(values) != n:
+        raise InputError(f"{name} has {len(values)} entries for {n} images.", code="CL-INPUT-SHAPE")
+    return None if values is None else [str(value) for value in values]
 
 
 def _first(batch: Any, n: int) -> Any:

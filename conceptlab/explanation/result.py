@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conceptlab.errors import unknown_name
+from conceptlab.explanation.names import check_names
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from conceptlab.explanation.names import ConceptNames
     from conceptlab.explanation.page import Pictures
     from conceptlab.explanation.tree import ConceptTree
     from conceptlab.importance import Decision, Importance
+    from conceptlab.importance.effects import ConceptEffects
 
 _KINDS = ("importance", "patches", "maps", "tree", "faithfulness")
 
@@ -66,6 +69,20 @@ class Explanation:
         Where they do not: what else was tried on these images, and how far that carries.
     stability : numpy.ndarray of shape (k,), or None
         Mean cosine of each concept with its partner in fits on resamples of the images.
+    naming : ConceptNames or None
+        Words for the concepts with their scores, where they were sought.
+    effects : ConceptEffects or None
+        What each concept does to the outputs of the images that are shown.
+    places : list of numpy.ndarray of shape (n_patches, 4)
+        Image, y, x and side (pixels) of each of `patches`; a side of 0 is a whole image.
+    wholes : dict of int to numpy.ndarray of shape (3, H, W)
+        The images that `patches` are cut from, by number.
+    elsewhere : bool
+        Whether these are other images than the n that are explained.
+    image_names : list of str, or None
+        What the n images are called, such as their files.
+    labels : list of str, or None
+        The class folder that each of the n images lies in.
     settings : dict
         Layer, patches, seeds, versions, fingerprint.
 
@@ -98,6 +115,13 @@ class Explanation:
     decision: Decision | None = None
     tried: dict[str, Decision] = field(default_factory=dict)
     stability: np.ndarray | None = None
+    naming: ConceptNames | None = None
+    effects: ConceptEffects | None = None
+    places: list[np.ndarray] = field(default_factory=list)
+    wholes: dict[int, np.ndarray] = field(default_factory=dict)
+    elsewhere: bool = False
+    image_names: list[str] | None = None
+    labels: list[str] | None = None
 
     @property
     def order(self) -> np.ndarray:
@@ -119,8 +143,9 @@ class Explanation:
             interval), ``signed`` (below zero the concept lowers
             the target), ``first_order`` (what the concept does alone),
             ``prevalence`` (share of images in which it is above a tenth of its
-            maximum), and ``stability`` where it was measured. ``attrs`` hold the figures
-            of `decision`.
+            maximum), and where they were measured ``stability``, ``words`` (three, with
+            their scores) and ``drives`` (the outputs that the concept raises most).
+            ``attrs`` hold the figures of `decision`.
         """
         import pandas as pd
 
@@ -141,9 +166,53 @@ class Explanation:
         )
         if self.stability is not None:
             frame["stability"] = self.stability[order]
+        if self.naming is not None:
+            frame["words"] = [self.naming.told(int(i)) for i in order]
+        if self.effects is not None and self.effects.drives.shape[1] > 1:
+            frame["drives"] = [self.drives(int(i)) for i in order]
         if self.decision is not None:
             frame.attrs |= self.decision.to_dict()
         return frame
+
+    def drives(self, concept: int, top: int = 2) -> str:
+        """Say which outputs a concept raises most, and by how much.
+
+        Parameters
+        ----------
+        concept : int
+            Its number.
+        top : int
+            How many outputs at most; those that it lowers are left out.
+
+        Returns
+        -------
+        str
+            Such as ``"dog +2.13, cat +0.40"``, in units of the output beyond its mean over the
+            outputs; empty where that was not measured.
+        """
+        if self.effects is None:
+            return ""
+        row = self.effects.drives[concept]
+        best = np.argsort(-row, kind="stable")[:top]
+        return ", ".join(f"{self.class_name(int(i))} {row[i]:+.2f}" for i in best if row[i] > 0)
+
+    def rename(self, names: Sequence[str]) -> Explanation:
+        """Give the concepts other names, in the order of `names`; returns the explanation.
+
+        Parameters
+        ----------
+        names : sequence of str
+            One for each concept; different, none empty.
+
+        Raises
+        ------
+        InputError
+            Names that do not fit (``CL-INPUT-NAMES``).
+        """
+        self.names = check_names(names, len(self.names))
+        if self.tree is not None:
+            self.tree.rename(self.names)
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Give names, figures and settings as JSON values, without pictures; None for unknown."""
@@ -161,6 +230,8 @@ class Explanation:
             },
             "settings": self.settings,
         }
+        if self.naming is not None:
+            data["names"] = self.naming.to_dict()
         if self.tree is not None:
             data["tree"] = _records(self.tree.to_frame())
         if self.faithfulness is not None:

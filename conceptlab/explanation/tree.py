@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["ConceptNode", "ConceptTree"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,13 @@ class ConceptTree:
             f"{root.name} (p = {root.test.p_value:.2g})" for root in nearest if root.test
         )
         return f"{words} Nearest to two things: {listed}."
+
+    def rename(self, names: Sequence[str]) -> None:
+        """Give the roots other names, and their children with them."""
+        for root, name in zip(self.roots, names, strict=True):
+            for node in root.walk():
+                node.name = name + node.name[len(root.name) :] if node is not root else node.name
+            root.name = name
 
     def rank(self, values: np.ndarray, intervals: np.ndarray) -> None:
         """Give the roots their importances (k,) and confidence intervals (k, 2)."""

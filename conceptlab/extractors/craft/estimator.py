@@ -20,13 +20,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from conceptlab.errors import InputError
 from conceptlab.explanation.mixing import MixingTest
+from conceptlab.explanation.names import check_names
 from conceptlab.explanation.tree import ConceptNode, ConceptTree
 from conceptlab.extractors.base import ConceptExtractor
 from conceptlab.extractors.craft.checks import check_settings, not_split
 from conceptlab.extractors.craft.fitted import Fitted
 from conceptlab.extractors.craft.growing import carrying, code_fit, divide, factorise, plant
 from conceptlab.extractors.craft.refits import over_refits, refit
-from conceptlab.extractors.craft.views import ImageViews, check_labels, check_names
+from conceptlab.extractors.craft.views import ImageViews, check_labels
 from conceptlab.models import SplitModel
 from conceptlab.parameters import Rules, Whole
 from conceptlab.progress import Progress
@@ -437,10 +438,7 @@ class CRAFT(BaseEstimator):
         """Give the concepts names, in the order of ``components_``; returns the estimator."""
         check_is_fitted(self, "extractor_")
         names = check_names(names, len(self.components_))
-        for root, name in zip(self.tree_.roots, names, strict=True):
-            for node in root.walk():
-                node.name = name + node.name[len(root.name) :] if node is not root else node.name
-            root.name = name
+        self.tree_.rename(names)
         self.concept_names_ = names
         return self
 

@@ -16,6 +16,7 @@ from conceptlab.explanation.tree import ConceptTree
 from conceptlab.extractors.craft.fitted import Fitted
 from conceptlab.extractors.craft.recursion import strongest
 from conceptlab.extractors.craft.views import ImageViews
+from conceptlab.importance.effects import concept_effects
 from conceptlab.maps import concept_maps
 from conceptlab.progress import Progress
 from conceptlab.provenance import provenance
@@ -72,7 +73,7 @@ def explain_fitted(
     # Every concept's best image is among those shown, that of the most important first.
     order = np.argsort(-np.asarray(importance.mean), kind="stable")
     shown = views.pictures(n_maps, coefficients.argmax(axis=0)[order])
-    pictures, located = np.empty((0, 3, 1, 1), np.float32), None
+    pictures, located, effects = np.empty((0, 3, 1, 1), np.float32), None, None
     if len(shown):
         batch = views.inputs[torch.from_numpy(shown)]
         pictures = as_numpy(batch)
@@ -82,8 +83,11 @@ def explain_fitted(
                 split, extractor, batch, inputs=beside, method=maps, progress=progress
             )
             located = as_numpy(found)
+        effects = concept_effects(split, extractor, batch, target[shown])
     if places is None:
         places = _best_places(fitted, source, n_patches, progress)
+    places = [rows[:n_patches] for rows in places]
+    held = np.unique([row[0] for rows in places for row in rows]) if source.has_pictures else []
     return Explanation(
         names=list(names),
         importance=importance,
@@ -91,7 +95,11 @@ def explain_fitted(
         shown=shown,
         coefficients=coefficients,
         maps=located,
-        patches=[source.crops(rows[:n_patches]) for rows in places],
+        patches=[source.crops(rows) for rows in places],
+        places=places,
+        wholes={int(i): as_numpy(source.inputs[int(i)]) for i in held},
+        elsewhere=source is not views,
+        effects=effects,
         logits=coded.logits,
         decision=coded.decision,
         stability=stability,

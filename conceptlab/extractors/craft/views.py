@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ImageViews", "check_labels", "check_names"]
+__all__ = ["ImageViews", "check_labels"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -389,18 +389,6 @@ class ImageViews:
     def _n_outputs(self) -> int:
         with torch.no_grad():
             return int(self.split.f(self.part(0, 1)).shape[1])
-
-
-def check_names(names: Any, n_concepts: int) -> list[str]:
-    """Give names of concepts as a list of strings: one each, different, not empty."""
-    found = [] if isinstance(names, str) else [str(name) for name in names]
-    if len(found) != n_concepts or len(set(found)) != len(found) or not all(map(str.strip, found)):
-        shown = repr(names) if isinstance(names, str) else found[:5]
-        raise InputError(
-            f"rename needs {n_concepts} different names that are not empty, got {shown}.",
-            code="CL-INPUT-NAMES",
-        )
-    return found
 
 
 def check_labels(y: ArrayLike, n: int) -> np.ndarray:
