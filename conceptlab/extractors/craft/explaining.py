@@ -87,7 +87,7 @@ def explain_fitted(
     if places is None:
         places = _best_places(fitted, source, n_patches, progress)
     places = [rows[:n_patches] for rows in places]
-    held = np.unique([row[0] for rows in places for row in rows]) if source.has_pictures else []
+    held = {int(row[0]) for rows in places for row in rows if source.has_pictures}
     return Explanation(
         names=list(names),
         importance=importance,
@@ -97,7 +97,7 @@ def explain_fitted(
         maps=located,
         patches=[source.crops(rows) for rows in places],
         places=places,
-        wholes={int(i): as_numpy(source.inputs[int(i)]) for i in held},
+        wholes={i: as_numpy(source.inputs[i]) for i in sorted(held)},
         elsewhere=source is not views,
         effects=effects,
         logits=coded.logits,
