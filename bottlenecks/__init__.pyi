@@ -1,4 +1,4 @@
-from bottlenecks.base import ConceptBottleneck as ConceptBottleneck
+from bottlenecks.base import Bottleneck as Bottleneck
 from bottlenecks.concept_filters import FilterReport as FilterReport
 from bottlenecks.concept_filters import activated as activated
 from bottlenecks.concept_filters import distinct as distinct
@@ -46,3 +46,4 @@ from bottlenecks.splits import split_rows as split_rows
 from bottlenecks.submodular import SubmodularSelector as SubmodularSelector
 from bottlenecks.submodular import class_similarity as class_similarity
 from bottlenecks.submodular import concept_discriminability as concept_discriminability
+from bottlenecks.supervised import ConceptBottleneck as ConceptBottleneck

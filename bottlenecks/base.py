@@ -1,8 +1,8 @@
-"""The contract of every classifier that decides through named concepts."""
+"""The contract of every model that decides through named concepts."""
 
 from __future__ import annotations
 
-__all__ = ["ConceptBottleneck"]
+__all__ = ["Bottleneck"]
 
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,8 +12,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks.explaining import Contributions, weights_frame
+from bottlenecks.intervals import weighted_quantiles
 from bottlenecks.intervention import Subject
 from bottlenecks.reasons import LinearReasons
+from bottlenecks.targets import Predicting, Target, checked_target
 from conceptlab.arrays import (
     ArrayLike,
     as_numpy,
@@ -25,7 +27,6 @@ from conceptlab.arrays import (
 from conceptlab.bank.form import BANK_FORM
 from conceptlab.errors import InputError, SpaceMismatchError
 from conceptlab.io.objects import Saved, SavedEstimator, family
-from conceptlab.zeroshot.labels import checked_labels
 
 if TYPE_CHECKING:
     import pandas
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _QUANTILES = (0.05, 0.95)
 
 
-class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEstimator):
+class Bottleneck(Predicting, LinearReasons, SavedEstimator, ClassifierMixin, BaseEstimator):
     """Base of the bottlenecks: features X, scores S, activations A, logits A Wᵀ + b.
 
     X (n, d) holds features of the bank's space and S = ``bank.score(X)``; without a bank the
@@ -48,6 +49,9 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
     Attributes
     ----------
     classes_ : ndarray of shape (K,)
+        Not for numbers.
+    output_names_ : ndarray of shape (K,)
+        Classes, or names of the columns of y, or their numbers.
     concept_names_ : list of k str
     coef_ : ndarray of shape (K, k), float64
         Two classes have two rows.
@@ -65,11 +69,11 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
 
     Examples
     --------
-    >>> from bottlenecks import PostHocCBM
+    >>> from bottlenecks import Bottleneck, PostHocCBM
     >>> rng = np.random.default_rng(0)
     >>> X = (rng.random((200, 4)) < 0.5) + 0.1 * rng.normal(size=(200, 4))
     >>> model = PostHocCBM(nec=2).fit(X, X[:, 0] > 0.5)
-    >>> isinstance(model, ConceptBottleneck), model.predict_concepts(X).shape
+    >>> isinstance(model, Bottleneck), model.predict_concepts(X).shape
     (True, (200, 4))
     """
 
@@ -79,17 +83,20 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
 
     bank: ConceptBank | None
     device: str | torch.device
-    classes_: np.ndarray
+    target: str
+    class_weight: Any
     concept_names_: list[str]
     coef_: np.ndarray
     intercept_: np.ndarray
     n_features_in_: int
 
     # -- what a subclass writes -----------------------------------------------------
-    def _fit_scores(self, S: torch.Tensor, y: np.ndarray, X: torch.Tensor) -> None:
+    def _fit_scores(
+        self, S: torch.Tensor, target: Target, X: torch.Tensor, weight: np.ndarray | None
+    ) -> None:
         """Set ``coef_`` and ``intercept_``, and all that :meth:`_activations` reads.
 
-        `S` (n, k) are scores, `y` (n,) columns of classes in 0 ... K - 1, `X` (n, d) features.
+        `S` (n, k) are scores, `X` (n, d) features, `weight` (n,) what rows count, above 0.
         """
         raise NotImplementedError
 
@@ -102,9 +109,9 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
         """Score features (n, d) on the concepts, (n, k)."""
         return X if self.bank is None else self.bank.score(X)
 
-    def _levels(self, A: np.ndarray) -> np.ndarray:
+    def _levels(self, A: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
         """Choose activations that stand for absent and present, (k, 2), from those of the fit."""
-        return np.quantile(A, _QUANTILES, axis=0).T
+        return weighted_quantiles(A, _QUANTILES, weight)
 
     def _uncertainty(self, S: torch.Tensor, A: torch.Tensor) -> np.ndarray:
         """Tell how undecided each concept is, (n, k), larger for less sure."""
@@ -114,15 +121,25 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
         return undecided
 
     # -- fit ----------------------------------------------------------------------
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None, *, space: str | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        space: str | None = None,
+    ) -> Self:
         """Fit the bottleneck.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
             Features of the bank's space; concept scores where there is no bank.
-        y : array-like of shape (n,)
-            Classes, at least two.
+        y : array-like of shape (n,) or (n, K)
+            Classes, at least two; with ``target="labels"`` zeros and ones, with
+            ``target="values"`` numbers.
+        sample_weight : array-like of shape (n,), optional
+            At least 0. A row of weight 2 is as good as two rows, one of weight 0 as none.
         space : str, optional
             Fingerprint of the encoder that made `X` (``encoder.fingerprint``), to be compared
             with the bank's.
@@ -140,32 +157,32 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
         SpaceMismatchError
             A bank of another encoder.
         """
-        matrix = check_features(self, X, reset=True)
-        if y is None:
-            raise InputError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None. Give "
-                "the class of every row.",
-                code="CL-INPUT-LABELS",
-            )
-        labels = checked_labels(y, matrix)
-        self._check_bank(space)
-        self.classes_, columns = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise InputError(
-                f"A classifier needs at least two classes, got 1 class: {self.classes_.tolist()}. "
-                "Give rows of another class too.",
-                code="CL-INPUT-FEW",
-            )
-        rows = self._as_rows(matrix)
+        rows, target, weight, _ = self._read(X, y, sample_weight, space)
         self.concept_names_ = self._names()
         S = self._scores(rows)
-        self._set_statistics(S)
-        self._fit_scores(S, columns.astype(np.int64), rows)
+        self._set_statistics(S, weight)
+        self._fit_scores(S, target, rows, weight)
+        self._set_levels(rows, weight)
+        return self
+
+    def _read(
+        self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, space: str | None
+    ) -> tuple[torch.Tensor, Target, np.ndarray | None, np.ndarray | None]:
+        """Check what fit was given; rows that count, their targets, weights, and which they are."""
+        matrix = check_features(self, X, reset=True)
+        target, weight, index = checked_target(self, y, matrix, sample_weight)
+        self._check_bank(space)
+        self._set_outputs(target)
+        rows = self._as_rows(matrix)
+        if index is not None:
+            rows = rows[torch.from_numpy(index).to(rows.device)]
+        return rows, target, weight, index
+
+    def _set_levels(self, rows: torch.Tensor, weight: np.ndarray | None) -> None:
         with torch.no_grad():
             A = as_numpy(self._activations(self._scores(rows))).astype(np.float64)
         self.activation_range_ = np.stack([A.min(axis=0), A.max(axis=0)], axis=1)
-        self.activation_levels_ = self._levels(A)
-        return self
+        self.activation_levels_ = self._levels(A, weight)
 
     def _check_bank(self, space: str | None) -> None:
         from conceptlab.bank import ConceptBank
@@ -196,7 +213,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
             return [str(name) for name in known]
         return [f"concept{i}" for i in range(self.n_features_in_)]
 
-    def _set_statistics(self, S: torch.Tensor) -> None:
+    def _set_statistics(self, S: torch.Tensor, weight: np.ndarray | None) -> None:
         wide = S.double() if S.device.type != "mps" else S.cpu().double()
         constant = (wide.amax(dim=0) == wide.amin(dim=0)).cpu().numpy()
         if self._needs_spread and len(wide) > 1 and constant.any():
@@ -207,8 +224,10 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
                 "columns.",
                 code="CL-INPUT-ZERO",
             )
-        self.score_mean_ = wide.mean(dim=0).cpu().numpy()
-        scale = wide.std(dim=0, correction=0).cpu().numpy()
+        share = 1.0 if weight is None else torch.from_numpy(weight / weight.mean())[:, None]
+        mean = (wide * share).mean(dim=0)
+        self.score_mean_ = mean.cpu().numpy()
+        scale = ((wide - mean).square() * share).mean(dim=0).sqrt().cpu().numpy()
         self.score_scale_ = np.where(scale > 0, scale, 1.0)
 
     # -- what it says ---------------------------------------------------------------
@@ -226,58 +245,6 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
             Columns as in ``concept_names_``; like in, like out.
         """
         return self._forward(X)[1]
-
-    @like_input
-    def decision_function(self, X: ArrayLike) -> Any:
-        """Give the logits of the classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-
-        Returns
-        -------
-        array of shape (n, K), or (n,) for two classes
-            With two classes (n,), the second logit less the first.
-        """
-        logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    @like_input
-    def predict_log_proba(self, X: ArrayLike) -> Any:
-        """Give the logarithm of :meth:`predict_proba`, without underflow."""
-        return torch.log_softmax(self._logits(X), dim=1)
-
-    @like_input
-    def predict_proba(self, X: ArrayLike) -> Any:
-        """Give the probabilities of the classes, by softmax.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-
-        Returns
-        -------
-        array of shape (n, K)
-            Rows sum to one; columns as in ``classes_``.
-        """
-        return torch.softmax(self._logits(X), dim=1)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Give the most probable class of every row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Of ``classes_``; of equal logits the first class.
-        """
-        # NumPy's argmax takes the first of equal ones on every device.
-        columns = as_numpy(self._logits(X)).argmax(axis=1)
-        return np.asarray(self.classes_[columns])
 
     def _as_rows(self, matrix: Any) -> torch.Tensor:
         device = resolve_device(self.device, like=matrix)
@@ -337,7 +304,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
             Columns class, concept, weight.
         """
         check_is_fitted(self)
-        return weights_frame(self.coef_, self.concept_names_, self.classes_)
+        return weights_frame(self.coef_, self.concept_names_, self.outputs_)
 
     def check_space(self, encoder: Any) -> None:
         """Raise an error if features of `encoder` do not fit; unknown spaces pass.
@@ -382,7 +349,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
             bias=self.intercept_,
             residual=None if R is None else as_numpy(R).astype(np.float64),
             concept_names=list(self.concept_names_),
-            classes=self.classes_,
+            classes=self.outputs_,
         )
 
     def _subject(
@@ -406,7 +373,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
             levels=self.activation_levels_,
             limits=self.activation_range_,
             concept_names=self.concept_names_,
-            classes=self.classes_,
+            classes=self.outputs_,
             y=codes,
             presence=presence,
             from_rows=from_rows,
@@ -414,7 +381,7 @@ class ConceptBottleneck(LinearReasons, SavedEstimator, ClassifierMixin, BaseEsti
 
     @classmethod
     def _kinds(cls) -> dict[str, type[Saved]]:
-        return family(cls, "bottlenecks") if cls is ConceptBottleneck else super()._kinds()
+        return family(cls, "bottlenecks") if cls is Bottleneck else super()._kinds()
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "coef_") and hasattr(self, "classes_")
+        return hasattr(self, "coef_") and hasattr(self, "output_names_")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["auc_intervals", "mean_interval", "paired_interval", "rank_p_value", "wilson_interval"]
+__all__ = [
+    "auc_intervals",
+    "mean_interval",
+    "paired_interval",
+    "rank_p_value",
+    "weighted_quantiles",
+    "wilson_interval",
+]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.stats import norm, rankdata
@@ -167,3 +174,37 @@ def rank_p_value(value: float, null: np.ndarray) -> float:
     if not len(null) or np.isnan(value):
         return float("nan")
     return float((1 + (null >= value - 1e-12).sum()) / (1 + len(null)))
+
+
+def weighted_quantiles(
+    values: np.ndarray, levels: Sequence[float], weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Give quantiles of columns over weighted rows.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, k)
+    levels : sequence of m float
+    weights : ndarray of shape (n,), optional
+        At least 0; a row of weight 2 is as good as two rows. Without, values between two
+        neighbours are interpolated; with, the first value whose rows reach the level is taken.
+
+    Returns
+    -------
+    ndarray of shape (k, m)
+
+    Examples
+    --------
+    >>> rows = np.array([[1.0], [2.0], [9.0]])
+    >>> weighted_quantiles(rows, (0.5,)), weighted_quantiles(rows, (0.5,), np.array([1, 0, 2]))
+    (array([[2.]]), array([[9.]]))
+    """
+    if weights is None:
+        return np.quantile(values, levels, axis=0).T
+    order = np.argsort(values, axis=0, kind="stable")
+    reached = np.cumsum(weights[order], axis=0) / weights.sum()
+    found = np.empty((values.shape[1], len(levels)))
+    for place, level in enumerate(levels):
+        first = (reached >= level - 1e-12).argmax(axis=0)
+        found[:, place] = values[order[first, np.arange(values.shape[1])], range(values.shape[1])]
+    return found

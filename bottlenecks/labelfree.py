@@ -9,10 +9,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from bottlenecks.base import ConceptBottleneck
+from bottlenecks.base import Bottleneck
 from bottlenecks.concept_filters import FilterReport, activated, scored
 from bottlenecks.heads import SparseLinearHead
 from bottlenecks.projection import fit_projection
+from bottlenecks.targets import Target, checked_target
 from conceptlab import ConceptBank
 from conceptlab.arrays import ArrayLike, as_numpy, check_features
 from conceptlab.errors import InputError
@@ -22,7 +23,7 @@ from conceptlab.seeds import RandomState, draw_seed
 _RULES = Rules(min_activation=Real() | None, min_similarity=Real() | None, top=Whole(1))
 
 
-class LabelFreeCBM(ConceptBottleneck):
+class LabelFreeCBM(Bottleneck):
     """Learn concept outputs on a backbone from an encoder's scores, then a sparse head.
 
     (1) Concepts that no image shows are dropped. (2) A projection of the
@@ -42,6 +43,10 @@ class LabelFreeCBM(ConceptBottleneck):
         Least similarity on rows held out; 0.45 was published. None keeps all.
     top : int
         See `min_activation`.
+    target : {"classes", "labels", "values"}
+        What y holds: a class a row; several labels, (n, L) of 0 and 1; numbers, (n,) or (n, T).
+    class_weight : None, "balanced" or dict
+        Of classes; multiplies the weights of rows.
     lam, nec, alpha : optional
         Of the head; see :class:`bottlenecks.SparseLinearHead`.
     ridge, max_iter : optional
@@ -54,7 +59,7 @@ class LabelFreeCBM(ConceptBottleneck):
 
     Attributes
     ----------
-    coef_, intercept_, classes_, concept_names_ : see ConceptBottleneck
+    coef_, intercept_, classes_, concept_names_ : see Bottleneck
         The concepts that were kept.
     projection_coef_ : ndarray of shape (k, d), float64
         Scores are ``X Wᵀ + w``.
@@ -94,6 +99,8 @@ class LabelFreeCBM(ConceptBottleneck):
         min_activation: float | None = None,
         min_similarity: float | None = 0.45,
         top: int = 5,
+        target: str = "classes",
+        class_weight: Any = None,
         lam: float | None = None,
         nec: float | None = None,
         alpha: float = 0.99,
@@ -107,6 +114,8 @@ class LabelFreeCBM(ConceptBottleneck):
         self.min_activation = min_activation
         self.min_similarity = min_similarity
         self.top = top
+        self.target = target
+        self.class_weight = class_weight
         self.lam = lam
         self.nec = nec
         self.alpha = alpha
@@ -120,6 +129,7 @@ class LabelFreeCBM(ConceptBottleneck):
         self,
         X: ArrayLike,
         y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         *,
         encoder_features: Any = None,
         space: str | None = None,
@@ -130,8 +140,10 @@ class LabelFreeCBM(ConceptBottleneck):
         ----------
         X : array-like of shape (n, d)
             Features of the backbone.
-        y : array-like of shape (n,)
-            Classes.
+        y : array-like of shape (n,) or (n, K)
+            Classes; see `target`.
+        sample_weight : array-like of shape (n,), optional
+            At least 0; counts in the projection too. Rows are held out whatever they weigh.
         encoder_features : array-like, optional
             Of the same images: features (n, e) of the bank's encoder; without
             a bank concept scores (n, M), whose names are the columns of a data
@@ -159,13 +171,16 @@ class LabelFreeCBM(ConceptBottleneck):
                 code="CL-INPUT-FEW",
             )
         _RULES.check(self)
+        _, weight, index = checked_target(self, y, matrix, sample_weight)
         self._has_targets = encoder_features is not None
         self._check_bank(space)
         given = rows if encoder_features is None else encoder_features
         targets, names = self._targets(given, len(rows))
         self.seed_ = draw_seed(self.random_state)
-        self._learn(rows, targets, names)
-        return super().fit(X, y, space=space)
+        if index is not None:
+            rows, targets = rows[torch.from_numpy(index).to(rows.device)], targets[index]
+        self._learn(rows, targets, names, weight)
+        return super().fit(X, y, sample_weight, space=space)
 
     def _check_bank(self, space: str | None) -> None:
         if self.bank is None or not self._has_targets or not isinstance(self.bank, ConceptBank):
@@ -193,7 +208,13 @@ class LabelFreeCBM(ConceptBottleneck):
             return values, super()._names()
         return values, [f"concept{j}" for j in range(values.shape[1])]
 
-    def _learn(self, rows: torch.Tensor, targets: np.ndarray, names: list[str]) -> None:
+    def _learn(
+        self,
+        rows: torch.Tensor,
+        targets: np.ndarray,
+        names: list[str],
+        weight: np.ndarray | None,
+    ) -> None:
         left = list(names)
         dropped: list[tuple[str, str, str]] = []
 
@@ -221,6 +242,7 @@ class LabelFreeCBM(ConceptBottleneck):
             torch.from_numpy(targets[:, [place[name] for name in left]]).to(rows),
             ridge=self.ridge,
             max_iter=self.max_iter,
+            sample_weight=weight,
             validation_fraction=self.validation_fraction if len(rows) >= 20 else 0.0,
             device=self.device,
             random_state=self.seed_,
@@ -256,8 +278,12 @@ class LabelFreeCBM(ConceptBottleneck):
         )
         return X @ W.T + w
 
-    def _fit_scores(self, S: torch.Tensor, y: np.ndarray, X: torch.Tensor) -> None:
-        head = SparseLinearHead(self.lam, self.nec, alpha=self.alpha, device=self.device)
-        head.fit(self._activations(S), y)
+    def _fit_scores(
+        self, S: torch.Tensor, target: Target, X: torch.Tensor, weight: np.ndarray | None
+    ) -> None:
+        head = SparseLinearHead(
+            self.lam, self.nec, target=self.target, alpha=self.alpha, device=self.device
+        )
+        head.fit(self._activations(S), target.values, weight)
         self.coef_, self.intercept_ = head.coef_, head.intercept_
         self.lam_, self.kkt_ = float(head.lam_), float(head.kkt_)

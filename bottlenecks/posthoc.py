@@ -4,17 +4,21 @@ from __future__ import annotations
 
 __all__ = ["PostHocCBM"]
 
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from sklearn.metrics import r2_score
 
-from bottlenecks.base import ConceptBottleneck
+from bottlenecks.base import Bottleneck
 from bottlenecks.heads import SparseLinearHead
+from bottlenecks.heads.losses import LOSSES
+from bottlenecks.targets import Target
 from conceptlab import ConceptBank
-from conceptlab.arrays import ArrayLike, as_numpy, check_features
+from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.parameters import Real, Rules
-from conceptlab.zeroshot.labels import checked_labels, label_columns
+from conceptlab.zeroshot.labels import checked_labels
 
 _RULES = Rules(
     residual_l2=Real(
@@ -23,7 +27,7 @@ _RULES = Rules(
 )
 
 
-class PostHocCBM(ConceptBottleneck):
+class PostHocCBM(Bottleneck):
     """Put a sparse linear head on concept scores of any backbone (PCBM, PCBM-h).
 
     Logits are ``A Wᵀ + b`` with A the standardised scores of X on the bank. With
@@ -39,6 +43,10 @@ class PostHocCBM(ConceptBottleneck):
         means that the columns of X are scores.
     residual : bool
         Whether to fit the part that goes round the concepts.
+    target : {"classes", "labels", "values"}
+        What y holds: a class a row; several labels, (n, L) of 0 and 1; numbers, (n,) or (n, T).
+    class_weight : None, "balanced" or dict
+        Of classes; multiplies the weights of rows.
     lam, nec, alpha : optional
         Of the head; see :class:`bottlenecks.SparseLinearHead`.
     residual_l2 : float
@@ -50,7 +58,7 @@ class PostHocCBM(ConceptBottleneck):
 
     Attributes
     ----------
-    coef_, intercept_, classes_, concept_names_ : see ConceptBottleneck
+    coef_, intercept_, classes_, concept_names_ : see Bottleneck
     residual_coef_ : ndarray of shape (K, d), float64
         R; only with ``residual=True``.
     residual_intercept_ : ndarray of shape (K,), float64
@@ -104,6 +112,8 @@ class PostHocCBM(ConceptBottleneck):
         bank: ConceptBank | None = None,
         *,
         residual: bool = False,
+        target: str = "classes",
+        class_weight: Any = None,
         lam: float | None = None,
         nec: float | None = None,
         alpha: float = 0.99,
@@ -113,6 +123,8 @@ class PostHocCBM(ConceptBottleneck):
     ) -> None:
         self.bank = bank
         self.residual = residual
+        self.target = target
+        self.class_weight = class_weight
         self.lam = lam
         self.nec = nec
         self.alpha = alpha
@@ -120,12 +132,19 @@ class PostHocCBM(ConceptBottleneck):
         self.max_iter = max_iter
         self.device = device
 
-    def _fit_scores(self, S: torch.Tensor, y: np.ndarray, X: torch.Tensor) -> None:
+    def _fit_scores(
+        self, S: torch.Tensor, target: Target, X: torch.Tensor, weight: np.ndarray | None
+    ) -> None:
         _RULES.check(self)
         A = self._activations(S)
         head = SparseLinearHead(
-            self.lam, self.nec, alpha=self.alpha, max_iter=self.max_iter, device=self.device
-        ).fit(A, y)
+            self.lam,
+            self.nec,
+            target=self.target,
+            alpha=self.alpha,
+            max_iter=self.max_iter,
+            device=self.device,
+        ).fit(A, target.values, weight)
         self.coef_, self.intercept_ = head.coef_, head.intercept_
         self.lam_, self.kkt_ = float(head.lam_), float(head.kkt_)
         self.n_iter_ = max(1, int(head.n_iter_))
@@ -137,10 +156,11 @@ class PostHocCBM(ConceptBottleneck):
         if self.residual:
             rows, through = (as_numpy(v).astype(np.float64) for v in (X, self._head(A)))
             R, r, self.residual_gradient_ = fit_residual(
-                rows, through, y, float(self.residual_l2), int(self.max_iter)
+                rows, through, target, float(self.residual_l2), int(self.max_iter), weight
             )
             self.residual_coef_, self.residual_intercept_ = R, r
-            self.residual_share_ = float(_share(through, rows @ R.T + r).mean())
+            share = self._share(through, rows @ R.T + r)
+            self.residual_share_ = float(np.average(share, weights=weight))
 
     def residual_share(self, X: ArrayLike) -> np.ndarray:
         """Tell how much of each row's logits goes round the concepts.
@@ -159,10 +179,10 @@ class PostHocCBM(ConceptBottleneck):
         through = as_numpy(self._head(A)).astype(np.float64)
         if around is None:
             return np.zeros(len(through))
-        return _share(through, as_numpy(around).astype(np.float64))
+        return self._share(through, as_numpy(around).astype(np.float64))
 
     def concept_accuracy(self, X: ArrayLike, y: ArrayLike) -> float:
-        """Give the accuracy of the concepts alone, the residual left out.
+        """Give the accuracy of the concepts alone, the residual left out; R² for numbers.
 
         Parameters
         ----------
@@ -174,55 +194,72 @@ class PostHocCBM(ConceptBottleneck):
         float
         """
         _, A, _ = self._forward(X)
-        matrix = check_features(self, X, reset=False)
-        truth = label_columns(checked_labels(y, matrix), self.classes_)
-        return float((as_numpy(self._head(A)).argmax(axis=1) == truth).mean())
+        said = self._said(as_numpy(self._head(A)))
+        if self.target == "values":
+            return float(r2_score(as_numpy(y), said))
+        if self.target == "classes":
+            return float((said == checked_labels(y, X)).mean())
+        return float((said == as_numpy(y)).all(axis=1).mean())
+
+    def _share(self, through: np.ndarray, around: np.ndarray) -> np.ndarray:
+        """Give the part of the logits that goes round; of classes, less what all share."""
+        parts = [through, around]
+        if self.target == "classes":
+            parts = [v - v.mean(axis=1, keepdims=True) for v in parts]
+        sizes = [np.abs(v).sum(axis=1) for v in parts]
+        total = sizes[0] + sizes[1]
+        share: np.ndarray = np.divide(sizes[1], total, out=np.zeros_like(total), where=total > 0)
+        return share
 
 
 def fit_residual(
-    X: np.ndarray, logits: np.ndarray, y: np.ndarray, l2: float, max_iter: int
+    X: np.ndarray,
+    logits: np.ndarray,
+    target: Target,
+    l2: float,
+    max_iter: int,
+    weight: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Minimise mean CE(logits + X Rᵀ + r, y) + l2 mean(R²) by L-BFGS in float64.
+    """Minimise mean loss(logits + X Rᵀ + r, y) + l2 mean(R²) by L-BFGS in float64.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
     logits : ndarray of shape (n, K)
         Of the frozen head.
-    y : ndarray of shape (n,), int64
-        Columns of the classes.
+    target : Target
+        Of the rows.
     l2 : float
     max_iter : int
+    weight : ndarray of shape (n,), optional
 
     Returns
     -------
     R : ndarray of shape (K, d)
     r : ndarray of shape (K,)
-        Of mean 0.
+        Of mean 0 for classes.
     gradient : float
         Largest entry at the end.
     """
     (n, d), K = X.shape, logits.shape[1]
     # The solver walks in standard units, with the penalty on R as it is given.
-    mean, scale = X.mean(axis=0), X.std(axis=0)
+    share = np.full(n, 1 / n) if weight is None else weight / weight.sum()
+    mean = share @ X
+    scale = np.sqrt(share @ (X - mean) ** 2)
     scale = np.where(scale > 0, scale, 1.0)
     Z = (X - mean) / scale
-    target = np.zeros((n, K))
-    target[np.arange(n), y] = 1.0
-    weight = l2 / (K * d) / scale**2
+    loss, wanted = LOSSES[target.kind], torch.from_numpy(target.values)
+    ridge = l2 / (K * d) / scale**2
 
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         V, v = flat[: K * d].reshape(K, d), flat[K * d :]
-        F = logits + Z @ V.T + v
-        F -= F.max(axis=1, keepdims=True)
-        P = np.exp(F)
-        totals = P.sum(axis=1, keepdims=True)
-        value = (np.log(totals[:, 0]) - F[np.arange(n), y]).mean() + (weight * V**2).sum()
-        P = (P / totals - target) / n
-        return value, np.concatenate([(P.T @ Z + 2 * weight * V).ravel(), P.sum(axis=0)])
+        each, P = loss.value_and_mean(torch.from_numpy(logits + Z @ V.T + v), wanted)
+        value = share @ each.numpy() + (ridge * V**2).sum()
+        slope = loss.residual(P, wanted).numpy() * share[:, None]
+        return value, np.concatenate([(slope.T @ Z + 2 * ridge * V).ravel(), slope.sum(axis=0)])
 
     found = minimize(
-        loss,
+        objective,
         np.zeros(K * d + K),
         jac=True,
         method="L-BFGS-B",
@@ -237,15 +274,9 @@ def fit_residual(
     V, v = found.x[: K * d].reshape(K, d), found.x[K * d :]
     R = V / scale
     r = v - R @ mean
-    return R, r - r.mean(), float(np.abs(found.jac).max())
-
-
-def _share(through: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """Give the part of the logits that goes round, after what all classes share is taken away."""
-    sizes = [np.abs(v - v.mean(axis=1, keepdims=True)).sum(axis=1) for v in (through, around)]
-    total = sizes[0] + sizes[1]
-    share: np.ndarray = np.divide(sizes[1], total, out=np.zeros_like(total), where=total > 0)
-    return share
+    if target.kind == "classes":
+        r = r - r.mean()
+    return R, r, float(np.abs(found.jac).max())
 
 
 def _quality(bank: ConceptBank | None) -> dict[str, float] | None:

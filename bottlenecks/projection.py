@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptlab.arrays import ArrayLike, as_tensor, check_finite, like_input, resolve_device
+from conceptlab.arrays import (
+    ArrayLike,
+    as_numpy,
+    as_tensor,
+    check_finite,
+    like_input,
+    resolve_device,
+)
 from conceptlab.errors import InputError
 from conceptlab.parameters import Real, Whole
 from conceptlab.seeds import RandomState, draw_seed, numpy_generator
@@ -55,8 +62,9 @@ def cos_cubed_similarity(outputs: Any, scores: ArrayLike) -> np.ndarray:
             f"outputs and scores must have one shape, got {tuple(Q.shape)} and {tuple(P.shape)}.",
             code="CL-INPUT-SHAPE",
         )
-    found: np.ndarray = (_cubes(Q.double()) * _cubes(P.double())).sum(dim=0).cpu().numpy()
-    return found
+    even = Q.new_ones(len(Q), dtype=torch.float64)
+    products = _cubes(Q.double(), even) * _cubes(P.double(), even)
+    return np.asarray(products.sum(dim=0).cpu().numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +124,7 @@ def fit_projection(
     max_iter: int = 50,
     tol: float = 1e-4,
     validation_fraction: float = 0.1,
+    sample_weight: np.ndarray | None = None,
     device: str | torch.device = "auto",
     random_state: RandomState = 0,
 ) -> Projection:
@@ -144,6 +153,8 @@ def fit_projection(
         Share of rows held out to find the number of steps after which the mean
         similarity on them is largest; all rows then take so many steps (early
         stopping). 0 goes to the end.
+    sample_weight : array-like of shape (n,), optional
+        Above 0. Sums over rows are weighted, also on the rows held out.
     device : str or torch.device
     random_state : optional
         Of the rows held out.
@@ -185,31 +196,33 @@ def fit_projection(
     place = resolve_device(device, like=X if isinstance(features, torch.Tensor) else features)
     dtype = torch.float32 if place.type == "mps" else torch.float64
     X, P = X.to(place, dtype), P.to(place, dtype)
+    share = _shares(sample_weight, X)
     n_valid = round(validation_fraction * len(X))
     order = numpy_generator(draw_seed(random_state)).permutation(len(X))
     valid, fit = np.sort(order[:n_valid]), np.sort(order[n_valid:])
     held_at = None
     if n_valid:
-        centre, basis = _whitening(X[fit], ridge)
+        centre, basis = _whitening(X[fit], ridge, share[fit])
         held = (X[valid] - centre) @ basis
         Z = (X[fit] - centre) @ basis
         ways = []
         for columns in _parts(X, P):
-            target = _cubes(P[valid][:, columns])
-            ways.append(_way(Z, P[fit][:, columns], max_iter, tol, (held, target)))
+            target = _cubes(P[valid][:, columns], share[valid])
+            known = (held, target, share[valid])
+            ways.append(_way(Z, P[fit][:, columns], share[fit], max_iter, tol, known))
         along = np.concatenate(ways, axis=1)
         max_iter = int(along.mean(axis=1).argmax())
         held_at = along[max_iter]
-    centre, basis = _whitening(X, ridge)
+    centre, basis = _whitening(X, ridge, share)
     Z = (X - centre) @ basis
     parts = []
     for columns in _parts(X, P):
-        G, theta0 = _cubes(P[:, columns]), _regression(Z, P[:, columns])
-        theta, gradient, steps = _ascend(Z, G, theta0, max_iter, tol)
+        G, theta0 = _cubes(P[:, columns], share), _regression(Z, P[:, columns], share)
+        theta, gradient, steps = _ascend(_lifted(Z, share), G, theta0, max_iter, tol)
         coef = theta @ basis.T
-        spread = (Z @ theta.T).std(dim=0, correction=0)
+        spread = _mean((Z @ theta.T).square(), share).sqrt()
         coef = coef / torch.where(spread > 0, spread, 1.0)[:, None]
-        reached = _similarity(Z, G, theta), _similarity(Z, G, theta0)
+        reached = _similarity(Z, G, share, theta), _similarity(Z, G, share, theta0)
         parts.append((coef, -(coef @ centre), *reached, gradient, steps))
     *floats, n_iter = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
     W, b, reached_at, start_at, slope = (np.asarray(v, dtype=np.float64) for v in floats)
@@ -225,23 +238,49 @@ def _parts(X: torch.Tensor, P: torch.Tensor) -> list[slice]:
 def _way(
     Z: torch.Tensor,
     P: torch.Tensor,
+    share: torch.Tensor,
     max_iter: int,
     tol: float,
-    held: tuple[torch.Tensor, torch.Tensor],
+    held: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> np.ndarray:
     """Give the similarity on rows held out after 0 ... max_iter steps, (max_iter + 1, m)."""
-    theta = _regression(Z, P)
+    theta = _regression(Z, P, share)
     way = [_similarity(*held, theta)]
-    _ascend(Z, _cubes(P), theta, max_iter, tol, lambda at: way.append(_similarity(*held, at)))
+    G, lifted = _cubes(P, share), _lifted(Z, share)
+    _ascend(lifted, G, theta, max_iter, tol, lambda at: way.append(_similarity(*held, at)))
     way += way[-1:] * (max_iter + 1 - len(way))
     return np.asarray(torch.stack(way).double().cpu().numpy())
 
 
-def _whitening(X: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _shares(weight: np.ndarray | None, X: torch.Tensor) -> torch.Tensor:
+    """Give weights of mean 1, (n,)."""
+    if weight is None:
+        return X.new_ones(len(X))
+    given = torch.as_tensor(as_numpy(weight)).to(X)
+    if given.shape != (len(X),) or not bool((given > 0).all() & given.isfinite().all()):
+        raise InputError(
+            f"sample_weight must be a number above 0 for each of the {len(X)} rows.",
+            code="CL-INPUT-SHAPE",
+        )
+    return given / given.mean()
+
+
+def _mean(values: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    return (values * share[:, None]).sum(dim=0) / share.sum()
+
+
+def _lifted(Z: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Multiply rows so that a product of two cubes counts each by its weight."""
+    return Z * share[:, None] ** (1 / 6)
+
+
+def _whitening(
+    X: torch.Tensor, ridge: float, share: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Give the mean, and B (D, r) such that ``(X - mean) B`` has covariance C (C + λI)⁻¹."""
-    centre = X.mean(dim=0)
-    centred = X - centre
-    covariance = centred.T @ centred / len(X)
+    centre = _mean(X, share)
+    centred = (X - centre) * share[:, None].sqrt()
+    covariance = centred.T @ centred / share.sum()
     values, vectors = torch.linalg.eigh(covariance)
     mean_variance = covariance.diagonal().mean()
     if not float(mean_variance) > 0:
@@ -253,9 +292,9 @@ def _whitening(X: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tenso
     return centre, vectors[:, kept] / torch.sqrt(values[kept] + ridge * mean_variance)
 
 
-def _regression(Z: torch.Tensor, P: torch.Tensor) -> torch.Tensor:
+def _regression(Z: torch.Tensor, P: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     """Give ridge regression in these coordinates, in which it is a product: (m, r), of length 1."""
-    theta = (P - P.mean(dim=0)).T @ Z
+    theta = ((P - _mean(P, share)) * share[:, None]).T @ Z
     lengths = torch.linalg.vector_norm(theta, dim=1, keepdim=True)
     tiny = torch.finfo(theta.dtype).tiny
     flat = torch.zeros_like(theta)
@@ -263,19 +302,21 @@ def _regression(Z: torch.Tensor, P: torch.Tensor) -> torch.Tensor:
     return torch.where(lengths > tiny, theta / lengths.clamp_min(tiny), flat)
 
 
-def _cubes(values: torch.Tensor) -> torch.Tensor:
+def _cubes(values: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     """Centre, cube and scale columns to length one; zeros for constant ones."""
-    centred = values - values.mean(dim=0)
+    centred = values - _mean(values, share)
     largest = centred.abs().amax(dim=0)
     noise = 8 * torch.finfo(values.dtype).eps * values.abs().amax(dim=0)
     flat = largest <= noise
-    cubes = torch.where(flat, 0.0, centred / torch.where(flat, 1.0, largest)) ** 3
+    cubes = _lifted(torch.where(flat, 0.0, centred / torch.where(flat, 1.0, largest)), share) ** 3
     lengths = torch.linalg.vector_norm(cubes, dim=0)
     return cubes / torch.where(lengths > 0, lengths, 1.0)
 
 
-def _similarity(Z: torch.Tensor, G: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    return (_cubes(Z @ theta.T) * G).sum(dim=0)
+def _similarity(
+    Z: torch.Tensor, G: torch.Tensor, share: torch.Tensor, theta: torch.Tensor
+) -> torch.Tensor:
+    return (_cubes(Z @ theta.T, share) * G).sum(dim=0)
 
 
 def _gradient(

@@ -36,6 +36,10 @@ class LinearReasons:
     if TYPE_CHECKING:
 
         @property
+        def outputs_(self) -> np.ndarray:
+            """Names of the outputs."""
+
+        @property
         def concept_names_(self) -> Sequence[str]:
             """Names of the concepts, in the order of the weights' columns."""
 
@@ -194,7 +198,7 @@ class LinearReasons:
             from conceptlab.plot.bottlenecks import weight_map
 
             weights = self._shown_weights()
-            return weight_map(weights, self.concept_names_, self.classes_, top=top, ax=ax)
+            return weight_map(weights, self.concept_names_, self.outputs_, top=top, ax=ax)
         needed = {"X": X} if kind == "waterfall" else {"X": X, "C": C, "y": y}
         missing = [name for name, value in needed.items() if value is None]
         if missing:

@@ -91,7 +91,7 @@ class SearchUse(LinearReasons):
             In units of :meth:`predict_concepts`; True and False stand for the largest and the
             smallest score that a class has on the concept.
         policy, budget, y, random_state
-            See :meth:`bottlenecks.ConceptBottleneck.intervene`.
+            See :meth:`bottlenecks.Bottleneck.intervene`.
 
         Returns
         -------

@@ -10,11 +10,15 @@ import numpy as np
 import torch
 from sklearn.utils import Tags
 
-from bottlenecks.base import ConceptBottleneck
+from bottlenecks.base import Bottleneck
 from bottlenecks.gates import budget_threshold, sample_gates, temperatures
+from bottlenecks.heads import SparseLinearHead
+from bottlenecks.heads.dense import dense_head
+from bottlenecks.heads.losses import LOSSES as TARGET_LOSSES
 from bottlenecks.losses import positives_loss
 from bottlenecks.reference import LOSSES, ReferenceSettings, train_reference
 from bottlenecks.tables import positives_table
+from bottlenecks.targets import Target
 from conceptlab.arrays import as_numpy
 from conceptlab.errors import InputError
 from conceptlab.parameters import OneOf, Real, Rules, Whole
@@ -40,7 +44,7 @@ _DECAY = 1e-3  # of the head that stands in while thresholds are learned
 _BLEND = 0.05  # how far the common threshold moves towards that of one batch
 
 
-class SparseCBM(ConceptBottleneck):
+class SparseCBM(Bottleneck):
     """Classify through few concepts: thresholds on scores, then a sparse head.
 
     A score is standardised by the fit, z = (s - mean) / scale, and becomes the activation
@@ -86,6 +90,11 @@ class SparseCBM(ConceptBottleneck):
         See `class_concepts`.
     reference_loss : {"gumbel", "contrastive", "l1"}
         Of mode "reference".
+    target : {"classes", "labels", "values"}
+        What y holds: a class a row; several labels, (n, L) of 0 and 1; numbers, (n,) or (n, T).
+        Modes "contrastive" and "reference" need classes.
+    class_weight : None, "balanced" or dict
+        Of classes; multiplies the weights of rows.
     head : {"sparse", "dense"}
         Elastic net (:class:`bottlenecks.SparseLinearHead`), or ridge.
     nec : float, optional
@@ -120,7 +129,7 @@ class SparseCBM(ConceptBottleneck):
         Loss and temperature by epoch.
     seed_ : int
     classes_, coef_, intercept_, concept_names_, n_features_in_
-        See :class:`bottlenecks.ConceptBottleneck`.
+        See :class:`bottlenecks.Bottleneck`.
 
     Raises
     ------
@@ -169,6 +178,8 @@ class SparseCBM(ConceptBottleneck):
         class_concepts: Any = None,
         n_positives: int = 5,
         reference_loss: str = "gumbel",
+        target: str = "classes",
+        class_weight: Any = None,
         head: str = "sparse",
         nec: float | None = None,
         lam: float | None = None,
@@ -189,6 +200,8 @@ class SparseCBM(ConceptBottleneck):
         self.class_concepts = class_concepts
         self.n_positives = n_positives
         self.reference_loss = reference_loss
+        self.target = target
+        self.class_weight = class_weight
         self.head = head
         self.nec = nec
         self.lam = lam
@@ -200,14 +213,19 @@ class SparseCBM(ConceptBottleneck):
         self.random_state = random_state
 
     # -- fit ----------------------------------------------------------------------
-    def _fit_scores(self, S: torch.Tensor, y: np.ndarray, X: torch.Tensor) -> None:
+    def _fit_scores(
+        self, S: torch.Tensor, target: Target, X: torch.Tensor, weight: np.ndarray | None
+    ) -> None:
         k = S.shape[1]
         self._check_parameters(k)
         self._clear()
         self.seed_ = draw_seed(self.random_state)
-        labels = torch.from_numpy(y).to(S.device)
+        labels = torch.from_numpy(target.values).to(S.device)
+        share = None
+        if weight is not None:
+            share = torch.from_numpy(weight / weight.mean()).to(S.device, torch.float32)
         if self.mode == "reference":
-            self._fit_reference(S, labels)
+            self._fit_reference(S, labels, weight)
             return
         if self._common_scale():
             common = np.sqrt(np.square(self.score_scale_).mean())
@@ -219,17 +237,17 @@ class SparseCBM(ConceptBottleneck):
                 self.class_concepts,
                 self.n_positives,
                 as_numpy(Z),
-                y,
+                target.values,
                 self.classes_,
                 self.concept_names_,
             )
             table = torch.from_numpy(self.positives_).to(S.device)
-        deviation = self._learn_deviations(Z.float(), labels, table)
+        deviation = self._learn_deviations(Z.float(), labels, table, share)
         common = budget_threshold(Z - deviation.to(Z), self.sparsity)
         self.threshold_ = common + as_numpy(deviation).astype(np.float64)
         A = self._activations(S)
         self.sparsity_ = float((A == 0).double().mean())
-        self._fit_head(A, y)
+        self._fit_head(A, target.values, weight)
 
     def _common_scale(self) -> bool:
         return self.scale == "common" or (self.scale == "auto" and self.bank is not None)
@@ -241,11 +259,15 @@ class SparseCBM(ConceptBottleneck):
                 delattr(self, name)
 
     def _learn_deviations(
-        self, Z: torch.Tensor, y: torch.Tensor, table: torch.Tensor | None
+        self,
+        Z: torch.Tensor,
+        y: torch.Tensor,
+        table: torch.Tensor | None,
+        share: torch.Tensor | None,
     ) -> torch.Tensor:
         """Learn what each threshold has beyond the common one, (k,)."""
         n, k = Z.shape
-        K = len(self.classes_)
+        K, loss_of = len(self.output_names_), TARGET_LOSSES[self.target]
         epochs, size = self.max_epochs or 60, min(self.batch_size or 256, n)
         generator = torch_generator(self.seed_)
         deviation, W, b, log_scale = (
@@ -268,7 +290,8 @@ class SparseCBM(ConceptBottleneck):
                 common += _BLEND * (target - common)
                 margin = margin - common
                 a = self._sampled(margin, temperature, generator)
-                loss = torch.nn.functional.cross_entropy(a @ W.T + b, labels)
+                each = loss_of.value(a @ W.T + b, labels)
+                loss = (each if share is None else each * share[rows]).mean()
                 loss = loss + self.anchor * deviation.square().mean()
                 loss = loss + _DECAY * W.square().sum() / 2
                 if table is not None:
@@ -294,7 +317,7 @@ class SparseCBM(ConceptBottleneck):
         gates = sample_gates(_SLOPE * margin, temperature, generator, hard=self.hard)
         return gates * margin
 
-    def _fit_reference(self, S: torch.Tensor, y: torch.Tensor) -> None:
+    def _fit_reference(self, S: torch.Tensor, y: torch.Tensor, weight: np.ndarray | None) -> None:
         scores = S.float() * self._reference_scale()
         settings = ReferenceSettings(
             loss=self.reference_loss,
@@ -309,7 +332,7 @@ class SparseCBM(ConceptBottleneck):
         A = self._activations(S)
         self.sparsity_ = float((A == 0).double().mean())
         if self.nec is not None or self.lam is not None:
-            self._fit_head(A, as_numpy(y))
+            self._fit_head(A, as_numpy(y), weight)
             return
         self.coef_ = as_numpy(found.head).astype(np.float64)
         self.intercept_ = np.zeros(len(self.coef_))
@@ -317,31 +340,21 @@ class SparseCBM(ConceptBottleneck):
     def _reference_scale(self) -> float:
         return 1.0 if self.bank is None else 100.0
 
-    def _fit_head(self, A: torch.Tensor, y: np.ndarray) -> None:
+    def _fit_head(self, A: torch.Tensor, y: np.ndarray, weight: np.ndarray | None) -> None:
         if self.head == "dense":
-            from sklearn.linear_model import LogisticRegression
-
-            rows = as_numpy(A).astype(np.float64)
-            K, k = len(self.classes_), rows.shape[1]
-            mean, scale = rows.mean(axis=0), rows.std(axis=0)
-            scale = np.where(scale > 0, scale, 1.0)
-            ridge = LogisticRegression(max_iter=1000).fit((rows - mean) / scale, y)
-            self.coef_, self.intercept_ = np.zeros((K, k)), np.zeros(K)
-            # With two classes scikit-learn has one row: the second logit less the first.
-            rows_of = slice(1, 2) if K == 2 else slice(None)
-            self.coef_[rows_of] = ridge.coef_ / scale
-            self.intercept_[rows_of] = ridge.intercept_ - (ridge.coef_ / scale) @ mean
+            self.coef_, self.intercept_ = dense_head(
+                as_numpy(A).astype(np.float64), self.target, y, len(self.output_names_), weight
+            )
             return
-        from bottlenecks.heads import SparseLinearHead
-
         head = SparseLinearHead(
             self.lam,
             self.nec,
+            target=self.target,
             positive=self.positive,
             standardize=self.mode == "reference" or not self._common_scale(),
             constant="ignore",
             device=self.device,
-        ).fit(A, y)
+        ).fit(A, y, weight)
         self.coef_ = np.asarray(head.coef_, dtype=np.float64)
         self.intercept_ = np.asarray(head.intercept_, dtype=np.float64)
 
@@ -352,10 +365,10 @@ class SparseCBM(ConceptBottleneck):
             return scores @ torch.from_numpy(self.concept_map_).to(S).T
         return (super()._activations(S) - torch.from_numpy(self.threshold_).to(S)).clamp_min(0)
 
-    def _levels(self, A: np.ndarray) -> np.ndarray:
+    def _levels(self, A: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
         """Absent is zero; present is the median of the activations that are not."""
         if hasattr(self, "concept_map_"):
-            return super()._levels(A)
+            return super()._levels(A, weight)
         present = np.nanmedian(np.where(A > 0, A, np.nan), axis=0) if (A > 0).any() else A[0]
         return np.stack([np.zeros(A.shape[1]), np.nan_to_num(present, nan=1.0)], axis=1)
 
@@ -376,6 +389,12 @@ class SparseCBM(ConceptBottleneck):
     def _check_parameters(self, k: int) -> None:
         _RULES.check(self)
         temperatures(self.temperature, 2)
+        if self.target != "classes" and self.mode in ("contrastive", "reference"):
+            raise InputError(
+                f"mode={self.mode!r} needs target='classes', got {self.target!r}. Take 'anchored' "
+                "or 'l1'.",
+                code="CL-INPUT-OPTION",
+            )
         if self.nec is None:
             return
         if self.head == "dense":

@@ -36,7 +36,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from bottlenecks.heads import sparse_softmax_path
-from bottlenecks.heads.data import SoftmaxData
+from bottlenecks.heads.data import HeadData
 from bottlenecks.heads.fista import fista, initial_state
 from bottlenecks.heads.newton import polish
 from bottlenecks.heads.objective import (
@@ -46,6 +46,7 @@ from bottlenecks.heads.objective import (
     soft_threshold,
     start_intercept,
 )
+from bottlenecks.targets import Target
 from conceptlab.bench import BenchResult, Row, cpu_time
 from conceptlab.seeds import numpy_generator
 
@@ -95,7 +96,7 @@ def problem(n: int, M: int, K: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
 
 
 def glm_saga(
-    data: SoftmaxData,
+    data: HeadData,
     lam: float,
     alpha: float,
     *,
@@ -107,7 +108,7 @@ def glm_saga(
 
     Parameters
     ----------
-    data : SoftmaxData
+    data : HeadData
         In chunks of the size of a batch.
     lam, alpha : float
     epochs : int
@@ -212,9 +213,14 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
     return BenchResult("sparse-head", rows, seed, settings)
 
 
-def _data(X: np.ndarray, y: np.ndarray, K: int, chunk_rows: int | None = None) -> SoftmaxData:
-    return SoftmaxData(
-        X, y, K, standardize=True, device=CPU, dtype=torch.float32, chunk_rows=chunk_rows
+def _data(X: np.ndarray, y: np.ndarray, K: int, chunk_rows: int | None = None) -> HeadData:
+    return HeadData(
+        X,
+        Target.of_columns(y, K),
+        standardize=True,
+        device=CPU,
+        dtype=torch.float32,
+        chunk_rows=chunk_rows,
     )
 
 
@@ -228,7 +234,7 @@ def _optimum(X: np.ndarray, y: np.ndarray, K: int) -> tuple[float, float]:
     return lam, state.objective
 
 
-def _objective(data: SoftmaxData, W: torch.Tensor, b: torch.Tensor, lam: float) -> float:
+def _objective(data: HeadData, W: torch.Tensor, b: torch.Tensor, lam: float) -> float:
     found = gradient_at(data, W.double(), b.double(), dtype=torch.float64)
     return found.loss + penalty(W, lam, ALPHA)
 
@@ -264,7 +270,7 @@ def _ours(
 
 
 def _first_below(
-    data: SoftmaxData, kept: list[Snapshot], lam: float, best: float, levels: tuple[float, ...]
+    data: HeadData, kept: list[Snapshot], lam: float, best: float, levels: tuple[float, ...]
 ) -> tuple[list[float], list[int]]:
     """Find the first snapshot below every level, by bisection: excess falls all but steadily."""
     times, counts = [], []
@@ -384,7 +390,8 @@ def _gpu_row(dtype: torch.dtype, sizes: dict[str, int], seed: int, device: str =
     W = torch.randn((K, M), generator=generator, device=where, dtype=dtype)
     W *= torch.rand((K, M), generator=generator, device=where) < 5 / M
     y = torch.cat([(part @ W.mT).argmax(1) for part in X.split(50_000)]).cpu().numpy()
-    data = SoftmaxData(X, y, K, standardize=True, device=where, dtype=dtype)
+    labels = Target.of_columns(y, K)
+    data = HeadData(X, labels, standardize=True, device=where, dtype=dtype)
     del X
     data.release()
     if where.type == "cuda":

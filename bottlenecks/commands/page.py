@@ -24,7 +24,7 @@ def bottleneck_page(
 
     Parameters
     ----------
-    model : ConceptBottleneck
+    model : Bottleneck
     why : Contributions
         Of m images.
     pictures : sequence of m arrays (3, H, W)

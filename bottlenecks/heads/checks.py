@@ -1,8 +1,8 @@
-"""What a head accepts: parameters, rows and labels."""
+"""What a head accepts: rows and types of numbers."""
 
 from __future__ import annotations
 
-__all__ = ["checked_matrix", "checked_target", "compute_dtype"]
+__all__ = ["checked_matrix", "compute_dtype"]
 
 from typing import Any
 
@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from conceptlab.arrays import ArrayKind, ArrayLike, check_features, check_finite
-from conceptlab.errors import InputError, unknown_name
-from conceptlab.zeroshot.labels import checked_labels
+from conceptlab.errors import unknown_name
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _ROWS = 1 << 14
@@ -27,25 +26,6 @@ def checked_matrix(estimator: Any, X: ArrayLike) -> Any:
     for start in range(0, len(X), _ROWS):
         check_finite(np.array(X[start : start + _ROWS]), "X")
     return X
-
-
-def checked_target(estimator: Any, y: ArrayLike, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Give the classes, sorted, and the class of every row as int64."""
-    if y is None:
-        raise InputError(
-            f"{type(estimator).__name__} requires y to be passed, but the target y is None. "
-            "Give one label a row.",
-            code="CL-INPUT-LABELS",
-        )
-    labels = checked_labels(y, X)
-    classes, target = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise InputError(
-            f"A classifier needs at least two classes, got 1 class: {classes.tolist()}. Give rows "
-            "of another class too.",
-            code="CL-INPUT-FEW",
-        )
-    return classes, target.astype(np.int64)
 
 
 def compute_dtype(name: str, X: ArrayLike) -> torch.dtype:

@@ -1,8 +1,8 @@
-"""Rows and labels of a multinomial problem, read a chunk at a time."""
+"""Rows and targets of a head, read a chunk at a time."""
 
 from __future__ import annotations
 
-__all__ = ["SoftmaxData"]
+__all__ = ["HeadData"]
 
 import warnings
 from collections.abc import Iterator
@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from bottlenecks.heads.losses import LOSSES, Loss
+from bottlenecks.intervals import weighted_quantiles
+from bottlenecks.targets import Target
 from conceptlab.arrays import ArrayKind
 
 _CHUNK = 1 << 30  # bytes of logits and rows at a time on an accelerator
@@ -19,7 +22,7 @@ _SAMPLE, _LEVELS = 4096, (0.05, 0.95)
 _SPARSE, _SMALL = 0.05, 4096  # density and size from which sparse weights are faster
 
 
-class SoftmaxData:
+class HeadData:
     """The two matrix products that every solver of the head needs.
 
     Rows are standardised by their own mean and standard deviation. Matrices
@@ -30,10 +33,12 @@ class SoftmaxData:
     ----------
     X : ndarray, memmap or Tensor of shape (n, M)
         Finite values.
-    target : ndarray of shape (n,), int64
-        Class of every row, 0 to K - 1.
-    n_classes : int
-        K.
+    target : Target
+        Classes of the rows, labels, or numbers, of K outputs.
+    weight : ndarray of shape (n,), optional
+        What each row counts, at least 0; sums over rows are of weights of mean 1.
+    index : ndarray of int, optional
+        The rows of X that are meant; all by default.
     standardize : bool
         Whether columns get mean 0 and standard deviation 1.
     device : torch.device
@@ -53,14 +58,21 @@ class SoftmaxData:
         a constant column is 1.
     constant : ndarray of int64
         Columns with no spread.
+    loss : Loss
+        Of the kind of target.
+    total : float
+        Sum of the weights as given; n without.
+    unit : float
+        What gradients are measured in: the largest standard deviation of numbers, else 1.
     """
 
     def __init__(
         self,
         X: Any,
-        target: np.ndarray,
-        n_classes: int,
+        target: Target,
         *,
+        weight: np.ndarray | None = None,
+        index: np.ndarray | None = None,
         standardize: bool,
         device: torch.device,
         dtype: torch.dtype,
@@ -68,17 +80,31 @@ class SoftmaxData:
         positive: bool = False,
     ) -> None:
         self.positive = positive
-        self.n, self.M = int(X.shape[0]), int(X.shape[1])
-        self.K = n_classes
+        self.n, self.M = len(target), int(X.shape[1])
+        self.K = len(target.names)
+        self.loss: Loss = LOSSES[target.kind]
         self.device, self.dtype = device, dtype
         self.sum_dtype = torch.float64 if dtype == torch.float64 else torch.float32
         width = torch.finfo(self.sum_dtype).bits // 8 * (self.M + 4 * self.K)
         budget = _CACHE if device.type == "cpu" else _CHUNK
         self.chunk_rows = chunk_rows or max(256, min(self.n, budget // width))
-        self.target = torch.as_tensor(target, dtype=torch.int64, device=device)
-        counts = np.bincount(target, minlength=n_classes)
-        self.frequency = torch.as_tensor(counts / self.n, dtype=torch.float64, device=device)
-        self._raw = X
+        self.target = torch.as_tensor(
+            target.values,
+            dtype=torch.int64 if target.kind == "classes" else self.sum_dtype,
+            device=device,
+        )
+        self.total = float(self.n) if weight is None else float(weight.sum())
+        self.weight: torch.Tensor | None = None
+        if weight is not None:
+            share = torch.as_tensor(weight * (self.n / self.total), device=device)
+            self.weight = share.to(self.sum_dtype)
+        means = _target_mean(target, weight)
+        self.unit = 1.0
+        if target.kind == "values":  # gradients are in the units of y
+            spread = np.average((target.values - means) ** 2, axis=0, weights=weight)
+            self.unit = float(np.sqrt(spread.max())) or 1.0
+        self.target_mean = torch.as_tensor(means, dtype=torch.float64, device=device)
+        self._raw, self._index = X, index
         mean, scale = self._statistics()
         self.constant = np.flatnonzero(scale == 0)
         if not standardize:
@@ -92,6 +118,17 @@ class SoftmaxData:
         if not isinstance(X, np.memmap):
             self._kept = [self._standardised(r, dtype).mT.contiguous() for r in self.slices()]
 
+    def weigh(self, values: torch.Tensor, rows: slice) -> torch.Tensor:
+        """Multiply values (c,) or (c, K) of a chunk by the weights of its rows, in place."""
+        if self.weight is None:
+            return values
+        share = self.weight[rows].to(values)
+        return values.mul_(share if values.ndim == 1 else share[:, None])
+
+    def residual(self, P: torch.Tensor, rows: slice) -> torch.Tensor:
+        """Give weight times (P less the targets) of a chunk, (c, K), in a new tensor."""
+        return self.weigh(self.loss.residual(P, self.target[rows]), rows)
+
     def slices(self) -> Iterator[slice]:
         """Give the rows of every chunk."""
         for start in range(0, self.n, self.chunk_rows):
@@ -102,7 +139,7 @@ class SoftmaxData:
         self._raw = None
 
     def _read(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
-        part = self._raw[rows]
+        part = self._raw[rows if self._index is None else self._index[rows]]
         if isinstance(part, torch.Tensor):  # a copy, since the caller works in place
             return part.to(self.device, dtype, copy=True)
         return torch.from_numpy(np.array(part)).to(self.device, dtype)
@@ -117,11 +154,12 @@ class SoftmaxData:
         """Give mean and standard deviation (0 where it is only rounding), in two passes."""
         total = torch.zeros(self.M, dtype=torch.float64, device=self.device)
         for rows in self.slices():
-            total += self._read(rows, torch.float64).sum(0)
+            total += self.weigh(self._read(rows, torch.float64), rows).sum(0)
         mean = total / self.n
         square = torch.zeros_like(total)
         for rows in self.slices():
-            square += self._read(rows, torch.float64).sub_(mean).square_().sum(0)
+            part = self._read(rows, torch.float64).sub_(mean).square_()
+            square += self.weigh(part, rows).sum(0)
         deviation = (square / self.n).sqrt_()
         tiny = 1e-6 if ArrayKind.of(self._raw).compute_dtype == torch.float32 else 1e-13
         deviation[deviation <= tiny * mean.abs()] = 0.0
@@ -139,9 +177,11 @@ class SoftmaxData:
         ends = [torch.stack(self._read(r, wide).aminmax(dim=0)) for r in self.slices()]
         every = torch.stack(ends)
         lows, highs = every[:, 0].amin(0), every[:, 1].amax(0)
-        some = self._read(slice(None, None, -(-self.n // _SAMPLE)), wide).double().cpu().numpy()
+        evenly = slice(None, None, -(-self.n // _SAMPLE))
+        some = self._read(evenly, wide).double().cpu().numpy()
         limits = torch.stack([lows, highs], dim=1).double().cpu().numpy()
-        return limits, np.quantile(some, _LEVELS, axis=0).T
+        share = None if self.weight is None else self.weight[evenly].double().cpu().numpy()
+        return limits, weighted_quantiles(some, _LEVELS, share)
 
     def rows(self, rows: slice, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Give standardised rows (c, M)."""
@@ -181,3 +221,10 @@ class SoftmaxData:
         """Compute residualᵀ X (K, M) of a chunk."""
         part = self.rows(rows, dtype)
         return (residual.mT.to(part.dtype) @ part).to(residual.dtype)
+
+
+def _target_mean(target: Target, weight: np.ndarray | None) -> np.ndarray:
+    if target.kind != "classes":
+        return np.asarray(np.average(target.values, axis=0, weights=weight))
+    counts = np.bincount(target.values, weights=weight, minlength=len(target.names))
+    return np.asarray(counts / counts.sum())

@@ -1,4 +1,4 @@
-"""A softmax classifier with few named inputs per class, and a certificate of its optimum."""
+"""A linear head with few named inputs per class, and a certificate of its optimum."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from bottlenecks.heads.checks import (
-    checked_matrix,
-    checked_target,
-    compute_dtype,
-)
-from bottlenecks.heads.data import SoftmaxData
+from bottlenecks.heads.checks import checked_matrix, compute_dtype
+from bottlenecks.heads.data import HeadData
 from bottlenecks.heads.fista import State, initial_state
 from bottlenecks.heads.newton import refit_on_support
 from bottlenecks.heads.objective import lambda_max, number_of_effective_concepts
@@ -35,12 +31,12 @@ from bottlenecks.heads.path import (
     with_strongest,
 )
 from bottlenecks.heads.use import HeadUse
+from bottlenecks.targets import KINDS, Target, checked_target
 from conceptlab.arrays import (
     ArrayLike,
     as_numpy,
     as_tensor,
     check_features,
-    like_input,
     resolve_device,
 )
 from conceptlab.errors import InputError
@@ -77,6 +73,7 @@ _RULES = Rules(
     lam=Real(least=0, hint="0 is no penalty") | None,
     nec=Real(least=0) | None,
     constant=OneOf("error", "ignore"),
+    target=OneOf(*KINDS),
     refit_l2=OneOf("auto") | Real(least=0),
     max_iter=Whole(1),
     n_lambdas=Whole(2),
@@ -90,8 +87,9 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
     """Multinomial logistic regression with an elastic net, for sparse heads over concepts.
 
     Minimises mean cross-entropy + lam (alpha |W|₁ + ½ (1 - alpha) |W|²) over
-    weights W (K, M) and intercepts, on standardised columns. Every fit carries
-    its certificate, the residual of the optimality conditions. With `nec` the
+    weights W (K, M) and intercepts, on standardised columns; for several labels at once the
+    cross-entropy of a sigmoid, for numbers half the squared error, summed over outputs. Every
+    fit carries its certificate, the residual of the optimality conditions. With `nec` the
     strength is found at which the classes use that many concepts on average.
 
     Parameters
@@ -102,6 +100,9 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         Number of effective concepts: mean number of non-zero weights a class,
         rounded to the next multiple of 1 / K. Give `lam` or `nec`; with
         neither, `lam` is 0.05 times ``lam_max_``.
+    target : {"classes", "labels", "values"}
+        What y holds: a class a row; several labels, (n, L) of 0 and 1; numbers, (n,) or (n, T).
+        "Class" means one of these outputs below.
     alpha : float
         Share of the absolute values in the penalty, above 0 and at most 1.
     positive : bool
@@ -129,6 +130,8 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
     constant : {"error", "ignore"}
         Whether a column that is the same in all rows is an error; ignored
         columns get weight 0.
+    class_weight : None, "balanced" or dict
+        Of classes, a list of dicts for labels; multiplies the weights of rows.
     chunk_rows : int or None
         Rows at a time; None takes what fits the cache, or 1 GB of an
         accelerator.
@@ -177,6 +180,9 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
     n_iter_ : int
         Iterations of all solvers.
     classes_ : ndarray of shape (K,)
+        Not for numbers.
+    output_names_ : ndarray of shape (K,)
+        Classes, or names of the columns of y, or their numbers.
     n_features_in_ : int
         M.
     feature_names_in_ : ndarray of shape (M,), object
@@ -226,6 +232,7 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         lam: float | None = None,
         nec: float | None = None,
         *,
+        target: str = "classes",
         alpha: float = 0.99,
         positive: bool = False,
         refit: bool = True,
@@ -236,12 +243,14 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         max_iter: int = 2000,
         n_lambdas: int = 20,
         constant: str = "error",
+        class_weight: Any = None,
         chunk_rows: int | None = None,
         device: str | torch.device = "auto",
         dtype: str = "auto",
     ) -> None:
         self.lam = lam
         self.nec = nec
+        self.target = target
         self.alpha = alpha
         self.positive = positive
         self.refit = refit
@@ -252,19 +261,24 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
         self.n_lambdas = n_lambdas
         self.constant = constant
+        self.class_weight = class_weight
         self.chunk_rows = chunk_rows
         self.device = device
         self.dtype = dtype
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> SparseLinearHead:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> SparseLinearHead:
         """Find the weights.
 
         Parameters
         ----------
         X : array-like of shape (n, M)
             Concept scores. A :class:`numpy.memmap` is read in chunks.
-        y : array-like of shape (n,)
-            Labels of at least two classes.
+        y : array-like of shape (n,) or (n, K)
+            Labels of at least two classes; see `target`.
+        sample_weight : array-like of shape (n,), optional
+            At least 0. A row of weight 2 is as good as two rows, one of weight 0 as none.
 
         Returns
         -------
@@ -276,7 +290,8 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
             See the class.
         """
         alpha, tol = self._check_parameters()
-        data, self.classes_ = _prepare(self, X, y)
+        data, target = _prepare(self, X, y, sample_weight)
+        self._set_outputs(target)
         self.lam_max_ = lambda_max(data, alpha, self.fit_intercept)
         self.activation_range_, self.activation_levels_ = data.spread()
         problem = Problem(data, alpha, self.fit_intercept, int(self.max_iter), self.lam_max_)
@@ -349,8 +364,8 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         lams = np.concatenate([lams, lams[-1] * ratio ** np.arange(1, further + 1)])
         return strength_for(problem, count, lams, start, tol)
 
-    def _refitted(self, data: SoftmaxData, state: State, mask: torch.Tensor) -> State:
-        ridge = 1.0 / data.n if self.refit_l2 == "auto" else float(self.refit_l2)
+    def _refitted(self, data: HeadData, state: State, mask: torch.Tensor) -> State:
+        ridge = 1.0 / data.total if self.refit_l2 == "auto" else float(self.refit_l2)
         again = refit_on_support(
             data,
             state,
@@ -363,7 +378,7 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         self.n_iter_ += again.n_iter
         return again
 
-    def _filled_up(self, data: SoftmaxData, state: State, count: int) -> State:
+    def _filled_up(self, data: HeadData, state: State, count: int) -> State:
         """Let others in for positive weights that fell to zero in the refit."""
         for _ in range(_FILLS):
             held = state.W != 0
@@ -396,58 +411,6 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
             )
 
     # -- what it says ---------------------------------------------------------------
-    @like_input
-    def decision_function(self, X: ArrayLike) -> Any:
-        """Give the logits of the classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, M)
-
-        Returns
-        -------
-        array of shape (n, K), or (n,) for two classes
-            With two classes (n,): the second logit less the first. Like in,
-            like out.
-        """
-        logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    @like_input
-    def predict_log_proba(self, X: ArrayLike) -> Any:
-        """Give the logarithm of :meth:`predict_proba`, without underflow."""
-        return self._logits(X).log_softmax(dim=1)
-
-    @like_input
-    def predict_proba(self, X: ArrayLike) -> Any:
-        """Give the probabilities of the classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, M)
-
-        Returns
-        -------
-        array of shape (n, K)
-            Rows sum to one; like in, like out.
-        """
-        return self._logits(X).softmax(dim=1)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Give the class of the largest logit.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, M)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Of ``classes_``.
-        """
-        columns = self._logits(X).argmax(dim=1).cpu().numpy()
-        return np.asarray(self.classes_[columns])
-
     def _logits(self, X: ArrayLike) -> torch.Tensor:
         check_is_fitted(self)
         given = check_features(self, X, reset=False)
@@ -469,7 +432,8 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         data = {
             "parameters": plain(parameters),
             "fitted": plain(fitted),
-            "classes": self.classes_.tolist(),
+            "classes": self.output_names_.tolist(),
+            "one_output": self.one_output_,
             "feature_names": None if names is None else list(names),
         }
         return data, tensors
@@ -483,7 +447,10 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
             setattr(head, name, tensors[name])
         head.path_ = SoftmaxPath(**{name: tensors[f"path_{name}"] for name in _PATH})
         head.active_concepts_ = np.split(tensors["active"], tensors["active_offsets"][1:-1])
-        head.classes_ = np.array(data["classes"])
+        head.output_names_ = np.array(data["classes"])
+        head.one_output_ = data.get("one_output", True)
+        if head.target != "values":
+            head.classes_ = head.output_names_
         head.nec_ = number_of_effective_concepts(head.coef_)
         head.n_features_in_ = int(head.coef_.shape[1])
         if data["feature_names"] is not None:
@@ -494,17 +461,20 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         return hasattr(self, "coef_")
 
 
-def _prepare(estimator: Any, X: ArrayLike, y: ArrayLike) -> tuple[SoftmaxData, np.ndarray]:
-    """Check rows and labels of `estimator` and lay them out for the solvers."""
+def _prepare(
+    estimator: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+) -> tuple[HeadData, Target]:
+    """Check rows and targets of `estimator` and lay them out for the solvers."""
     matrix = checked_matrix(estimator, X)
-    classes, target = checked_target(estimator, y, matrix)
+    target, weight, index = checked_target(estimator, y, matrix, sample_weight)
     device = resolve_device(estimator.device, like=matrix)
     if device.type == "mps":  # no float64 there, which the certificate is computed in
         device = torch.device("cpu")
-    data = SoftmaxData(
+    data = HeadData(
         matrix,
         target,
-        len(classes),
+        weight=weight,
+        index=index,
         standardize=estimator.standardize,
         device=device,
         dtype=compute_dtype(estimator.dtype, matrix),
@@ -522,7 +492,7 @@ def _prepare(estimator: Any, X: ArrayLike, y: ArrayLike) -> tuple[SoftmaxData, n
             "give it weight 0.",
             code="CL-INPUT-ZERO",
         )
-    return data, classes
+    return data, target
 
 
 def sparse_softmax_path(

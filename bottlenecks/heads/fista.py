@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bottlenecks.heads.data import SoftmaxData
+from bottlenecks.heads.data import HeadData
 from bottlenecks.heads.objective import (
     gradient_at,
     kkt_residual,
@@ -20,7 +20,6 @@ from bottlenecks.heads.objective import (
 )
 
 _GROWTH = 1.03
-_SMALL_CHANGE = 0.1  # of logits, below which three terms of the exponential are enough
 _CHECK = 25  # iterations between two looks at the certificate
 _STALLED = 200  # iterations without a better one
 
@@ -52,14 +51,14 @@ class State:
     converged: bool = False
 
 
-def initial_state(data: SoftmaxData, fit_intercept: bool) -> State:
-    """Stand at zero weights and the log frequencies of the classes."""
+def initial_state(data: HeadData, fit_intercept: bool) -> State:
+    """Stand at zero weights and the best intercepts of these."""
     W = torch.zeros((data.K, data.M), dtype=data.sum_dtype, device=data.device)
     return State(W, start_intercept(data, fit_intercept))
 
 
 def certify(
-    data: SoftmaxData,
+    data: HeadData,
     state: State,
     lam: float,
     alpha: float,
@@ -68,13 +67,13 @@ def certify(
 ) -> State:
     """Fill in residual and objective of where `state` stands."""
     found = gradient_at(data, state.W, state.b, fit_intercept=fit_intercept, dtype=dtype)
-    state.kkt = kkt_residual(state.W, found, lam, alpha, positive=data.positive)
+    state.kkt = kkt_residual(state.W, found, lam, alpha, positive=data.positive, unit=data.unit)
     state.objective = found.loss + penalty(state.W, lam, alpha)
     return state
 
 
 def fista(
-    data: SoftmaxData,
+    data: HeadData,
     lam: float,
     alpha: float,
     start: State,
@@ -94,7 +93,7 @@ def fista(
 
     Parameters
     ----------
-    data : SoftmaxData
+    data : HeadData
     lam, alpha : float
         Strength and share of the absolute values.
     start : State
@@ -175,28 +174,26 @@ def fista(
 
 
 def _gradient(
-    data: SoftmaxData,
+    data: HeadData,
     Z: torch.Tensor,
     old: torch.Tensor,
     beta: float,
     P: torch.Tensor,
     fit_intercept: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Set P to the probabilities at Z + beta (Z - old) and give the gradient there."""
+    """Set P to what is predicted at Z + beta (Z - old) and give the gradient there."""
     gW = torch.zeros((data.K, data.M), dtype=data.sum_dtype, device=data.device)
     gb = torch.zeros(data.K, dtype=data.sum_dtype, device=data.device)
     for rows in data.slices():
-        torch.softmax(torch.lerp(Z[rows], old[rows], -beta), dim=1, out=P[rows])
-        residual = P[rows].clone()
-        at = data.target[rows, None]
-        residual.scatter_add_(1, at, torch.full_like(residual[:, :1], -1.0))
+        data.loss.mean(torch.lerp(Z[rows], old[rows], -beta), out=P[rows])
+        residual = data.residual(P[rows], rows)
         gW += data.pull_back(rows, residual)
         gb += residual.sum(0)
     return gW.div_(data.n), gb.div_(data.n) if fit_intercept else gb.zero_()
 
 
 def _advance(
-    data: SoftmaxData,
+    data: HeadData,
     Z: torch.Tensor,
     new: torch.Tensor,
     beta: float,
@@ -205,42 +202,27 @@ def _advance(
     b: torch.Tensor,
     again: bool,
 ) -> float:
-    """Set `new` to the logits at (W, b); give the Bregman divergence from the last point.
-
-    The divergence of row i is log Σ_c p_c exp(u_c), u the change of logits less
-    its mean under p. Written with exp(u) - 1 - u, whose rounding averages out over
-    the classes, it stays exact to a part in a million, where a difference of two
-    losses would be rounding; expm1 is seven times as slow.
-    """
+    """Set `new` to the logits at (W, b); give the Bregman divergence from the last point."""
     total = torch.zeros((), dtype=torch.float64, device=data.device)
     weights = data.compact(W)
     for rows in data.slices():
         p = P[rows]
-        if again:  # the logits of the last point are gone; up to a shift they are log p
-            last = p.clamp(min=torch.finfo(p.dtype).tiny).log_()
+        if again:  # the logits of the last point are gone
+            last = data.loss.logits_of(p)
         else:
             last = torch.lerp(Z[rows], new[rows], -beta)
         z = data.logits(rows, weights, b)
         new[rows] = z
-        u = torch.sub(z, last, out=last)
-        pu = p * u
-        u -= pu.sum(1, keepdim=True)
-        if float(u.abs().max()) < _SMALL_CHANGE:
-            # ½ u² (1 + u / 3) is exp(u) - 1 - u to a part in a thousand.
-            square = torch.mul(p, u, out=pu).mul_(u)
-            total += 0.5 * (square.sum(dtype=torch.float64) + (square.mul_(u)).sum() / 3)
-        else:
-            rest = torch.exp(u).sub_(1).sub_(u).mul_(p)
-            total += torch.log1p(rest.sum(1)).sum(dtype=torch.float64)
+        each = data.loss.divergence(p, torch.sub(z, last, out=last))
+        total += data.weigh(each, rows).sum()
     return float(total) / data.n
 
 
-def _first_step(data: SoftmaxData, gW: torch.Tensor, gb: torch.Tensor, P: torch.Tensor) -> float:
+def _first_step(data: HeadData, gW: torch.Tensor, gb: torch.Tensor, P: torch.Tensor) -> float:
     """Give the inverse of the curvature along the gradient."""
     curvature = torch.zeros((), dtype=torch.float64, device=data.device)
     for rows in data.slices():
-        u, p = data.logits(rows, gW, gb), P[rows]
-        mean = (p * u).sum(1, keepdim=True)
-        curvature += (p * (u - mean).square()).sum(dtype=torch.float64)
+        each = data.loss.curvature(P[rows], data.logits(rows, gW, gb))
+        curvature += data.weigh(each, rows).sum(dtype=torch.float64)
     square = float(gW.square().sum() + gb.square().sum())
     return square / max(float(curvature) / data.n, 1e-30) if square > 0 else 1.0

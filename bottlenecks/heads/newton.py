@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from bottlenecks.heads.data import SoftmaxData
+from bottlenecks.heads.data import HeadData
 from bottlenecks.heads.fista import State
 from bottlenecks.heads.objective import gradient_at, kkt_residual, penalty
 
@@ -17,7 +17,7 @@ _ROUNDS = 12
 
 
 def polish(
-    data: SoftmaxData,
+    data: HeadData,
     lam: float,
     alpha: float,
     start: State,
@@ -36,7 +36,7 @@ def polish(
 
     Parameters
     ----------
-    data : SoftmaxData
+    data : HeadData
     lam, alpha : float
     start : State
         Is not changed.
@@ -63,7 +63,7 @@ def polish(
     for _ in range(_ROUNDS):
         found = gradient_at(data, W, b, fit_intercept=fit_intercept, dtype=torch.float64)
         out.W, out.b = W, b
-        out.kkt = kkt_residual(W, found, lam, alpha, positive=data.positive)
+        out.kkt = kkt_residual(W, found, lam, alpha, positive=data.positive, unit=data.unit)
         out.objective = found.loss + penalty(W, lam, alpha)
         out.converged = out.kkt <= tol
         if out.converged or left <= 0:
@@ -72,7 +72,7 @@ def polish(
         pull = -slope if data.positive else slope.abs()
         mask = (W != 0) | (pull > (1 - _MARGIN) * l1)
         side = torch.where(W != 0, W.sign(), -slope.sign())
-        goal = 0.3 * tol * (l1 if l1 > 0 else 1.0)
+        goal = 0.3 * tol * (l1 if l1 > 0 else data.unit)
         W, b, steps = _minimise(data, W, b, mask, side, l1, l2, fit_intercept, goal, left)
         out.n_iter += steps
         left -= max(steps, 1)
@@ -80,7 +80,7 @@ def polish(
 
 
 def refit_on_support(
-    data: SoftmaxData,
+    data: HeadData,
     state: State,
     mask: torch.Tensor,
     ridge: float,
@@ -89,11 +89,11 @@ def refit_on_support(
     tol: float,
     max_iter: int,
 ) -> State:
-    """Minimise mean cross-entropy + ½ ridge |W|² over the weights of a mask.
+    """Minimise mean loss + ½ ridge |W|² over the weights of a mask.
 
     Parameters
     ----------
-    data : SoftmaxData
+    data : HeadData
     state : State
         The start; is not changed. Where weights are positive they stay so.
     mask : Tensor of shape (K, M), bool
@@ -102,7 +102,7 @@ def refit_on_support(
         Above 0.
     fit_intercept : bool
     tol : float
-        Bound on the largest entry of the gradient.
+        Bound on the largest entry of the gradient, in units of the targets.
     max_iter : int
         Steps at most.
 
@@ -112,6 +112,7 @@ def refit_on_support(
         The residual is the largest entry of the gradient on the support.
     """
     W, b = state.W.double(), state.b.double()
+    tol *= data.unit
     W, b, steps = _minimise(data, W, b, mask, None, 0.0, ridge, fit_intercept, tol, max_iter)
     found = gradient_at(data, W, b, fit_intercept=fit_intercept, dtype=torch.float64)
     off = (found.W + ridge * W)[W != 0]
@@ -121,7 +122,7 @@ def refit_on_support(
 
 
 def _minimise(
-    data: SoftmaxData,
+    data: HeadData,
     W: torch.Tensor,
     b: torch.Tensor,
     mask: torch.Tensor,

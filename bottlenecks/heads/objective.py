@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from bottlenecks.heads.data import SoftmaxData
+from bottlenecks.heads.data import HeadData
 from conceptlab.arrays import ArrayLike, as_floats, check_finite
 
 
@@ -51,12 +51,12 @@ def number_of_effective_concepts(coef: ArrayLike) -> float:
 
 
 class Gradient(NamedTuple):
-    """Loss and gradient of the mean cross-entropy.
+    """Mean loss and its gradient.
 
     Attributes
     ----------
     loss : float
-        Mean cross-entropy.
+        Weighted mean over the rows.
     W : Tensor of shape (K, M)
     b : Tensor of shape (K,)
         Zero without an intercept.
@@ -68,7 +68,7 @@ class Gradient(NamedTuple):
 
 
 def gradient_at(
-    data: SoftmaxData,
+    data: HeadData,
     W: torch.Tensor,
     b: torch.Tensor,
     *,
@@ -81,11 +81,9 @@ def gradient_at(
     loss = torch.zeros((), dtype=torch.float64, device=W.device)
     for rows in data.slices():
         z = data.logits(rows, W, b, dtype)
-        at = data.target[rows, None]
-        lse = z.logsumexp(dim=1, keepdim=True)
-        loss += (lse - z.gather(1, at)).sum(dtype=torch.float64)
-        residual = z.sub_(lse).exp_()
-        residual.scatter_add_(1, at, torch.full_like(lse, -1.0))
+        each, mean = data.loss.value_and_mean(z, data.target[rows])
+        loss += data.weigh(each, rows).sum(dtype=torch.float64)
+        residual = data.residual(mean, rows)
         gW += data.pull_back(rows, residual, dtype)
         gb += residual.sum(0)
     if not fit_intercept:
@@ -93,24 +91,23 @@ def gradient_at(
     return Gradient(float(loss) / data.n, gW.div_(data.n), gb.div_(data.n))
 
 
-def start_intercept(data: SoftmaxData, fit_intercept: bool) -> torch.Tensor:
+def start_intercept(data: HeadData, fit_intercept: bool) -> torch.Tensor:
     """Give the intercept that is optimal where all weights are zero."""
     if not fit_intercept:
         return torch.zeros(data.K, dtype=data.sum_dtype, device=data.device)
-    return data.frequency.log().to(data.sum_dtype)
+    return data.loss.start(data.target_mean).to(data.sum_dtype)
 
 
-def lambda_max(data: SoftmaxData, alpha: float, fit_intercept: bool) -> float:
+def lambda_max(data: HeadData, alpha: float, fit_intercept: bool) -> float:
     """Give the least lam for which all weights are zero: max |gradient at W = 0| / alpha.
 
     Where weights are positive, only gradients below 0 draw one away from zero.
     """
     total = torch.zeros((data.K, data.M), dtype=torch.float64, device=data.device)
-    prior = start_intercept(data, fit_intercept).double().softmax(0).to(data.sum_dtype)
+    start = start_intercept(data, fit_intercept).double()
+    prior = data.loss.mean(start[None, :]).to(data.sum_dtype)
     for rows in data.slices():
-        residual = prior.expand(rows.stop - rows.start, -1).clone()
-        at = data.target[rows, None]
-        residual.scatter_add_(1, at, torch.full_like(residual[:, :1], -1.0))
+        residual = data.residual(prior.expand(rows.stop - rows.start, -1), rows)
         total += data.pull_back(rows, residual)
     pull = (-total).clamp_(min=0) if data.positive else total.abs()
     return float(pull.max()) / data.n / alpha
@@ -128,18 +125,24 @@ def soft_threshold(W: torch.Tensor, by: float, *, positive: bool = False) -> tor
 
 
 def kkt_residual(
-    W: torch.Tensor, gradient: Gradient, lam: float, alpha: float, *, positive: bool = False
+    W: torch.Tensor,
+    gradient: Gradient,
+    lam: float,
+    alpha: float,
+    *,
+    positive: bool = False,
+    unit: float = 1.0,
 ) -> float:
     """Give the largest violation of the optimality conditions, relative to lam * alpha.
 
     With g the gradient of the smooth part, an optimum has g = -lam alpha sign(w)
     where w is not zero, |g| <= lam alpha where it is, and 0 for the intercepts;
     g >= -lam alpha at zero is enough where weights are `positive`. Where lam is
-    0, the value is absolute.
+    0, the value is in `unit`.
     """
     l1 = lam * alpha
     g = gradient.W + lam * (1 - alpha) * W
     pull = -g if positive else g.abs()
     off = torch.where(W == 0, (pull - l1).clamp_(min=0), (g + l1 * W.sign()).abs())
     worst = max(float(off.max()), float(gradient.b.abs().max()))
-    return worst / l1 if l1 > 0 else worst
+    return worst / (l1 if l1 > 0 else unit)

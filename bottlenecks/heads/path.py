@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bottlenecks.heads.data import SoftmaxData
+from bottlenecks.heads.data import HeadData
 from bottlenecks.heads.fista import State, certify, fista, initial_state
 from bottlenecks.heads.newton import polish
 from bottlenecks.heads.objective import gradient_at, number_of_effective_concepts
@@ -41,14 +41,14 @@ class Problem:
 
     Attributes
     ----------
-    data : SoftmaxData
+    data : HeadData
     alpha : float
     fit_intercept : bool
     max_iter : int
         Iterations at every strength.
     """
 
-    data: SoftmaxData
+    data: HeadData
     alpha: float
     fit_intercept: bool
     max_iter: int
@@ -116,7 +116,7 @@ class SoftmaxPath:
     intercepts: np.ndarray | None = None
 
     @classmethod
-    def of(cls, points: Iterable[PathPoint], data: SoftmaxData, *, coefs: bool) -> SoftmaxPath:
+    def of(cls, points: Iterable[PathPoint], data: HeadData, *, coefs: bool) -> SoftmaxPath:
         """Gather `points` of `data`; with `coefs`, weights for the columns as they were given."""
         found = list(points)
         weights = [unscaled(data, p.state) for p in found] if coefs else []
@@ -151,7 +151,7 @@ class SoftmaxPath:
         return pd.DataFrame({name: getattr(self, name) for name in names})
 
 
-def unscaled(data: SoftmaxData, state: State) -> tuple[np.ndarray, np.ndarray]:
+def unscaled(data: HeadData, state: State) -> tuple[np.ndarray, np.ndarray]:
     """Give weights (K, M) and intercepts (K,) for the columns as they were given, float64."""
     W = state.W.double() / data.scale
     b = state.b.double() - W @ data.mean
@@ -275,7 +275,7 @@ def to_count(state: State, surplus: int) -> State:
     return State(W, state.b, state.step, state.kkt, state.objective, state.n_iter, state.converged)
 
 
-def with_strongest(data: SoftmaxData, state: State, more: int) -> torch.Tensor:
+def with_strongest(data: HeadData, state: State, more: int) -> torch.Tensor:
     """Give the support with `more` weights beside it, those of the largest gradient.
 
     Fewer where fewer would leave zero.

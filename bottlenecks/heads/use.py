@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from bottlenecks.explaining import Contributions
 from bottlenecks.intervention import Subject
 from bottlenecks.reasons import LinearReasons
+from bottlenecks.targets import Predicting
 from conceptlab.arrays import (
     ArrayLike,
     as_numpy,
@@ -23,7 +24,7 @@ from conceptlab.arrays import (
 )
 
 
-class HeadUse(LinearReasons):
+class HeadUse(Predicting, LinearReasons):
     """What :class:`bottlenecks.SparseLinearHead` says beside its predictions."""
 
     device: str | torch.device
@@ -74,7 +75,7 @@ class HeadUse(LinearReasons):
         """
         A = as_numpy(self.predict_concepts(X)).astype(np.float64)
         return Contributions(
-            A, self.coef_, self.intercept_, None, self.concept_names_, self.classes_
+            A, self.coef_, self.intercept_, None, self.concept_names_, self.outputs_
         )
 
     def _subject(
@@ -98,7 +99,7 @@ class HeadUse(LinearReasons):
             levels=self.activation_levels_,
             limits=self.activation_range_,
             concept_names=self.concept_names_,
-            classes=self.classes_,
+            classes=self.outputs_,
             y=codes,
             presence=presence,
             from_rows=from_rows,

@@ -9,7 +9,7 @@ from instances import features
 
 import bottlenecks
 from bottlenecks import (
-    ConceptBottleneck,
+    Bottleneck,
     ConceptMatrixSearch,
     PostHocCBM,
     SparseLinearHead,
@@ -153,9 +153,17 @@ case(
     "numpy",
     tolerance=100,
 )
-case(SparseLinearHead.decision_function, lambda c: (sparse_head(), c(outputs())), "like")
-case(SparseLinearHead.predict_proba, lambda c: (sparse_head(), c(outputs())), "like")
-case(SparseLinearHead.predict, lambda c: (sparse_head(), c(outputs())), "numpy")
+for method, kind in (
+    ("decision_function", "like"),
+    ("predict_proba", "like"),
+    ("predict", "numpy"),
+):
+    case(
+        getattr(SparseLinearHead, method),
+        lambda c: (sparse_head(), c(outputs())),
+        kind,
+        variant="head",
+    )
 case(SparseLinearHead.predict_concepts, lambda c: (sparse_head(), c(outputs())), "like")
 case(SparseLinearHead.explain, lambda c: (sparse_head(), c(outputs())), "numpy")
 case(losses.reference_l1, lambda c: (tensor(c(features(3, 3))),), "tensor")
@@ -167,16 +175,14 @@ case(gates.temperatures, lambda c: ((1.0, 0.25), 3))
 case(gates.budget_threshold, lambda c: (tensor(c(outputs())), 0.5), "numpy")
 
 # ---------------------------------------------------------------- bottlenecks
-case(ConceptBottleneck.predict_concepts, lambda c: (bottleneck(), c(outputs())), "like")
-case(ConceptBottleneck.decision_function, lambda c: (bottleneck(), c(outputs())), "like")
-case(ConceptBottleneck.predict_proba, lambda c: (bottleneck(), c(outputs())), "like")
-case(ConceptBottleneck.predict, lambda c: (bottleneck(), c(outputs())), "numpy")
-case(ConceptBottleneck.explain, lambda c: (bottleneck(), c(outputs())), "numpy")
+case(Bottleneck.predict_concepts, lambda c: (bottleneck(), c(outputs())), "like")
+case(Bottleneck.decision_function, lambda c: (bottleneck(), c(outputs())), "like")
+case(Bottleneck.predict_proba, lambda c: (bottleneck(), c(outputs())), "like")
+case(Bottleneck.predict, lambda c: (bottleneck(), c(outputs())), "numpy")
+case(Bottleneck.explain, lambda c: (bottleneck(), c(outputs())), "numpy")
+case(Bottleneck.intervene, lambda c: (bottleneck(), c(outputs()), {"concept0": 1.0}), "numpy")
 case(
-    ConceptBottleneck.intervene, lambda c: (bottleneck(), c(outputs()), {"concept0": 1.0}), "numpy"
-)
-case(
-    ConceptBottleneck.intervention_curve,
+    Bottleneck.intervention_curve,
     lambda c: (bottleneck(), c(outputs()), c.of(shown()), c.of(classes())),
     "numpy",
 )

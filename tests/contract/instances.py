@@ -27,6 +27,11 @@ FEATURE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"rule": "cubed", "normalize": "column"},
         {"rule": "max", "normalize": "none"},
     ],
+    "ConceptBottleneck": [
+        {"random_state": 0},
+        {"mode": "sequential", "lam": 0.01, "random_state": 0},
+        {"mode": "joint", "random_state": 0},
+    ],
     "LabelFreeCBM": [{"random_state": 0}],
     "PostHocCBM": [{}, {"residual": True}],
     "SparseCBM": [

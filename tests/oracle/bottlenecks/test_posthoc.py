@@ -7,7 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from bottlenecks import (
-    ConceptBottleneck,
+    Bottleneck,
     LabelFreeCBM,
     PostHocCBM,
     SparseLinearHead,
@@ -15,6 +15,7 @@ from bottlenecks import (
     fit_projection,
 )
 from bottlenecks.posthoc import fit_residual
+from bottlenecks.targets import Target
 from conceptlab import ConceptBank
 from conceptlab.errors import InputError, SpaceMismatchError
 
@@ -117,7 +118,7 @@ def test_without_concepts_the_residual_is_a_logistic_regression():
     X, y, _ = problem()
     Z = (X - X.mean(0)) / X.std(0)
     codes = np.unique(y, return_inverse=True)[1]
-    R, r, gradient = fit_residual(Z, np.zeros((500, 4)), codes, 0.1, 2000)
+    R, r, gradient = fit_residual(Z, np.zeros((500, 4)), Target.of_columns(codes, 4), 0.1, 2000)
     # C ½|W|² over n C is l2 |W|² / (K d).
     C = 4 * 8 / (2 * 0.1 * 500)
     peer = LogisticRegression(C=C, tol=1e-10, max_iter=5000).fit(Z, codes)
@@ -132,7 +133,7 @@ def test_explanations_add_up_with_the_residual_and_files_keep_the_bits(tmp_path)
         frame = model.explain(X[:1]).to_frame()
         assert ("(residual)" in set(frame["concept"])) == model.residual
         model.save(tmp_path / "model")
-        for loader in (PostHocCBM, ConceptBottleneck):
+        for loader in (PostHocCBM, Bottleneck):
             again = loader.load(tmp_path / "model")
             assert np.array_equal(again.decision_function(X), model.decision_function(X))
         assert again.residual_share_ == model.residual_share_

@@ -279,12 +279,18 @@ def test_matrix_form_of_glm_saga_reaches_the_same_optimum():
     import torch
 
     from bottlenecks.bench.sparse_head import glm_saga
-    from bottlenecks.heads.data import SoftmaxData
+    from bottlenecks.heads.data import HeadData
+    from bottlenecks.targets import Target
 
     X, y, _ = draw(400, 10, 3)
     head = SparseLinearHead(0.05, refit=False, tol=1e-7).fit(X, y)
-    data = SoftmaxData(
-        X, y, 3, standardize=True, device=torch.device("cpu"), dtype=torch.float64, chunk_rows=100
+    data = HeadData(
+        X,
+        Target.of_columns(y, 3),
+        standardize=True,
+        device=torch.device("cpu"),
+        dtype=torch.float64,
+        chunk_rows=100,
     )
     W, b = glm_saga(data, 0.05, 0.99, epochs=400)
     assert objective(X, y, W.numpy(), b.numpy(), 0.05, 0.99) == pytest.approx(
