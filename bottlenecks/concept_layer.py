@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import minimize, root
 from scipy.special import expit
 
 from bottlenecks.concept_labels import ConceptLabels
@@ -16,7 +16,7 @@ from bottlenecks.heads.dense import as_logits, as_outputs, dense_head, solve_rid
 from bottlenecks.heads.losses import LOSSES
 from bottlenecks.targets import Target
 
-_FEW = 10  # labels below which nothing is calibrated
+_FEW = 10  # labels (their weights) below which nothing is calibrated
 
 
 class ConceptLayer(NamedTuple):
@@ -161,11 +161,21 @@ def fit_jointly(
             "maxiter": max_iter,
             "maxfun": 2 * max_iter,
             "ftol": 0.0,
-            "gtol": 1e-11 * max(1.0, concept_weight),
+            "gtol": 1e-9 * max(1.0, concept_weight),
             "maxcor": 20,
         },
     )
-    V, v, W, b = unpack(found.x)
+    # Differences of losses end at their rounding; the gradient itself goes on to zero.
+    last = root(
+        lambda flat: objective(flat)[1],
+        found.x,
+        method="krylov",
+        options={"fatol": 1e-12 * max(1.0, concept_weight), "maxiter": 20},
+    ).x
+    value, slope = objective(last)
+    lower = value <= found.fun + 1e-9 * abs(found.fun)
+    better = lower and np.abs(slope).max() < np.abs(found.jac).max()
+    V, v, W, b = unpack(last if better else found.x)
     V = V / scale
     layer = ConceptLayer(V, v - V @ mean, free)
     return layer, *as_outputs(W, b, n_outputs), float(found.fun), max(1, int(found.nit))
@@ -190,7 +200,7 @@ def platt(z: np.ndarray, labels: np.ndarray, share: np.ndarray) -> tuple[float, 
     for m present ones, and 1 / (m + 2) for m absent ones).
     """
     positive = labels > 0
-    if len(z) < _FEW or positive.all() or not positive.any():
+    if share.sum() < _FEW or positive.all() or not positive.any():
         return 1.0, 0.0
     on, off = share[positive].sum(), share[~positive].sum()
     goal = np.where(positive, (on + 1) / (on + 2), 1 / (off + 2))

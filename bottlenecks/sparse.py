@@ -383,7 +383,8 @@ class SparseCBM(Bottleneck):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         # The ten epochs of the released code hardly move a head on a few hundred rows.
-        tags.classifier_tags.poor_score = self.mode == "reference"
+        if tags.classifier_tags is not None:
+            tags.classifier_tags.poor_score = self.mode == "reference"
         return tags
 
     def _check_parameters(self, k: int) -> None:
