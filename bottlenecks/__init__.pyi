@@ -8,6 +8,7 @@ from bottlenecks.concept_filters import readable as readable
 from bottlenecks.concept_filters import scored as scored
 from bottlenecks.concept_filters import unlike_classes as unlike_classes
 from bottlenecks.concept_relevance import Relevance as Relevance
+from bottlenecks.concept_relevance import concept_entropy as concept_entropy
 from bottlenecks.concept_relevance import relevance as relevance
 from bottlenecks.controls import random_bank as random_bank
 from bottlenecks.evaluation import evaluate as evaluate

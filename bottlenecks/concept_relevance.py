@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Relevance", "relevance"]
+__all__ = ["Relevance", "concept_entropy", "relevance"]
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import StratifiedKFold
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _FLOOR = 1e-6  # of a probability, so that one bold error does not decide
 _BINS = 8
+_STRONGEST = 100  # concepts of a class that the published entropy looks at
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,11 @@ class Relevance:
         Share that each concept tells alone.
     random_by_concept : ndarray of shape (n_random * k,), float64
         The same of single random concepts of the kind `control`.
+    concept_entropy : float
+        Mean over the classes of :func:`concept_entropy`, the figure of CBM-Suite: low where a
+        few concepts stand out in each class, whether or not they differ from class to class.
+    random_concept_entropy : dict of str to ndarray of shape (n_random,), float64
+        The same of every draw.
 
     Examples
     --------
@@ -73,6 +80,8 @@ class Relevance:
     names: list[str]
     by_concept: np.ndarray
     random_by_concept: np.ndarray
+    concept_entropy: float
+    random_concept_entropy: dict[str, np.ndarray]
 
     @property
     def gain(self) -> float:
@@ -170,11 +179,12 @@ def relevance(
 
     Notes
     -----
-    CBM-Suite asks the same of a concept set by an entropy too; this is not its formula, but an
-    estimate on unseen rows with a control. Classes that only a curved boundary tells are
-    not seen by the set's figure. Those of single concepts are: scores are cut into eight bins
-    of equally many rows, and the information of the table is taken less its bias
-    ``(r - 1)(s - 1) / 2n`` (Miller), so it can be a little below 0.
+    CBM-Suite asks the same of a concept set by another entropy (:func:`concept_entropy`), which
+    is given beside, of random concepts too. It never looks at whether classes differ: a concept
+    that is strong everywhere makes it small, and tells nothing. Classes that only a curved
+    boundary tells are not seen by the set's figure. Those of single concepts are: scores are cut
+    into eight bins of equally many rows, and the information of the table is taken less its
+    bias ``(r - 1)(s - 1) / 2n`` (Miller), so it can be a little below 0.
 
     References
     ----------
@@ -220,6 +230,8 @@ def relevance(
     own = told(scores)
     drawn: dict[str, np.ndarray] = {}
     vectors: dict[str, list[np.ndarray]] = {}
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _FLOOR)
+    published: dict[str, np.ndarray] = {}
     for kind in CONTROLS if encoder is not None else CONTROLS[:2]:
         banks = [
             random_bank(rows, len(bank), kind, encoder=encoder, random_state=rng)
@@ -227,6 +239,7 @@ def relevance(
         ]
         vectors[kind] = [random.vectors.astype(np.float64).T for random in banks]
         drawn[kind] = np.array([told(rows @ V) for V in vectors[kind]])
+        published[kind] = np.array([concept_entropy(unit @ V, codes).mean() for V in vectors[kind]])
     control = max(drawn, key=lambda kind: drawn[kind].mean())
     draws, n = drawn[control], len(codes)
     picked = rng.multinomial(n_random, np.full(n_random, 1 / n_random), size=2000) / n_random
@@ -246,7 +259,66 @@ def relevance(
         random_by_concept=np.concatenate(
             [_alone(rows @ V, codes) / entropy for V in vectors[control]]
         ),
+        concept_entropy=float(
+            concept_entropy(as_numpy(bank.score(rows, similarity="cosine")), codes).mean()
+        ),
+        random_concept_entropy=published,
     )
+
+
+def concept_entropy(
+    scores: ArrayLike, y: ArrayLike | None = None, *, n_top: int = _STRONGEST
+) -> np.ndarray:
+    """Say how evenly the concepts of a set respond, as CBM-Suite does to judge the set.
+
+    All scores are standardised together, by one mean and one deviation, and averaged over the
+    rows of each class; the `n_top` of largest size become probabilities by a softmax, and their
+    entropy is taken. Low means that few concepts stand out. Values depend on how many concepts
+    there are, so compare sets of one size, such as random ones (:func:`relevance` does).
+
+    Parameters
+    ----------
+    scores : array-like of shape (n, k)
+        Cosines of images and concepts.
+    y : array-like of shape (n,), optional
+        Classes; without them each row stands for itself.
+    n_top : int
+        Concepts that count, at most k; 100 is what the published code takes for classes.
+
+    Returns
+    -------
+    ndarray of shape (K,) or (n,), float64
+        In nats, in [0, log(min(n_top, k))], by class in sorted order, or by row; the
+        largest where all scores are equal.
+
+    Raises
+    ------
+    InputError
+        Scores that are no matrix of finite numbers, labels that do not fit.
+
+    References
+    ----------
+    Tapli et al., Rethinking Concept Bottleneck Models: From Pitfalls to Solutions, 2026
+    (arXiv 2603.05629), released code (``goodness_of_concepts.py``).
+
+    Examples
+    --------
+    >>> scores = np.array([[0.3, 0.1, 0.1], [0.1, 0.3, 0.1], [0.2, 0.2, 0.2]])
+    >>> concept_entropy(scores, ["frog", "newt", "none"]).round(3)
+    array([0.567, 0.567, 1.099])
+    """
+    A = as_matrix(scores, "scores")
+    Whole(1).check("n_top", n_top)
+    largest = max(1.0, float(np.abs(A).max()))
+    A = A - A.mean()
+    spread = A.std(ddof=min(1, A.size - 1))
+    A = A / spread if spread > 1e-12 * largest else 0 * A
+    if y is not None:
+        codes = np.unique(checked_labels(y, A), return_inverse=True)[1]
+        A = np.stack([A[codes == c].mean(axis=0) for c in range(codes.max() + 1)])
+    strongest = np.argsort(np.abs(A), axis=1)[:, -n_top:]
+    log_p = log_softmax(np.take_along_axis(A, strongest, axis=1), axis=1)
+    return np.asarray(-(np.exp(log_p) * log_p).sum(axis=1))
 
 
 def _log_likelihood(

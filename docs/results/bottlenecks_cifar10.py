@@ -113,7 +113,7 @@ def tasks(seeds):
     ]
     present = np.stack(columns + [test(images) for test in BY_PIXELS.values()], axis=1)
     names = [*BY_CLASS, *BY_PIXELS]
-    for seed in range(seeds):
+    for seed in seeds:
         order = np.random.default_rng(seed).permutation(n_train)
         cut = n_train * 3 // 10
         test = np.arange(n_train, len(y))

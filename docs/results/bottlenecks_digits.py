@@ -71,7 +71,7 @@ def tasks(seeds):
     images, y = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8) / 16
     present = np.array([[test(image) for test in CONCEPTS.values()] for image in images])
-    for seed in range(seeds):
+    for seed in seeds:
         rest, test = train_test_split(
             np.arange(len(y)), test_size=0.3, stratify=y, random_state=seed
         )

@@ -116,6 +116,7 @@ case(
     "numpy",
     tolerance=100,
 )
+case(bottlenecks.concept_entropy, lambda c: (c(outputs()), c.of(classes())), "numpy")
 case(
     bottlenecks.Relevance.to_frame,
     lambda c: (bottlenecks.relevance(named_bank(), outputs(), classes(), n_random=1),),

@@ -7,7 +7,7 @@ from scipy.stats import norm
 from sklearn.metrics import mutual_info_score
 from word_encoder import WordEncoder
 
-from bottlenecks import random_bank, relevance
+from bottlenecks import concept_entropy, random_bank, relevance
 from conceptlab import ConceptBank
 from conceptlab.errors import InputError, SpaceMismatchError
 
@@ -82,6 +82,37 @@ def test_what_only_covariance_holds_and_words():
     assert list(words.controls) == ["isotropic", "covariance", "words"]
     with pytest.raises(SpaceMismatchError):
         relevance(named(np.eye(60)[:2], space="other"), X, y, encoder=encoder)
+
+
+def test_the_entropy_of_cbm_suite_step_by_step():
+    """The released steps, written out: one mean and deviation, class means, softmax, entropy."""
+    rng = np.random.default_rng(0)
+    S, y = rng.normal(0.2, 0.05, (30, 7)), np.repeat([4, 1, 2], 10)
+    Z = (S - S.mean()) / S.std(ddof=1)
+    for n_top in (7, 3):
+        truth = []
+        for c in (1, 2, 4):
+            mean = Z[y == c].mean(axis=0)
+            kept = sorted(mean, key=abs)[-n_top:]
+            p = np.exp(kept) / np.exp(kept).sum()
+            truth.append(-(p * np.log(p)).sum())
+        np.testing.assert_allclose(concept_entropy(S, y, n_top=n_top), truth)
+    assert concept_entropy(S).shape == (30,)
+    np.testing.assert_allclose(concept_entropy(S[:, :1] * [1.0, 1.0]), np.log(2))
+    np.testing.assert_allclose(concept_entropy(np.full((4, 3), 0.1)), np.log(3))
+    with pytest.raises(InputError, match="n_top"):
+        concept_entropy(S, n_top=0)
+
+
+def test_a_concept_that_is_always_there_lowers_that_entropy_and_tells_nothing():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 200)
+    X = np.concatenate([0.1 * rng.normal(size=(200, 6)), np.ones((200, 1))], axis=1)
+    even = relevance(named(np.eye(7)[:6]), X, y, n_random=5)
+    strong = relevance(named(np.eye(7)[1:]), X, y, n_random=5)  # the last is 1 in every row
+    assert strong.concept_entropy < even.concept_entropy - 0.2
+    assert strong.value == pytest.approx(even.value, abs=0.1)
+    assert strong.random_concept_entropy.keys() == strong.controls.keys()
 
 
 def test_same_seed_same_figures():
