@@ -36,7 +36,7 @@ class Subjects:
     ----------
     models : dict of str to torch.nn.Module
         ``before``, what is judged, ``retrained`` and ``retrained_b`` where they were given, and
-        ``mask``: the original with the class's logit masked.
+        for whole classes ``mask``: the original with the class's logit masked.
     readings : dict of str to Reading
         What each says and encodes.
     """
@@ -84,7 +84,7 @@ class Examined:
 
 
 def read_subjects(models: Mapping[str, nn.Module], sets: Sets, how: Conditions) -> Subjects:
-    """Run every model once; then make and run the trivial baseline.
+    """Run every model once; for whole classes make and run the trivial baseline, too.
 
     Parameters
     ----------
@@ -136,20 +136,22 @@ def read_subjects(models: Mapping[str, nn.Module], sets: Sets, how: Conditions) 
                 f"Labels go up to {high}, but the models have {wanted} outputs.",
                 code="CL-INPUT-LABELS",
             )
-    mask = LogitMask(head=readings["before"].head, batch_size=how.batch_size).unlearn(
-        models["before"], forget=sets.forget, retain=sets.retain, progress=False
-    )
-    readings["mask"] = read("mask", mask.model)
+    if not sets.partial:
+        mask = LogitMask(head=readings["before"].head, batch_size=how.batch_size).unlearn(
+            models["before"], forget=sets.forget, retain=sets.retain, progress=False
+        )
+        models = {**models, "mask": mask.model}
+        readings["mask"] = read("mask", mask.model)
     unit = _logit_size(readings["before"], sets)
     for reading in readings.values():
         size = _logit_size(reading, sets)
         reading.temperature = size / unit if size > 0 and unit > 0 else 1.0
-    return Subjects({**models, "mask": mask.model}, readings)
+    return Subjects(dict(models), readings)
 
 
 def _logit_size(reading: Reading, sets: Sets) -> float:
     """Measure the spread of a model's retained logits, which temperature multiplies."""
-    gone = {*sets.classes, *sets.earlier}
+    gone = {*sets.earlier} if sets.partial else {*sets.classes, *sets.earlier}
     kept = [c for c in range(reading.n_classes) if c not in gone]
     logits = reading.logits["test"][sets.kept][:, kept].astype(np.float64)
     return float((logits - logits.mean(axis=1, keepdims=True)).std())

@@ -94,6 +94,22 @@ FIGURES: dict[str, Figure] = {
         "size of the logits in units of the original's; answers are compared after division by it",
         share=False,
     ),
+    "memorised": Figure(
+        "memorised",
+        "membership",
+        "how much surer a model is of the samples than retrained ones, less the same on test "
+        "samples of the same classes; log-odds in nats, for parts of classes only",
+        share=False,
+    ),
+    "memorised_error": Figure(
+        "its standard error", "membership", "of what was memorised", share=False
+    ),
+    "memory_auc": Figure(
+        "forgotten surer than new",
+        "membership",
+        "share of pairs of a forgotten sample and a test sample of the same classes in which the "
+        "model is surer of the forgotten one, for parts of classes only",
+    ),
     "mia_confidence": Figure(
         "confidence attack",
         "membership",
@@ -219,7 +235,14 @@ FIGURES: dict[str, Figure] = {
 _LOWER = {"fa_train", "fa_test", "fa_earlier", "fa_int8", "fa_int4", "fa_recovered", "gap", "js"}
 _LOWER |= {"activation", "rte"}
 _HIGHER = {"ra", "ta", "ta_int8", "ta_int4", "tow", "aus", "agreement"}
-_TOLD = {"temperature", "mia_accuracy", "relearn_ended", "relearn_broken", "concept_r2"}
+_TOLD = {
+    "memorised_error",
+    "temperature",
+    "mia_accuracy",
+    "relearn_ended",
+    "relearn_broken",
+    "concept_r2",
+}
 
 
 def better(key: str) -> str:

@@ -62,6 +62,11 @@ class Findings:
         """Whether a retrained model was given."""
         return "retrained" in self.values
 
+    @property
+    def of_samples(self) -> bool:
+        """Whether samples were to be forgotten, and no whole class."""
+        return self.settings.get("request") == "samples"
+
     def figures(self) -> list[str]:
         """Name the figures that were measured, in the order of the tables."""
         return [key for key in FIGURES if np.isfinite(self.values["after"].get(key, np.nan))]

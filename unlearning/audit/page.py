@@ -60,12 +60,14 @@ def audit_page(found: Findings, title: str) -> Page:
     """
     parts = []
     if found.pictures is not None:
+        what, whose = "The class", "Test samples of the class"
+        if found.of_samples:
+            what, whose = "The samples", "Samples to be forgotten"
         parts.append(
             Section(
-                "The class, before and after",
-                picture(draw(found, "pictures"), "samples of the class, said before and after"),
-                text="Test samples of the class: what the original says, then what the unlearned "
-                "model says.",
+                f"{what}, before and after",
+                picture(draw(found, "pictures"), "samples, said before and after"),
+                text=f"{whose}: what the original says, then what the unlearned model says.",
             )
         )
     parts += [
@@ -83,7 +85,7 @@ def audit_page(found: Findings, title: str) -> Page:
         drawn = ""
         if group == "attacks" and found.curves:
             drawn = picture(draw(found, "relearn"), "forget accuracy while learning again")
-        if group == "distance":
+        if group == "distance" and found.destinations:
             drawn = picture(draw(found, "destinations"), "where samples of the class go")
         if group == "concepts" and found.concept_names:
             drawn = picture(draw(found, "concepts"), "attributions before and after")
@@ -122,6 +124,13 @@ def _lead(found: Findings) -> str:
         beside = "a retrained model"
     else:
         beside = "its original and a logit mask (no retrained model was given)"
+    if found.of_samples:
+        beside = beside.replace("its original and a logit mask", "its original")
+        return (
+            f"{found.sizes.get('forget', 0)} samples of {found.classes()}, to be "
+            f"forgotten{method}, beside {beside}. {found.sizes.get('test', 0)} test samples of all "
+            "classes."
+        )
     return (
         f"Class {found.classes()}, to be forgotten{method}, beside {beside}. "
         f"{found.sizes.get('forget', 0)} samples to forget, "
@@ -133,12 +142,13 @@ def _lead(found: Findings) -> str:
 def _banner(found: Findings) -> str:
     word = found.verdict.word
     colour = _COLOURS[word]
+    meaning = "" if found.of_samples else VERDICTS[word]
     return (
         f"<div style='border-left:6px solid {colour};padding:.5rem 1rem;margin:.2rem 0 1rem;"
         f"background:{colour}14;border-radius:4px'>"
         f"<div style='font-size:1.5rem;font-weight:700;color:{colour}'>"
         f"{escape(word[0].upper() + word[1:])}</div>"
-        f"<div>{escape(VERDICTS[word])} {escape(found.verdict.summary)}</div></div>"
+        f"<div>{escape(meaning)} {escape(found.verdict.summary)}</div></div>"
     )
 
 
@@ -162,6 +172,12 @@ def _evidence(found: Findings) -> str:
 def _calibration(found: Findings) -> str:
     if not found.baselines:
         return ""
+    if found.of_samples:
+        word = escape(found.baselines["before"])
+        return (
+            "<p style='color:#556;margin:.6rem 0 0'>The same rules call the original "
+            f"<b>{word}</b>.</p>"
+        )
     said = [
         f"the original <b>{escape(found.baselines['before'])}</b>",
         f"its logit mask <b>{escape(found.baselines['mask'])}</b>",
@@ -177,9 +193,13 @@ def _calibration(found: Findings) -> str:
 def _glance(found: Findings) -> str:
     text = (
         "Bars are the unlearned model. What matters is the distance to the black line, not the "
-        "length of the bar. Hollow diamonds are a logit mask, which forgets nothing: where it "
-        "stands as well, the figure proves nothing."
+        "length of the bar."
     )
+    if not found.of_samples:
+        text += (
+            " Hollow diamonds are a logit mask, which forgets nothing: where it stands as well, "
+            "the figure proves nothing."
+        )
     if not found.has_reference:
         text = text.replace("to the black line", "to what a model gives that never saw the class")
         return f"{text} No retrained model was given."

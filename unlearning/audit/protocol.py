@@ -24,6 +24,7 @@ from unlearning.audit.evidence import Verdict
 from unlearning.audit.examining import Examined, examine, read_subjects
 from unlearning.audit.figures import FIGURES
 from unlearning.audit.options import Attacks, Conditions, Sizes, Training
+from unlearning.audit.parts import examine_parts, judge_parts, left_out
 from unlearning.audit.report import Report
 from unlearning.audit.subjects import Concepts, Sets, as_model, check_sets, read_concepts
 from unlearning.audit.thresholds import Thresholds
@@ -73,8 +74,9 @@ def audit(
     before, after : torch.nn.Module or UnlearnResult
         The original and the unlearned classifier: tensor, tuple or ``.logits`` outputs.
     forget, retain : object
-        The training samples to be forgotten, and those of all other classes;
-        see :func:`unlearning.as_samples`.
+        The training samples to be forgotten, and all others; see :func:`unlearning.as_samples`.
+        Where some of the same classes stay, the question is whether the samples are remembered,
+        and only figures that say something of it are taken (:mod:`unlearning.audit.parts`).
     test : object
         Test samples of all classes, the forgotten ones too.
     retrained : Module, UnlearnResult, or a sequence of one or two, optional
@@ -190,7 +192,7 @@ def audit(
     subjects = read_subjects(models, samples, how)
     first = subjects.readings["before"]
     asked: tuple[Concepts, OwnConcepts] | None = None
-    if concepts is not None:
+    if concepts is not None and not samples.partial:
         known = read_concepts(concepts, samples, first, encoder)
         own = find_class_concepts(
             known.shown,
@@ -202,11 +204,16 @@ def audit(
         )
         asked = known, own
     names = _names(class_names, first.n_classes)
-    found = examine(subjects, samples, how, attacks, asked)
-    _check_references(found.values)
+    if samples.partial:
+        own_figures = examine_parts(subjects.readings, samples, how.sizes.attack, how.seed)
+        found = Examined(own_figures, {}, notes=[left_out(samples)])
+    else:
+        found = examine(subjects, samples, how, attacks, asked)
+        _check_references(found.values)
     _add_cost(found.values, certificates, seconds, retrain_seconds)
     counts = _counts(samples, asked)
-    verdicts = {name: _judged(found, name, counts, lines) for name in ("after", "before", "mask")}
+    judged = [name for name in ("after", "before", "mask") if name in found.values]
+    verdicts = {name: _judged(found, name, counts, lines) for name in judged}
     listed, of = asked or (None, None)
     return Report(
         values={
@@ -214,11 +221,13 @@ def audit(
             for name, own in found.values.items()
         },
         verdict=verdicts["after"],
-        baselines={name: verdicts[name].word for name in ("before", "mask")},
+        baselines={name: verdicts[name].word for name in judged[1:]},
         forgotten=list(samples.classes),
         class_names=names,
         sizes=counts,
-        destinations={
+        destinations={}
+        if samples.partial
+        else {
             name: donors(reading.p("test")[samples.mine], samples.classes)[1]
             for name, reading in subjects.readings.items()
         },
@@ -231,12 +240,13 @@ def audit(
         earlier=found.earlier if samples.earlier else {},
         pictures=_pictures(samples),
         answers={
-            name: reading.logits["test"][samples.mine][:_SHOWN].argmax(axis=1).tolist()
+            name: _shown(samples, reading.logits)[:_SHOWN].argmax(axis=1).tolist()
             for name, reading in subjects.readings.items()
         },
         notes=[*samples.notes, *found.notes, *_missing(of)],
         certificate=certificates.get("after"),
         settings={
+            "request": "samples" if samples.partial else "classes",
             "alpha": alpha,
             "max_steps": max_steps,
             "relearn": relearn,
@@ -294,11 +304,15 @@ def _check_references(values: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def _pictures(sets: Sets) -> np.ndarray | None:
-    """Give some test samples of the class, where they are pictures."""
+    """Give test samples of the class, or forget samples, where they are pictures."""
     X = sets.test.inputs
     if not isinstance(X, torch.Tensor) or X.ndim != 4 or X.shape[1] not in (1, 3):
         return None
-    return as_numpy(X[torch.from_numpy(sets.mine)][:_SHOWN].float())
+    return as_numpy(_shown(sets, {"test": X, "forget": sets.forget.inputs})[:_SHOWN].float())
+
+
+def _shown(sets: Sets, parts: Mapping[str, Any]) -> Any:
+    return parts["forget"] if sets.partial else parts["test"][torch.from_numpy(sets.mine)]
 
 
 def _names(given: Sequence[str] | None, n_classes: int) -> list[str]:
@@ -337,6 +351,15 @@ def _missing(of: OwnConcepts | None) -> list[str]:
 
 def _judged(found: Examined, name: str, sizes: dict[str, int], lines: Thresholds) -> Verdict:
     values = found.values
+    if "mask" not in values:
+        return judge_parts(
+            values[name],
+            before=values["before"],
+            reference=values.get("retrained"),
+            second=values.get("retrained_b"),
+            sizes=sizes,
+            thresholds=lines,
+        )
     return judge(
         values[name],
         before=values["before"],

@@ -43,6 +43,9 @@ class Sets:
         What a reader has to know.
     n_given : int
         Number of test samples that were given, of which some may not be used.
+    partial : bool
+        Whether training samples of the same classes stay, so that samples are to be forgotten
+        and no class.
     """
 
     forget: Samples
@@ -53,16 +56,18 @@ class Sets:
     earlier: tuple[int, ...]
     notes: tuple[str, ...] = ()
     n_given: int = 0
+    partial: bool = False
 
     @property
     def mine(self) -> np.ndarray:
-        """Which test samples are of the forgotten classes."""
+        """Which test samples are of the forgotten classes, or of those of forgotten samples."""
         return np.isin(self.test.y.numpy(), self.classes)
 
     @property
     def kept(self) -> np.ndarray:
         """Which test samples are of retained classes."""
-        return ~np.isin(self.test.y.numpy(), [*self.classes, *self.earlier])
+        gone = self.earlier if self.partial else (*self.classes, *self.earlier)
+        return ~np.isin(self.test.y.numpy(), list(gone))
 
 
 def check_sets(
@@ -94,20 +99,14 @@ def check_sets(
     Raises
     ------
     InputError
-        ``CL-INPUT-LABELS``: a forgotten class among retained samples, none of it among the
-        test samples, none of the others there, or sets that overlap.
+        ``CL-INPUT-LABELS``: some of the forgotten classes among retained samples and some not,
+        one missing among the test samples, none of the others there, or sets that overlap.
     """
     gone = as_samples(forget, name="forget")
     kept = as_samples(retain, name="retain")
     held = as_samples(test, name="test")
     classes = tuple(gone.classes)
-    both = sorted(set(classes) & set(kept.classes))
-    if both:
-        raise InputError(
-            f"`retain` holds samples of class {_listed(both)}, which is to be forgotten. Divide "
-            "the data with split_classes(data, classes).",
-            code="CL-INPUT-LABELS",
-        )
+    both = set(classes) & set(kept.classes)
     absent = sorted(set(classes) - set(held.classes))
     if absent:
         raise InputError(
@@ -122,7 +121,7 @@ def check_sets(
             f"`test` holds no sample of class {_listed(missing)}, named in earlier=.",
             code="CL-INPUT-LABELS",
         )
-    if not set(held.classes) - set(classes) - set(old):
+    if not both and not set(held.classes) - set(classes) - set(old):
         raise InputError(
             "`test` holds the forgotten class only; what was kept is measured on test samples of "
             "the retained classes. Give test samples of all classes.",
@@ -137,6 +136,13 @@ def check_sets(
     check_same_kind(gone, kept)
     check_same_kind(gone, held, joined=False)
     check_disjoint_samples(gone, kept)
+    if both and both != set(classes):
+        raise InputError(
+            f"`retain` holds samples of class {_listed(sorted(both))} and none of class "
+            f"{_listed(sorted(set(classes) - both))}, both of `forget`. Ask for whole classes "
+            "(split_classes divides) or for parts of classes, one after the other.",
+            code="CL-INPUT-LABELS",
+        )
     notes = [n for n in (_apart(gone, held), _apart(kept, held)) if n]
     generator = torch_generator(random_state)
     whole = torch.arange(len(held))
@@ -154,7 +160,7 @@ def check_sets(
             rows = torch.cat([few, _rows(whole[~own], max_samples - len(few), generator)])
             rows = rows.sort().values
             held = held.select(rows)
-    return Sets(gone, kept, held, rows, classes, old, tuple(notes), n_given)
+    return Sets(gone, kept, held, rows, classes, old, tuple(notes), n_given, bool(both))
 
 
 def _apart(train: Samples, held: Samples) -> str:

@@ -368,7 +368,25 @@ def test_sets_that_do_not_fit(masked):
             },
             "overlap",
         ),
-        ({"retain": test}, "samples of class 0, which is to be forgotten"),
+        (
+            {"forget": (torch.cat([forget.inputs, retain.inputs[:1]]), [0] * 90 + [1])},
+            "overlap",
+        ),
+        (
+            {"forget": (torch.cat([forget.inputs, forget.inputs[:1] + 9]), [0] * 90 + [1])},
+            "`retain` holds samples of class 1 and none of class 0, both of `forget`",
+        ),
+        ({"forget": (forget.inputs[:0], [])}, "`forget` is empty"),
+        (
+            {
+                "forget": (
+                    torch.cat([forget.inputs, retain.inputs]),
+                    torch.cat([forget.y, retain.y]),
+                )
+            },
+            "overlap",
+        ),
+        ({"retain": (retain.inputs[:0], [])}, "`retain` is empty"),
         ({"retain": retain.select(retain.y == 1)}, "holds one class"),
         ({"test": (test.inputs[:, :, :6], test.y)}, "have shape"),
     ):
