@@ -88,6 +88,11 @@ def cast(c, name):
     return c(X), y
 
 
+def _cells(pictures):
+    """Averages in 16 by 16 cells as a map of features."""
+    return torch.nn.functional.adaptive_avg_pool2d(pictures, 16)
+
+
 def painted(c):
     """Two images as a tensor of the caller's dtype."""
     return torch.as_tensor(c(images(2)))
@@ -241,6 +246,9 @@ case(removal.presence, lambda c: ((c(X[:, 0]), c(Z[:, 0])), {"n_bootstrap": 5}),
 case(removal.psnr, lambda c: (c(images(2)), c(images(2)[::-1])), "numpy")
 case(removal.ssim, lambda c: (c(images(2)), c(images(2)[::-1])), "numpy")
 case(removal.remove_score, lambda c: (c(images(2)), holes()), "numpy")
+case(removal.context_deviation, lambda c: (c(images(2)), holes(), c(images(2))), "numpy")
+case(removal.removal_coherence, lambda c: (c(images(2)), holes(), _cells), "numpy")
+case(removal.segment_colours, lambda c: (np.asarray(images(1)[0]),), "numpy")
 case(removal.effect_mask, lambda c: (painted(c), painted(c).flip(0), holes()), "tensor")
 case(removal.match_context, lambda c: (c(X[:3]), c(Z)), "numpy")
 case(removal.make_remover, lambda c: ("mean_fill+2",))

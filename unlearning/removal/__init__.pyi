@@ -10,6 +10,10 @@ from unlearning.distances.moments import FeatureStatistics as FeatureStatistics
 from unlearning.removal.cache import RemovalCache as RemovalCache
 from unlearning.removal.class_presence import Presence as Presence
 from unlearning.removal.class_presence import presence as presence
+from unlearning.removal.coherence import Deviation as Deviation
+from unlearning.removal.coherence import context_deviation as context_deviation
+from unlearning.removal.coherence import removal_coherence as removal_coherence
+from unlearning.removal.coherence import segment_colours as segment_colours
 from unlearning.removal.concept_shift import ConceptShift as ConceptShift
 from unlearning.removal.concept_shift import concept_fid as concept_fid
 from unlearning.removal.context import match_context as match_context

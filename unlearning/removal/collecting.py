@@ -6,6 +6,7 @@ __all__ = ["Collected", "Collector"]
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from conceptlab.arrays import as_numpy
 from unlearning.distances.rows import unit_rows
 from unlearning.removal.cache import RemovalCache
 from unlearning.removal.class_presence import region_crops
+from unlearning.removal.coherence import context_deviation, removal_coherence
 from unlearning.removal.context import ContextCheck, context_descriptor
 from unlearning.removal.features import FeatureExtractor
 from unlearning.removal.masks import effect_mask, grow
@@ -104,6 +106,8 @@ class Collector:
     ) -> None:
         self.features, self.encoder = features, encoder
         self.feature_map, self.lpips = feature_map, lpips
+        # Windows of a coarse map hold too few cells to compare.
+        self.fine_maps = feature_map is not None and _cells(feature_map) >= 8
         self.cache, self.seed, self.dilation = cache, seed, dilation
         self._setups: dict[str, RemoverSetup] = {}
         self._parts: dict[str, list[np.ndarray]] = defaultdict(list)
@@ -167,8 +171,7 @@ class Collector:
                     inside = self.lpips.inside(removed, truth, region)
                     found["lpips_mask"] = as_numpy(inside).astype(np.float64)
         if self.feature_map is not None:
-            with torch.no_grad():
-                found["remove_score"] = remove_score(self.feature_map(removed), region)
+            found |= self._about_holes(removed, region)
         values = self._values.setdefault(label, defaultdict(list))
         for name, value in found.items():
             values[name].append(value)
@@ -213,6 +216,18 @@ class Collector:
     def _grown(self, masks: torch.Tensor, more: int) -> torch.Tensor:
         return torch.from_numpy(grow(masks.numpy(), self.dilation + more))
 
+    def _about_holes(self, removed: torch.Tensor, region: torch.Tensor) -> dict[str, np.ndarray]:
+        """Compute what needs no reference, from maps of features."""
+        with torch.no_grad():
+            maps = self.feature_map(removed)
+        found = {"remove_score": remove_score(maps, region)}
+        if find_spec("skimage") is not None:  # which cuts into segments
+            deviation = context_deviation(removed, region, maps)
+            found["cfd"], found["cfd_context"] = deviation.total, deviation.context
+        if self.fine_maps:
+            found["coherence"] = removal_coherence(removed, region, self.feature_map)
+        return found
+
     def _keep(self, what: str, images: torch.Tensor, masks: torch.Tensor) -> None:
         features = self.features(images)
         self._parts[f"{what}/features"].append(features)
@@ -226,3 +241,10 @@ class Collector:
 
     def _vectors(self, images: torch.Tensor) -> np.ndarray:
         return np.asarray(as_numpy(self.encoder.encode_image(images, progress=False)))
+
+
+def _cells(feature_map: Any) -> int:
+    """Count the cells along a side of the map of a square as RC-S takes it."""
+    with torch.no_grad():
+        found = feature_map(torch.full((1, 3, 448, 448), 0.5))
+    return int(min(found.shape[-2:]))

@@ -58,8 +58,9 @@ class RemovalBenchmark:
         Image–text encoder for concept presence and concept FID; `features` if that is one.
         Without any, those scores are left out.
     feature_map : callable or "encoder", optional
-        Images to maps (n, c, h, w), for the ReMOVE-style score; ``"encoder"`` takes those of
-        `features` or `encoder` (of open_clip).
+        Images to maps (n, c, h, w), for the scores without a reference: ReMOVE-style, CFD (with
+        scikit-image), and RC-S where a square of 448 pixels has 8 by 8 cells; ``"encoder"``
+        takes the maps of `features` or `encoder` (of open_clip).
     lpips : callable, optional
         Distance of two image batches, such as :class:`Lpips` with your weights, which also
         looks inside the mask.
@@ -230,7 +231,7 @@ class RemovalBenchmark:
         )
 
     def _maps(self, feature_map: Any) -> Any:
-        """Find what gives the maps of the ReMOVE-style score."""
+        """Find what gives the maps of the scores without a reference."""
         if feature_map == "encoder":
             for source in (self.features.source, self.encoder):
                 if callable(getattr(source, "encode_maps", None)):

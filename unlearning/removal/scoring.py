@@ -33,6 +33,9 @@ from unlearning.removal.concept_shift import concept_fid
 
 _MEANS = (
     "remove_score",
+    "cfd",
+    "cfd_context",
+    "coherence",
     "background_psnr",
     "psnr_truth",
     "psnr_mask",
