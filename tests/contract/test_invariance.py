@@ -90,7 +90,6 @@ ROWS = {
     "unlearning.removal.removers.simple.GaussianBlur.remove[blur]": (1, 2),
     "unlearning.removal.removers.simple.MeanFill.remove[mean_fill]": (1, 2),
     "unlearning.removal.removers.simple.Nothing.remove[nothing]": (1, 2),
-    "unlearning.removal.coherence.context_deviation": (0, 1, 2),
     "unlearning.removal.coherence.removal_coherence": (0, 1),
     "unlearning.removal.surroundings.remove_score": (0, 1),
     **{name: (0,) for name in CASES if name.startswith("conceptlab.zeroshot.pooling.")},

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from conceptlab.arrays import ArrayLike, as_numpy, as_tensor
+from conceptlab.arrays import ArrayLike, as_floats, as_numpy, as_tensor, check_finite
 from conceptlab.errors import InputError
 from conceptlab.parameters import Rules, Whole
 from unlearning.removal.masks import as_masks
@@ -38,6 +38,11 @@ class Deviation:
     hallucination : numpy.ndarray of shape (n,), float64
         The same of segments that lie in the hole alone and of what reaches into it from
         outside, by area; 0 where there is no such segment.
+
+    Examples
+    --------
+    >>> Deviation(np.array([0.3]), np.array([0.2]), np.array([0.1])).context
+    array([0.2])
     """
 
     total: np.ndarray
@@ -124,8 +129,10 @@ def segment_colours(image: np.ndarray) -> np.ndarray:
 
     Raises
     ------
+    DependencyError
+        If scikit-image is missing (``CL-DEPENDENCY-MISSING``).
     InputError
-        If scikit-image is missing (``CL-INPUT-OPTION``).
+        For what is no picture.
 
     Examples
     --------
@@ -136,6 +143,10 @@ def segment_colours(image: np.ndarray) -> np.ndarray:
     True
     """
     cut = require("skimage.segmentation", "scikit-image").felzenszwalb
+    image = as_floats(image, "image")
+    if image.ndim != 3:
+        raise InputError(f"image must be (3, H, W), got {image.shape}.", code="CL-INPUT-RANK")
+    check_finite(image, "image")
     least = max(image.shape[1] * image.shape[2] // 200, 20)
     return np.asarray(cut(image, scale=100, sigma=0.8, min_size=least, channel_axis=0))
 
