@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["LoadedModel", "Normalize", "load_model", "load_state_dict", "load_torchscript"]
+__all__ = [
+    "LoadedModel",
+    "Normalize",
+    "load_model",
+    "load_state_dict",
+    "load_torchscript",
+    "run_function",
+]
 
 import importlib
 import importlib.util
@@ -419,7 +426,27 @@ def _fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) ->
         ) from error
 
 
-def _from_file(path: Path, function: str) -> LoadedModel:
+def run_function(path: str | os.PathLike[str], function: str) -> Any:
+    """Run a Python file of the user's and call a function of it, without arguments.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, which is run.
+    function : str
+        Its function.
+
+    Returns
+    -------
+    object
+        What the function returns.
+
+    Raises
+    ------
+    InputError
+        No such file (``CL-INPUT-FILE``) or function (``CL-INPUT-OPTION``).
+    """
+    path = Path(path)
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist; give FILE.py:FUNCTION.", code="CL-INPUT-FILE")
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -435,7 +462,11 @@ def _from_file(path: Path, function: str) -> LoadedModel:
             [key for key, value in vars(module).items() if callable(value) and key[0] != "_"],
         )
     with quiet_randomness():
-        built = getattr(module, function)()
+        return getattr(module, function)()
+
+
+def _from_file(path: Path, function: str) -> LoadedModel:
+    built = run_function(path, function)
     if isinstance(built, nn.Module):
         return LoadedModel(built.eval(), class_names=names_of(built), size=None)
     if not isinstance(built, LoadedModel):

@@ -38,8 +38,19 @@ def removal(
         ),
     ] = None,
     features: Annotated[
-        str, typer.Option(help="An encoder: embedded, open_clip:ARCHITECTURE/WEIGHTS, hf:NAME, ...")
+        str,
+        typer.Option(
+            help="What distances look through: an encoder (embedded, "
+            "open_clip:ARCHITECTURE/WEIGHTS, hf:NAME, ...), a classifier (timm:NAME, "
+            "torchvision:NAME, also with @WEIGHTS), or FILE.py:FUNCTION that returns a module."
+        ),
     ] = "embedded",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="An image-text encoder for presence and concept FID; --features if it is one."
+        ),
+    ] = None,
     match: Annotated[
         bool, typer.Option(help="Choose comparison images by what lies outside the masks.")
     ] = False,
@@ -64,9 +75,9 @@ def removal(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Judge object removers by images that never held the object."""
-    from conceptlab.encoders import load_encoder
     from conceptlab.encoders.registry import EMBEDDED_NOTE
     from conceptlab.io.places import report_file
+    from unlearning.removal.features import load_features
     from unlearning.removal.masks import MaskPolicy
     from unlearning.removal.protocol import RemovalBenchmark
     from unlearning.removal.removers.registry import available_removers, make_remover
@@ -82,13 +93,15 @@ def removal(
             console.print(f"Left out: {name}. {reason}", highlight=False)
     else:
         setups = [make_remover(spec) for spec in _listed(removers) or []]
-    if folder is not None and features == "embedded":
+    if folder is not None and "embedded" in (features, encoder):
         console.print(EMBEDDED_NOTE, style="yellow", highlight=False)
-    encoder = load_encoder(features)
+    source = load_features(features)
+    maps = source.maps if getattr(source, "has_maps", False) else None
     benchmark = RemovalBenchmark(
-        encoder,
+        source,
         names,
-        feature_map="encoder" if hasattr(encoder, "encode_maps") else None,
+        encoder=encoder,
+        feature_map="encoder" if hasattr(source, "encode_maps") else maps,
         policy=MaskPolicy(dilation=dilation),
         match=match,
         n_min=min(n_min, images),

@@ -267,7 +267,7 @@ def _apart(one: np.ndarray, other: np.ndarray, values: torch.Tensor) -> float:
     """Give one minus the cosine of two regions' features."""
     unit = functional.normalize(values, dim=0)
     both = torch.from_numpy(np.stack([one, other])).double()
-    share = functional.adaptive_avg_pool2d(both[None], unit.shape[1:])[0]
+    share = functional.adaptive_avg_pool2d(both[None], (unit.shape[1], unit.shape[2]))[0]
     means = torch.einsum("rhw,chw->rc", share, unit)
     return 1.0 - float(functional.cosine_similarity(means[0], means[1], dim=0))
 

@@ -28,6 +28,7 @@ from unlearning.removal import (
     effect_mask,
 )
 from unlearning.removal.datasets import RemovalDataset
+from unlearning.removal.features import load_features
 from unlearning.removal.removers import Remover
 
 
@@ -210,24 +211,59 @@ def test_masks_that_are_not_exact_have_a_curve_and_a_note(tmp_path):
         other.plot("dilation")
 
 
-# own probe: photos judged by the encoder of rendered scenes, without a word
-def test_the_command_warns_of_the_embedded_encoder_on_photos(tmp_path):
-    app = typer.Typer()
-    app.command()(removal)
-    for folder in ("images", "masks/dog"):
-        (tmp_path / folder).mkdir(parents=True)
+def photos_with_masks(folder, side=32):
+    for name in ("images", "masks/dog"):
+        (folder / name).mkdir(parents=True)
     for i in range(12):
-        Image.new("RGB", (32, 32), (i * 9, 90, 90)).save(tmp_path / f"images/{i}.png")
-    mask = Image.new("L", (32, 32))
+        Image.new("RGB", (side, side), (i * 9, 90, 90)).save(folder / f"images/{i}.png")
+    mask = Image.new("L", (side, side))
     mask.paste(255, (8, 8, 16, 16))
     for i in range(5):
-        mask.save(tmp_path / f"masks/dog/{i}.png")
-    found = CliRunner().invoke(
-        app,
-        [
-            *(str(tmp_path), "--size", "32", "--n-min", "4", "--bootstrap", "2"),
-            *("--removers", "blur", "--out", str(tmp_path / "a.html")),
-        ],
-    )
+        mask.save(folder / f"masks/dog/{i}.png")
+
+
+def command(folder, *options):
+    app = typer.Typer()
+    app.command()(removal)
+    quick = ("--size", "32", "--n-min", "4", "--bootstrap", "2", "--removers", "blur")
+    out = ("--out", str(folder / "a.html"))
+    return CliRunner().invoke(app, [str(folder), *quick, *out, *options])
+
+
+# own probe: photos judged by the encoder of rendered scenes, without a word
+def test_the_command_warns_of_the_embedded_encoder_on_photos(tmp_path):
+    photos_with_masks(tmp_path)
+    found = command(tmp_path)
     assert found.exit_code == 0, found.output
     assert "knows rendered scenes only" in " ".join(found.output.split())
+
+
+# docs/howto/real-features.md: real features could be had in Python only
+def test_the_command_takes_modules_and_classifiers_as_features(tmp_path):
+    photos_with_masks(tmp_path)
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "import torch\n"
+        "def colours():\n    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2),"
+        " torch.nn.Flatten())\n"
+        "def plain():\n    return lambda images: images.mean(dim=(2, 3))\n"
+        "def wrong():\n    return 3\n"
+    )
+    for name in ("colours", "plain"):
+        found = command(tmp_path, "--features", f"{code}:{name}", "--json")
+        assert found.exit_code == 0, found.output
+        assert '"originals_presence": null' in found.output  # nothing reads texts
+    with_texts = command(tmp_path, "--features", f"{code}:colours", "--encoder", "embedded")
+    assert "knows rendered scenes only" in " ".join(with_texts.output.split())
+    for name, error in (("wrong", "returned int"), ("other", "colours")):
+        found = command(tmp_path, "--features", f"{code}:{name}")
+        assert found.exit_code
+        assert error in f"{found.output}{found.exception}"
+    pytest.importorskip("timm")
+    found = command(tmp_path, "--features", "timm:test_resnet@random", "--json")
+    assert found.exit_code == 0, found.output
+    assert '"coherence"' in found.output  # its maps are used too
+    features, images = load_features("timm:test_resnet@random"), torch.rand(2, 3, 160, 160)
+    net = features.net
+    expected = net.forward_head(net.forward_features(features.prepare(images)), pre_logits=True)
+    torch.testing.assert_close(features(images), expected)
