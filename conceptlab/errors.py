@@ -13,6 +13,7 @@ __all__ = [
     "CheckpointError",
     "ConceptlabError",
     "DependencyError",
+    "DistributedError",
     "GeneratorError",
     "InputError",
     "RemoverError",
@@ -46,6 +47,7 @@ CODES: dict[str, str] = {
     "CL-INPUT-FILE": "A file cannot be read as what it should be",
     "CL-GENERATOR-FAILED": "A text generator raised, or gave no usable texts",
     "CL-REMOVER-FAILED": "An object remover raised, or gave no usable images",
+    "CL-RANK-LOST": "A process of a distributed job ended, or cannot be reached",
     "CL-SPLIT-LAYER": "The layer does not exist in the model",
     "CL-SPLIT-RUNS": "The layer runs more than once, or never",
     "CL-SPLIT-MISMATCH": "h(g(x)) differs from f(x)",
@@ -123,6 +125,12 @@ class RemoverError(ConceptlabError, RuntimeError):
     """An object remover raised an error, or returned no usable images."""
 
     default_code = "CL-REMOVER-FAILED"
+
+
+class DistributedError(ConceptlabError, RuntimeError):
+    """A process of a distributed job ended, or cannot be reached."""
+
+    default_code = "CL-RANK-LOST"
 
 
 class CheckpointError(ConceptlabError, OSError):

@@ -21,10 +21,12 @@ __all__ = ["HALSOptions", "HALSResult", "factorise", "sweep", "unit_sweep"]
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+
+from conceptlab.distributed.world import ALONE, World
 
 _CHECK_EVERY = 10
 _BETA_START, _BETA_MOST, _GROW, _GROW_CAP, _SHRINK = 0.2, 0.9, 1.05, 1.01, 1.5
@@ -101,10 +103,13 @@ class _State:
     beta: torch.Tensor
     cap: torch.Tensor
     revivals: torch.Tensor
+    world: World
     trace: list[torch.Tensor] = field(default_factory=list)
 
     def take(self, keep: torch.Tensor) -> _State:
-        picked = {k: v[keep] for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        picked: dict[str, Any] = {
+            k: v[keep] for k, v in vars(self).items() if isinstance(v, torch.Tensor)
+        }
         return replace(self, **picked, trace=[e[keep] for e in self.trace])
 
 
@@ -116,6 +121,7 @@ def factorise(
     options: HALSOptions,
     *,
     callback: Callback | None = None,
+    world: World = ALONE,
 ) -> HALSResult:
     """Factorise A (b, n, p) from the starts U (b, n, k) and W (b, k, p).
 
@@ -129,13 +135,16 @@ def factorise(
         How.
     callback : callable, optional
         Gets (step, U (b, k, n), W, error (b,)) after every step.
+    world : World
+        The processes that hold other rows of the same matrices. Two small sums a step are all
+        they exchange; W, errors and steps are the same on each.
 
     Returns
     -------
     HALSResult
     """
     b = len(A)
-    state = _begin(A, U, W, options)
+    state = _begin(A, U, W, options, world)
     result_U, result_W = torch.zeros_like(state.U), torch.zeros_like(state.W)
     history: list[list[float]] = [[] for _ in range(b)]
     converged = [False] * b
@@ -167,7 +176,9 @@ def factorise(
     return HALSResult(result_U.mT, result_W, history, [len(h) for h in history], converged)
 
 
-def _begin(A: torch.Tensor, U: torch.Tensor, W: torch.Tensor, options: HALSOptions) -> _State:
+def _begin(
+    A: torch.Tensor, U: torch.Tensor, W: torch.Tensor, options: HALSOptions, world: World
+) -> _State:
     b = len(A)
     U, W = U.mT.contiguous(), W.clone()
     if options.rule == "unit":
@@ -179,6 +190,7 @@ def _begin(A: torch.Tensor, U: torch.Tensor, W: torch.Tensor, options: HALSOptio
         if A.device.type != "mps"
         else flat.square().sum(1)
     )
+    energy = world.sum(energy)
     beta = torch.full((b, 1, 1), _BETA_START if options.extrapolate else 0.0).to(A)
     cap = torch.full((b, 1, 1), _BETA_MOST if options.extrapolate else 0.0).to(A)
     error = torch.full_like(energy, torch.inf)
@@ -194,6 +206,7 @@ def _begin(A: torch.Tensor, U: torch.Tensor, W: torch.Tensor, options: HALSOptio
         beta,
         cap,
         torch.zeros(b, dtype=torch.int64, device=A.device),
+        world,
         [error],
     )
 
@@ -206,7 +219,8 @@ def _step(state: _State, options: HALSOptions) -> None:
     U = sweep(state.U_ahead.clone(), gram, _against_rows(W_ahead, A), options.n_sweeps)
     beta = state.beta
     U_ahead = (U + beta * (U - state.U)).clamp_(min=0) if options.extrapolate else U
-    S, P = _product(U_ahead, U_ahead.mT), _product(U_ahead, A)
+    S = state.world.sum(_product(U_ahead, U_ahead.mT))
+    P = state.world.sum(_product(U_ahead, A))
     if options.rule == "free":
         W = _least_squares(S, P)
     elif options.rule == "unit":
@@ -325,7 +339,7 @@ def _error(
 
 def _revive(state: _State) -> bool:
     """Give components that died the row which the others explain worst; whether any was."""
-    share = state.U.square().sum(-1) * state.W.square().sum(-1)
+    share = state.world.sum(state.U.square().sum(-1)) * state.W.square().sum(-1)
     floor = 100 * torch.finfo(state.A.dtype).eps ** 2 * state.energy.to(share)
     dead = share <= floor[:, None]
     k = dead.shape[1]
@@ -344,11 +358,11 @@ def _reseed(state: _State, i: int, j: int) -> bool:
     U[j], W[j] = 0, 0
     gram, F = W @ W.mT, W @ A.mT
     residual = torch.linalg.vector_norm(A, dim=1).square() - (U * (2 * F - gram @ U)).sum(0)
-    worst = int(residual.argmax())
-    direction = (A[worst] - U[:, worst] @ W).clamp(min=0)
+    direction = _worst_row(state.world, residual, A, U, W)
     length = torch.linalg.vector_norm(direction)
     state.revivals[i] += 1
-    if float(length) ** 2 <= torch.finfo(A.dtype).eps * float(state.energy[i]) / len(A):
+    n = int(state.world.sum(torch.tensor(len(A))))
+    if float(length) ** 2 <= torch.finfo(A.dtype).eps * float(state.energy[i]) / n:
         return False  # the others explain everything
     W[j] = direction / length
     U[j] = (A @ W[j] - (W @ W[j]) @ U).clamp(min=0)
@@ -359,3 +373,15 @@ def _reseed(state: _State, i: int, j: int) -> bool:
     state.error = state.error.clone()
     state.error[i] = torch.inf  # the first step after may not be turned back
     return True
+
+
+def _worst_row(
+    world: World, residual: torch.Tensor, A: torch.Tensor, U: torch.Tensor, W: torch.Tensor
+) -> torch.Tensor:
+    """Give what is left of the row, of all ranks' rows, that is explained worst."""
+    worst = int(residual.argmax()) if len(A) else -1
+    owner = world.largest(float(residual[worst]) if len(A) else -torch.inf)
+    mine = (
+        (A[worst] - U[:, worst] @ W).clamp(min=0) if world.rank == owner else torch.zeros_like(W[0])
+    )
+    return world.broadcast(mine, owner)

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from conceptlab.arrays import (
+    ArrayKind,
     ArrayLike,
     as_numpy,
     as_tensor,
@@ -21,6 +22,7 @@ from conceptlab.arrays import (
     check_finite,
     resolve_device,
 )
+from conceptlab.distributed.world import ALONE, World
 from conceptlab.errors import InputError
 from conceptlab.extractors import streaming
 from conceptlab.extractors.base import ConceptExtractor
@@ -157,7 +159,14 @@ class NMFConcepts(ConceptExtractor):
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None, *, progress: Progress = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        progress: Progress = None,
+        world: World | None = None,
+    ) -> Self:
         """Find the concepts of `X`.
 
         Parameters
@@ -169,6 +178,10 @@ class NMFConcepts(ConceptExtractor):
             Ignored.
         progress : bool, callable or None
             Bar over the passes of a stream.
+        world : World, optional
+            From :func:`conceptlab.distributed.init`, where each process holds some of the rows
+            (none is allowed). All then hold the same concepts, those that one process finds in
+            all rows together up to rounding. Rows of a store are then read into memory.
 
         Returns
         -------
@@ -181,11 +194,14 @@ class NMFConcepts(ConceptExtractor):
             than min(n, p).
         """
         if hasattr(X, "batches"):
-            return self.fit_batches(X, progress=progress)
+            if world is None:
+                return self.fit_batches(X, progress=progress)
+            X = np.asarray(X)
+        world = ALONE if world is None else world
         options = self._options()
-        A, k = self._problem(X)
-        seed = draw_seed(self.random_state)
-        return self._finish(A, *self._best(A, k, seed, options), seed)
+        A, k = self._problem(X) if world.size == 1 else self._shared_problem(X, world)
+        seed = world.gather(draw_seed(self.random_state))[0]
+        return self._finish(A, *self._best(A, k, seed, options, world), seed, world)
 
     def fit_many(self, problems: Sequence[Any] | Any) -> list[Self]:
         """Fit a copy of this estimator to each of many small problems at once.
@@ -387,6 +403,36 @@ class NMFConcepts(ConceptExtractor):
         A = self._check_data(X)
         return A, self._check_n_concepts(self.n_concepts, *A.shape)
 
+    def _shared_problem(self, X: ArrayLike, world: World) -> tuple[torch.Tensor, int]:
+        """Validate rows that lie on several processes; what is wrong on one is told on all."""
+        refused: InputError | None = None
+        A = torch.empty(0, 0)
+        try:
+            rows = check_features(
+                self,
+                X,
+                reset=True,
+                min_samples=0,
+                non_negative=True,
+            )
+            A = as_tensor(
+                rows,
+                device=resolve_device(self.device, like=rows),
+                dtype=ArrayKind.of(rows).compute_dtype,
+            )
+        except InputError as error:
+            refused = error
+        told = world.gather(None if refused is None else (str(refused), refused.code))
+        for rank, words in enumerate(told):
+            if words is not None:
+                message = words[0].removesuffix(f" [{words[1]}]")
+                raise InputError(f"On rank {rank}: {message}", code=words[1]) from refused
+        world.agree("The number of features and the dtype of X", (A.shape[1], str(A.dtype)))
+        n, live = (int(x) for x in world.sum(torch.tensor([len(A), int(bool(A.any()))])))
+        if not live:
+            raise InputError("All entries of X, on all ranks, are zero.", code="CL-INPUT-ZERO")
+        return A, self._check_n_concepts(self.n_concepts, n, A.shape[1])
+
     def _rows(self, batches: Any, *, reset: bool = False) -> Iterator[torch.Tensor]:
         """Validate and move one batch of a stream after the other."""
         source = batches.batches(self.batch_size) if hasattr(batches, "batches") else batches
@@ -395,27 +441,28 @@ class NMFConcepts(ConceptExtractor):
             yield as_tensor(matrix, device=resolve_device(self.device, like=matrix))
 
     def _best(
-        self, A: torch.Tensor, k: int, seed: int, options: HALSOptions
+        self, A: torch.Tensor, k: int, seed: int, options: HALSOptions, world: World = ALONE
     ) -> tuple[HALSResult, int]:
         """Factorise A (n, p) from all starts; tell which ended best."""
-        starts = self._starts(A, k, seed)
+        starts = self._starts(A, k, seed, world)
         U, W = (torch.stack(part) for part in zip(*starts, strict=True))
-        result = factorise(A.expand(len(starts), *A.shape), U, W, options)
+        result = factorise(A.expand(len(starts), *A.shape), U, W, options, world=world)
         return result, int(np.argmin([trace[-1] for trace in result.history]))
 
     def _starts(
-        self, A: torch.Tensor, k: int, seed: int
+        self, A: torch.Tensor, k: int, seed: int, world: World = ALONE
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Make `n_init` starts (U, W) for A (n, p)."""
-        mean = A.mean()
-        starts = [random_start(A, k, seed + i, mean) for i in range(1, self.n_init)]
+        mean = A.mean() if world.size == 1 else _mean(A, world)
+        starts = [random_start(A, k, seed + i, mean, world=world) for i in range(1, self.n_init)]
         if not isinstance(self.init, str):
             W = self._given(A, k)
             first = nnls(A, W, l2=self.l2), W
         elif OneOf(*_INITS).check("init", self.init) == "random":
-            first = random_start(A, k, seed, mean)
+            first = random_start(A, k, seed, mean, world=world)
         else:
-            first = nndsvd(A, k, seed, fill=mean if self.init == "nndsvda" else None)
+            fill = mean if self.init == "nndsvda" else None
+            first = nndsvd(A, k, seed, fill=fill, world=world)
         return [first, *starts]
 
     def _given(self, A: torch.Tensor, k: int) -> torch.Tensor:
@@ -434,21 +481,27 @@ class NMFConcepts(ConceptExtractor):
             )
         return W
 
-    def _finish(self, A: torch.Tensor, result: HALSResult, i: int, seed: int) -> Self:
+    def _finish(
+        self, A: torch.Tensor, result: HALSResult, i: int, seed: int, world: World = ALONE
+    ) -> Self:
         """Set the fitted attributes from problem `i` of `result`."""
         W = result.W[i]
         length = torch.linalg.vector_norm(W, dim=1)
         W = W / torch.where(length > 0, length, 1)[:, None]
         if isinstance(self.init, str):
-            energy = (result.U[i].square().sum(0) * length.square()).argsort(descending=True)
-            W = W[energy]
+            energy = world.sum(result.U[i].square().sum(0)) * length.square()
+            W = W[energy.argsort(descending=True)]
         self.seed_ = seed
         self.n_iter_ = result.n_iter[i]
         self.history_ = np.asarray(result.history[i])
-        self.n_rows_seen_ = len(A)
         U = nnls(A, W, l2=self.l2)
-        self._measure(as_numpy(W), streaming.collect(A, U))
-        self.reconstruction_err_ = streaming.frobenius_error(A, U, W)
+        statistics = streaming.collect(A, U).over(world)
+        self.n_rows_seen_ = int(statistics.n)
+        self._measure(as_numpy(W), statistics)
+        error = streaming.frobenius_error(A, U, W)
+        if world.size > 1:
+            error = float(world.sum(torch.tensor(error, dtype=torch.float64) ** 2)) ** 0.5
+        self.reconstruction_err_ = error
         self._warn(result.converged[i])
         return self
 
@@ -499,3 +552,11 @@ class NMFConcepts(ConceptExtractor):
         parts = {name: fitted.pop(f"statistics_.{name}") for name in ("UU", "UA", "energy", "n")}
         super()._restore(fitted)
         self.statistics_ = NMFStatistics(**parts)
+
+
+def _mean(A: torch.Tensor, world: World) -> torch.Tensor:
+    """Give the mean entry of a matrix whose rows lie on all ranks."""
+    total, n = world.sum(
+        torch.stack([A.sum(dtype=torch.float64), torch.tensor(A.numel()).double()])
+    )
+    return (total / n).to(A.dtype)

@@ -14,6 +14,7 @@ __all__ = ["nndsvd", "random_start", "randomized_svd"]
 
 import torch
 
+from conceptlab.distributed.world import ALONE, World
 from conceptlab.seeds import torch_generator
 
 _OVERSAMPLE = 10
@@ -21,7 +22,7 @@ _POWER_STEPS = 4
 
 
 def randomized_svd(
-    A: torch.Tensor, k: int, seed: int
+    A: torch.Tensor, k: int, seed: int, *, world: World = ALONE
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Compute the `k` leading singular triplets by subspace iteration.
 
@@ -34,6 +35,8 @@ def randomized_svd(
     seed : int
         Seed of the random test matrix, drawn on the CPU so that it is the same on any
         device.
+    world : World
+        The processes that hold other rows of the one matrix (n, p); each gets its rows of `left`.
 
     Returns
     -------
@@ -42,18 +45,39 @@ def randomized_svd(
     right : tensor of shape (..., k, p)
     """
     n, p = A.shape[-2:]
-    q = min(k + _OVERSAMPLE, n, p)
+    q = min(k + _OVERSAMPLE, int(world.sum(torch.tensor(n))), p)
     test = torch.randn(p, q, generator=torch_generator(seed), dtype=torch.float64).to(A)
-    basis = torch.linalg.qr(A @ test).Q
+    basis = _orthonormal(A @ test, world)
     for _ in range(_POWER_STEPS):
-        basis = torch.linalg.qr((basis.mT @ A).mT).Q
-        basis = torch.linalg.qr(A @ basis).Q
-    small, values, right = torch.linalg.svd(basis.mT @ A, full_matrices=False)
+        basis = torch.linalg.qr(world.sum(basis.mT @ A).mT).Q
+        basis = _orthonormal(A @ basis, world)
+    small, values, right = torch.linalg.svd(world.sum(basis.mT @ A), full_matrices=False)
     return (basis @ small)[..., :k], values[..., :k], right[..., :k, :]
 
 
+def _orthonormal(Y: torch.Tensor, world: World) -> torch.Tensor:
+    """Give this rank's rows of an orthonormal basis of the columns of Y, whose rows all share."""
+    if world.size == 1:
+        return torch.linalg.qr(Y).Q
+    local, upper = torch.linalg.qr(Y)  # of all ranks' triangles one more is made
+    triangles = [triangle.to(Y) for triangle in world.gather(upper.cpu())]
+    start = sum(len(triangle) for triangle in triangles[: world.rank])
+    return local @ torch.linalg.qr(torch.cat(triangles)).Q[start : start + len(upper)]
+
+
+def _length(columns: torch.Tensor, world: World) -> torch.Tensor:
+    """Measure vectors (..., m, n) along their last axis, of which other ranks hold more."""
+    length = torch.linalg.vector_norm(columns, dim=-1, keepdim=True)
+    return length if world.size == 1 else world.sum(length.square()).sqrt()
+
+
 def nndsvd(
-    A: torch.Tensor, k: int, seed: int, *, fill: torch.Tensor | None = None
+    A: torch.Tensor,
+    k: int,
+    seed: int,
+    *,
+    fill: torch.Tensor | None = None,
+    world: World = ALONE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Start from the larger of the positive and negative parts of the singular vectors.
 
@@ -67,18 +91,20 @@ def nndsvd(
         Seed of the randomised SVD.
     fill : tensor of shape (...), optional
         Value that replaces zeros (the mean of A: "nndsvda").
+    world : World
+        As for :func:`randomized_svd`; each process gets its rows of U.
 
     Returns
     -------
     U : tensor of shape (..., n, k)
     W : tensor of shape (..., k, p)
     """
-    left, values, right = randomized_svd(A, k, seed)
+    left, values, right = randomized_svd(A, k, seed, world=world)
     left, right = left.mT, right  # one component a row
     sides = []
     for sign in (1, -1):
         a, b = (sign * left).clamp(min=0), (sign * right).clamp(min=0)
-        length_a = torch.linalg.vector_norm(a, dim=-1, keepdim=True)
+        length_a = _length(a, world)
         length_b = torch.linalg.vector_norm(b, dim=-1, keepdim=True)
         sides.append((a, b, length_a, length_b))
     (ap, bp, lap, lbp), (an, bn, lan, lbn) = sides
@@ -100,7 +126,7 @@ def nndsvd(
 
 
 def random_start(
-    A: torch.Tensor, k: int, seed: int, mean: torch.Tensor
+    A: torch.Tensor, k: int, seed: int, mean: torch.Tensor, *, world: World = ALONE
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw |N(0, 1)| entries scaled so that U W has the mean of A.
 
@@ -114,6 +140,9 @@ def random_start(
         Drawn on the CPU.
     mean : tensor of shape (...)
         Mean entry of each matrix.
+    world : World
+        As for :func:`randomized_svd`; all rows are drawn, so that each process's are the same
+        as if one had them all.
 
     Returns
     -------
@@ -123,6 +152,8 @@ def random_start(
     n, p = A.shape[-2:]
     generator = torch_generator(seed)
     W = torch.randn(k, p, generator=generator, dtype=torch.float64).abs()
-    U = torch.randn(n, k, generator=generator, dtype=torch.float64).abs()
+    lengths = world.gather(n)
+    U = torch.randn(sum(lengths), k, generator=generator, dtype=torch.float64).abs()
+    U = U[sum(lengths[: world.rank]) :][:n]
     scale = (mean.abs() / k).sqrt()[..., None, None].to(A)
     return scale * U.to(A), scale * W.to(A)

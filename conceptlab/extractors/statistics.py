@@ -7,7 +7,9 @@ __all__ = ["NMFStatistics"]
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from conceptlab.distributed.world import World
 from conceptlab.errors import InputError
 
 
@@ -64,6 +66,17 @@ class NMFStatistics:
         """Give the statistics of codes U * scale, for a W whose rows were divided by it."""
         return NMFStatistics(
             self.UU * np.outer(scale, scale), self.UA * scale[:, None], self.energy, self.n
+        )
+
+    def over(self, world: World) -> NMFStatistics:
+        """Add up the statistics of all processes, which must code with the same W."""
+        if world.size == 1:
+            return self
+        flat = np.concatenate([self.UU.ravel(), self.UA.ravel(), [self.energy, self.n]])
+        total = world.sum(torch.from_numpy(flat)).numpy()
+        k, p = self.UA.shape
+        return NMFStatistics(
+            total[: k * k].reshape(k, k), total[k * k : -2].reshape(k, p), *map(float, total[-2:])
         )
 
     def squared_error(self, W: np.ndarray) -> float:

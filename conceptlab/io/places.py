@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["check_writable", "report_file"]
+__all__ = ["RUNNING", "check_writable", "hold_folder", "report_file"]
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from conceptlab.errors import CheckpointError
+
+RUNNING = ".running"
+"""File by which a run holds its folder."""
 
 
 def check_writable(folder: Path, option: str = "--out") -> None:
@@ -68,3 +73,34 @@ def report_file(out: Path, name: str) -> Path:
             code="CL-CHECKPOINT-TARGET",
         )
     return out
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[bool]:
+    """Make a folder and hold it for one run, which lets go when it ends in any way.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Yields
+    ------
+    bool
+        False where another run holds it. On Windows, which has no such locks, always True.
+    """
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / RUNNING, "w") as file:
+        yield _locked(file.fileno())
+
+
+def _locked(file: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -8,6 +8,7 @@ __all__ = [
     "file_digest",
     "is_utf8",
     "read_plain_file",
+    "read_span",
     "rebuilding",
     "strict_json",
 ]
@@ -81,6 +82,20 @@ def read_plain_file(path: str | os.PathLike[str], *, limit: int | None = None) -
     """
     size = check_plain_file(path, limit=_half_of_memory() if limit is None else limit)
     with open(path, "rb") as stream:
+        return stream.read(size)
+
+
+def read_span(path: str | os.PathLike[str], start: int, size: int) -> bytes:
+    """Read `size` bytes of a plain file from `start`, counted from its end if that is negative.
+
+    Raises
+    ------
+    OSError
+        As :func:`read_plain_file`.
+    """
+    whole = check_plain_file(path)
+    with open(path, "rb") as stream:
+        stream.seek(max(whole + start, 0) if start < 0 else start)
         return stream.read(size)
 
 

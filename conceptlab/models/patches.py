@@ -212,6 +212,7 @@ def pooled_activations(
     pool: str = "mean",
     batch_size: int | str = "auto",
     index: np.ndarray | None = None,
+    first: int = 0,
     into: ActivationStore | None = None,
     random_state: RandomState = 0,
     progress: Progress = None,
@@ -242,6 +243,9 @@ def pooled_activations(
     index : numpy.ndarray of shape (n_rows, 4), optional
         These crops instead of new ones, such as rows of an earlier answer at
         another layer; `mode` is not used then.
+    first : int
+        Number of the first image, where these are a block of a larger set: random crops and
+        the index are then those of the whole set. Not with `index`.
     into : ActivationStore, optional
         Where the rows go. A store that holds some rows of the same model, layer
         and images is continued.
@@ -277,7 +281,9 @@ def pooled_activations(
     patches = Patches(mode, patch_size, stride, n_crops, size, draw_seed(random_state))
     sink = Sink(into)
     if mode == "none" and index is None:
-        return position_rows(split, images, sink, batch_size, size, progress)
+        found_rows = position_rows(split, images, sink, batch_size, size, progress)
+        found_rows.index[:, 0] += first
+        return found_rows
     beside = images.beside if isinstance(images, Joined) else None
     source = model_images(images.images if isinstance(images, Joined) else images, split)
     if into is not None:
@@ -289,6 +295,7 @@ def pooled_activations(
                 None if index is None else np.asarray(index),
                 source.digest(0, len(source)),
                 *([] if beside is None else [beside.kwargs, *beside.args]),
+                *([first] if first else []),
             )
         )
     shape = _target_size(source, size)
@@ -311,7 +318,7 @@ def pooled_activations(
         jobs, description="compute activations", progress=progress, unit="image"
     ):
         image = _read(source, number, number + 1)[0]
-        places = patches.places(number, *image.shape[1:]) if given is None else given
+        places = patches.places(number + first, *image.shape[1:]) if given is None else given
         found.append(places)
         fresh = places[min(skip, len(places)) :]
         skip -= len(places) - len(fresh)

@@ -40,6 +40,7 @@ PRINTS = {
 
 OPENS = {
     "conceptlab/io/files.py": "the one place that writes",
+    "conceptlab/io/places.py": "a file by which a run holds its folder",
     "conceptlab/io/reading.py": "the one place that reads, within bounds",
     "conceptlab/_lazy.py": "the stub of a package, which lies beside it",
     "conceptlab/bench/_activations.py": "activations that it has written itself",

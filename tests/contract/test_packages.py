@@ -52,6 +52,18 @@ def test_importing_conceptlab_takes_nothing_heavy():
     assert len(loaded) < 150  # as a measure of time that does not depend on the machine
 
 
+def test_asking_for_help_takes_no_torch():
+    loaded = run(
+        "import sys, json, io, contextlib\n"
+        "from conceptlab import cli\n"
+        "sys.argv = ['conceptlab', '--help']\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    cli.main()\n"
+        "print(json.dumps([m for m in ('torch', 'scipy', 'sklearn') if m in sys.modules]))"
+    )
+    assert loaded == []
+
+
 def test_using_public_names_takes_nothing_heavy():
     loaded = run(
         "import sys, json, conceptlab\n"

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from conceptlab.errors import InputError
-from conceptlab.io.files import atomic_write
 
 
 def unlearn_gan(
@@ -114,6 +113,8 @@ def unlearn_gan(
     path, falls = report.to_html(out).resolve(), report.facts["missed"]
     if save is not None:
         from safetensors.torch import save as save_tensors
+
+        from conceptlab.io.files import atomic_write
 
         tensors = {k: v.contiguous() for k, v in result.module.state_dict().items()}
         atomic_write(save, save_tensors(tensors))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from conceptlab.arrays import ArrayLike, as_tensor
+from conceptlab.distributed.world import World
 from conceptlab.errors import InputError
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.reading import read_plain_file, rebuilding
@@ -251,6 +252,52 @@ class FeatureStatistics:
             self._second() + moved._second() + cross + cross.T + moved.n * torch.outer(gap, gap)
         )
         return joined
+
+    def over(self, world: World) -> FeatureStatistics:
+        """Join the statistics of all processes; each gets the same.
+
+        Parameters
+        ----------
+        world : World
+            From :func:`conceptlab.distributed.init`. A process without rows joins with statistics
+            that are empty.
+
+        Returns
+        -------
+        FeatureStatistics
+            Of the rows of all, as moments.
+
+        Raises
+        ------
+        InputError
+            ``CL-INPUT-FEATURES`` where processes hold other numbers of features;
+            ``CL-INPUT-FEW`` for fewer than two rows in all.
+        """
+        if world.size == 1:
+            return self
+        self._need_count()
+        widths = {d for n, d in world.gather((self.n, self.n_features)) if n}
+        if len(widths) > 1:
+            raise InputError(
+                f"Cannot join statistics of {' and '.join(map(str, sorted(widths)))} features.",
+                code="CL-INPUT-FEATURES",
+            )
+        n = int(world.sum(torch.tensor(self.n)))
+        if n < 2:
+            raise InputError(f"{n} row(s) on all ranks; 2 are needed.", code="CL-INPUT-FEW")
+        (d,) = widths
+        empty = torch.zeros(d, dtype=torch.float64, device=self.device)
+        mine = self.mean_ if self.n else empty
+        # About the mean of one rank, so that a mean that is large against the spread costs nothing.
+        origin = world.broadcast(mine, world.largest(float(self.n)))
+        mean = origin + world.sum(self.n * (mine - origin)) / n
+        off = mine - mean if self.n else empty
+        scatter = self.n * torch.outer(off, off)
+        if self.n > 1:
+            scatter += (self.n - 1) * self.covariance_
+        return FeatureStatistics.from_moments(
+            mean, world.sum(scatter) / (n - 1), n, device=self.device
+        )
 
     def to(self, device: torch.device | str) -> FeatureStatistics:
         """Give a copy on `device`, or this object if it is there."""
