@@ -49,6 +49,14 @@ class ActivationParts:
     ------
     CheckpointError
         Where the extraction did not end, or files are damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> ActivationParts(tempfile.mkdtemp())
+    Traceback (most recent call last):
+    ...
+    conceptlab.errors.CheckpointError: ... holds no whole extraction: ... [CL-CHECKPOINT-MISSING]
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
