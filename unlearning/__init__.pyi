@@ -6,10 +6,12 @@ from unlearning.classes.methods.bad_teacher import BadTeacher as BadTeacher
 from unlearning.classes.methods.boundary import BoundaryExpand as BoundaryExpand
 from unlearning.classes.methods.boundary import BoundaryShrink as BoundaryShrink
 from unlearning.classes.methods.concept_poisoning import ConceptPoisoning as ConceptPoisoning
+from unlearning.classes.methods.damp import DAMP as DAMP
 from unlearning.classes.methods.delete import DELETE as DELETE
 from unlearning.classes.methods.finetune import FineTune as FineTune
 from unlearning.classes.methods.fisher import FisherForgetting as FisherForgetting
 from unlearning.classes.methods.logit_mask import LogitMask as LogitMask
+from unlearning.classes.methods.lotus import LoTUS as LoTUS
 from unlearning.classes.methods.random_label import RandomLabel as RandomLabel
 from unlearning.classes.methods.retrain import Retrain as Retrain
 from unlearning.classes.methods.salun import SalUn as SalUn
@@ -17,6 +19,7 @@ from unlearning.classes.methods.scrub import SCRUB as SCRUB
 from unlearning.classes.methods.soft_relabel import SoftRelabel as SoftRelabel
 from unlearning.classes.methods.sparse import L1Sparse as L1Sparse
 from unlearning.classes.methods.ssd import SSD as SSD
+from unlearning.classes.methods.trw import TRW as TRW
 from unlearning.classes.methods.unsir import UNSIR as UNSIR
 from unlearning.classes.sequence import unlearn_sequence as unlearn_sequence
 from unlearning.classes.sharding.ensemble import ShardedEnsemble as ShardedEnsemble

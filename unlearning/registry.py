@@ -9,12 +9,14 @@ METHODS = {
     "bad-teacher": "BadTeacher",
     "boundary-expand": "BoundaryExpand",
     "boundary-shrink": "BoundaryShrink",
+    "damp": "DAMP",
     "delete": "DELETE",
     "fine-tune": "FineTune",
     "fisher": "FisherForgetting",
     "gradient-ascent": "GradientAscent",
     "l1-sparse": "L1Sparse",
     "logit-mask": "LogitMask",
+    "lotus": "LoTUS",
     "neggrad-plus": "NegGradPlus",
     "random-label": "RandomLabel",
     "retrain": "Retrain",
@@ -22,6 +24,7 @@ METHODS = {
     "scrub": "SCRUB",
     "soft-relabel": "SoftRelabel",
     "ssd": "SSD",
+    "trw": "TRW",
     "unsir": "UNSIR",
 }
 """From a method's name on the command line to its class, a name in ``unlearning``."""

@@ -49,11 +49,13 @@ UNLEARNERS = (
     "BoundaryExpand",
     "BoundaryShrink",
     "ConceptPoisoning",
+    "DAMP",
     "DELETE",
     "FineTune",
     "FisherForgetting",
     "GradientAscent",
     "L1Sparse",
+    "LoTUS",
     "LogitMask",
     "NegGradPlus",
     "RandomLabel",
@@ -62,6 +64,7 @@ UNLEARNERS = (
     "SSD",
     "SalUn",
     "SoftRelabel",
+    "TRW",
     "UNSIR",
 )
 """Methods of forgetting; test_unlearners.py checks what they do."""
