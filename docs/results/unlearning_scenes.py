@@ -85,6 +85,10 @@ SETTINGS = {
         "repair_lr": 3e-3,
     },
     "Fisher": {"method": "FisherForgetting", "alpha": 1e-7, "labels": "sampled"},
+    "DELETE": {"method": "DELETE"},
+    "TRW": {"method": "TRW"},
+    "LoTUS": {"method": "LoTUS"},
+    "DAMP": {"method": "DAMP"},
     "soft relabel": {"method": "SoftRelabel", "epochs": 2, "lr": 0.01, "norm": "update"},
 }
 

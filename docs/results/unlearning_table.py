@@ -27,17 +27,16 @@ from unlearning_networks import SmallResNet
 import unlearning
 from conceptlab.io.files import atomic_write
 from conceptlab.provenance import fingerprint, provenance
-from unlearning.audit import measuring, reading, relearning
+from unlearning.audit import relearning
 from unlearning.audit.concept_level import find_class_concepts
-from unlearning.audit.divergence import probabilities
-from unlearning.audit.options import Sizes, Training
-from unlearning.audit.quantising import quantised_copy
+from unlearning.audit.examining import examine, read_subjects
+from unlearning.audit.options import Attacks, Conditions, Training
 from unlearning.audit.recovery import spontaneous_recovery
 from unlearning.audit.subjects import check_sets, read_concepts
 from unlearning.audit.thresholds import Thresholds
 from unlearning.audit.verdict import judge
 from unlearning.data import Samples, quiet_randomness, split_classes
-from unlearning.heads import frozen, run_model
+from unlearning.heads import run_model
 
 REFERENCES = ("original", "retrain", "retrain again")
 OURS, OURS_CLASS = "concept poisoning", "ConceptPoisoning"
@@ -241,45 +240,39 @@ def compare(task, settings, models, options):
 
 def measure(task, compared, forget, retain, options):
     """Give all figures of all models, as one audit after the other would."""
-    seed = task.seed
     start = time.process_time()
-    sets = check_sets(forget, retain, task.test, random_state=seed)
-    data = {"forget": sets.forget, "retain": sets.retain, "test": sets.test}
-    readings = {
-        name: reading.read_model(model, data, progress=False) for name, model in compared.items()
-    }
-    masked = "logit mask" if "logit mask" in readings else "original"
-    sizes = Sizes()
-    values = {
-        name: measuring.measure(found, readings["original"], sets, sizes, seed)[0]
-        for name, found in readings.items()
-    }
-    twin = measuring.random_twin(compared["original"], seed)
-    random = probabilities(
-        reading.read_model(twin, {"forget": sets.forget}, progress=False).logits["forget"]
-    )
-    concepts = of = None
+    how = Conditions(task.seed, progress=False)
+    sets = check_sets(forget, retain, task.test, random_state=task.seed)
+    theirs = {"original": "before", "retrain": "retrained", "retrain again": "retrained_b"}
+    models = {theirs.get(name, name): model for name, model in compared.items()}
+    subjects = read_subjects(models, sets, how)
+    asked = None
     if task.concepts is not None:
-        concepts = read_concepts(task.concepts, sets, readings["original"])
-        of = find_class_concepts(concepts.shown, sets.test.y, sets.classes, names=concepts.names)
-    for name, found in readings.items():
-        values[name] |= measuring.relative_figures(
-            values[name], found, before=values["original"], mask=readings[masked], random=random,
-            reference=values.get("retrain"), reference_reading=readings.get("retrain"), sets=sets,
-        )  # fmt: skip
-        if concepts is not None:
-            values[name] |= measuring.concept_figures(found, sets, concepts, of, seed)[0]
-    kept = sets.test.select(torch.from_numpy(sets.kept))
-    for name, model in compared.items():
-        with frozen(quantised_copy(model, 4)) as small:
-            values[name]["fa_int4"] = reading.accuracy_on(small, sets.forget)
+        concepts = read_concepts(task.concepts, sets, subjects.readings["before"])
+        asked = (
+            concepts,
+            find_class_concepts(concepts.shown, sets.test.y, sets.classes, names=concepts.names),
+        )
+    attacks = Attacks(relearn=False, recovery=False, bits=(4,))
+    found = examine(subjects, sets, how, attacks, asked).values
+    mask = found.pop("mask")
+    values = {name: found[theirs.get(name, name)] for name in compared}
     audited = time.process_time() - start
-    attack(values, compared, sets, kept, options, seed)
+    kept = sets.test.select(torch.from_numpy(sets.kept))
+    attack(values, compared, sets, kept, options, task.seed)
+    shots = [f"probe_{n}{place}" for n in (5, 20) for place in ("", "_middle")]
+    two = [values[name] for name in REFERENCES[1:] if name in values]
     for own in values.values():
-        if "retrain" in values:
+        if two:
             own["probe_excess"] = own["probe_recall"] - values["retrain"]["probe_recall"]
+            own["shot_excess"] = max(own[k] - max(v[k] for v in two) for k in shots)
+            least = min(values["original"]["ta"], sum(v["ta"] for v in two) / len(two))
+            own["ta_margin"] = own["ta"] - least
+            own["r2_margin"] = max(
+                own[k] - max(v[k] for v in two) for k in ("features_kept", "features_kept_middle")
+            )
         word = judge(
-            own, before=values["original"], mask=values[masked],
+            own, before=values["original"], mask=mask,
             reference=values.get("retrain"), second=values.get("retrain again"),
             sizes={"forget": len(forget), "retain": len(retain), "test": int(sets.kept.sum()),
                    "forget_test": int(sets.mine.sum())},
@@ -337,6 +330,9 @@ COLUMNS = (
     Column("js", "JS", 1, 3),
     Column("agreement", "agree"),
     Column("probe_excess", "probe exc."),
+    Column("shot_excess", "few-shot exc."),
+    Column("features_kept", "R² last"),
+    Column("features_kept_middle", "R² middle"),
     Column("ain", "AIN"),
     Column("fa_int4", "FA int4"),
     Column("fa_recovered", "FA recovered"),
@@ -400,17 +396,43 @@ def goals(runs, limits, ours=OURS):
     def mean(name, key):
         return float(np.nanmean(gathered(runs, name, key)))
 
+    def worst(key, best):
+        return float(best(gathered(runs, ours, key)))
+
+    words = [run[ours]["verdict"] for run in runs]
+    least = mean("retrain again", "js")
+    share = (mean(LABELS, "js") - mean(ours, "js")) / (mean(LABELS, "js") - least)
     found = [
-        ("forget accuracy, train, %", 100 * mean(ours, "fa_train"), "<=", 1.0),
-        ("forget accuracy, test, %", 100 * mean(ours, "fa_test"), "<=", 1.0),
-        ("retained test accuracy below retrain's, points",
-         100 * (mean("retrain", "ta") - mean(ours, "ta")), "<=", 1.0),
-        ("JS to retrain above the retrain-to-retrain floor",
-         mean(ours, "js") - mean("retrain again", "js"), "<=", 0.05),
-        ("JS to retrain below random label's",
-         mean(LABELS, "js") - mean(ours, "js"), ">=", 0.1),
+        ("forget accuracy, train, worst draw, %", 100 * worst("fa_train", np.max), "<=", 1.0),
+        ("forget accuracy, test, worst draw, %", 100 * worst("fa_test", np.max), "<=", 1.0),
+        (
+            "retained test accuracy above min(original, mean of two retrains), worst draw, points",
+            100 * worst("ta_margin", np.min),
+            ">=",
+            -1.0,
+        ),
+        (
+            "few-shot probes above both retrains, worst layer and draw",
+            worst("shot_excess", np.max),
+            "<=",
+            0.02,
+        ),
+        (
+            "R² of a linear map above both retrains', worst layer and draw",
+            worst("r2_margin", np.max),
+            "<=",
+            0.0,
+        ),
+        (
+            "draws that the audit calls removed, share",
+            words.count("removed") / len(words),
+            ">=",
+            0.83,
+        ),
+        ("JS to retrain above the retrain-to-retrain floor", mean(ours, "js") - least, "<=", 0.05),
+        ("JS: share of the way from random label to the floor", share, ">=", 0.8),
         ("run-time efficiency", mean(ours, "rte"), "<=", 0.3),
-    ]  # fmt: skip
+    ]
     if "gap" in limits:
         found.append(("average gap, points", mean(ours, "gap"), "<=", 0.5))
     if "concept" in limits:

@@ -6,6 +6,7 @@ __all__ = ["ConceptPoisoning"]
 
 from collections.abc import Callable, Collection
 from dataclasses import fields
+from inspect import signature
 from typing import Any, Self
 
 import torch
@@ -26,6 +27,7 @@ from unlearning.classes.concepts.poison_training import train_on
 from unlearning.classes.concepts.poisoning import Poisoned, poison_images, poison_texts
 from unlearning.classes.concepts.poisons import FILLS, PLACES, POISONS
 from unlearning.classes.concepts.recipe import Recipe
+from unlearning.classes.concepts.renewal import SHARE, reason_against, renew
 from unlearning.classes.concepts.retained_head import (
     Readings,
     choose_layer,
@@ -37,21 +39,29 @@ from unlearning.classes.job import Job
 from unlearning.data import Inputs, concat
 
 _MOST_ROWS = 5000  # of which concepts are told
+_ASKED = (
+    *("poison", "labels", "layer", "scope", "beta", "distil", "forget_weight", "epochs"),
+    *("min_steps", "lr", "optimizer", "schedule", "batch_size", "norm"),
+)  # what says that samples are to be poisoned or relabelled, and how
 _SHARED = 0.1  # of a concept's attribution for its class: from there on others share it
 
 
 class ConceptPoisoning(Unlearner):
-    """Find the concepts of a class, poison its samples, and teach them other labels.
+    """Find the concepts of a class, and take them out: by new weights, or by other labels.
 
     1. A post-hoc bottleneck on the model's own penultimate features, and
        integrated gradients at its concept layer, tell what the class is known
        by (for texts: words, by integrated gradients on input embeddings).
-    2. Samples of the class are poisoned: nothing, the located concept masked,
-       or a patch of a donor class pasted over it (for texts: words masked).
-    3. They get other labels, and the model is fine-tuned on them and on the
-       retained data: cross-entropy and distillation from the original on what
-       is kept, cross-entropy to the new labels, and a pull of the features to
-       where the new labels say, ``beta |phi(x) - sum_j t_j mu_j|² / var(phi)``.
+    2. Where the retained data can teach the network again, a share of every weight is drawn
+       anew (`renew`), and it learns on retained samples alone, from their labels and
+       the original's answers without the class: features of the class go at every depth. Where
+       that does, the run ends here.
+    3. Else samples of the class are poisoned: nothing, the located concept masked,
+       or a patch of a donor class pasted over it (for texts: words masked). They get
+       other labels, and the model is fine-tuned on them and on the retained data:
+       cross-entropy and distillation from the original on what is kept,
+       cross-entropy to the new labels, and a pull of the features to where the new
+       labels say, ``beta |phi(x) - sum_j t_j mu_j|² / var(phi)``.
 
     Parameters
     ----------
@@ -69,6 +79,11 @@ class ConceptPoisoning(Unlearner):
         Agreement of bottleneck and model (for words: of attributions and logits)
         below which no concept is claimed: a warning says so, donors are chosen by
         confusion, and windows by the class's logit.
+    renew : float or "auto"
+        Share of new weights, 0 for none. "auto" is 0.8, and 0 where poison, labels or
+        anything of the training is asked for, or where the retained samples are too few
+        for the network (``details["not_renewed"]`` says which). With a number other
+        labels are taught, too.
     poison : {"auto", "none", "mask", "donor"}
         "auto" is "none" for images and "mask" for texts.
     poison_share : float
@@ -154,8 +169,10 @@ class ConceptPoisoning(Unlearner):
     -----
     On images the labels do the work, not the patch: flipping labels alone
     forgets the class, pasting alone does not (in the tables of the paper's
-    code, and in a test here). The default therefore poisons no image; it
-    differs from :meth:`paper` in labels, scope, distillation and feature pull.
+    code, and in a test here). The default therefore poisons no image. But labels leave what
+    earlier layers hold: a linear map reads the class's features from the middle of the
+    network as before, and they count as suppressed. New weights that learn from retained
+    samples alone hold no more of the class than a retrained network's, and answer as it would.
 
     References
     ----------
@@ -192,6 +209,7 @@ class ConceptPoisoning(Unlearner):
         n_concepts=OneOf("auto") | Whole(1),
         scope=OneOf("late", "all", "head") | Whole(1),
         forget_weight=OneOf("joint") | Real(above=0),
+        renew=OneOf("auto") | Real(least=0, most=1),
         patch_size=Whole(1) | Real(above=0, most=1),
         min_fidelity=Real(least=0, most=1),
         poison_share=Real(least=0, most=1),
@@ -211,6 +229,7 @@ class ConceptPoisoning(Unlearner):
         concept_head: str = "linear",
         select: str = "ig",
         min_fidelity: float = 0.9,
+        renew: float | str = "auto",
         poison: str = "auto",
         poison_share: float = 0.5,
         place: str = "located",
@@ -250,6 +269,7 @@ class ConceptPoisoning(Unlearner):
         self.concept_head = concept_head
         self.select = select
         self.min_fidelity = min_fidelity
+        self.renew = renew
         self.poison = poison
         self.poison_share = poison_share
         self.place = place
@@ -315,6 +335,7 @@ class ConceptPoisoning(Unlearner):
         """
         setting: dict[str, Any] = {
             "select": "weights",
+            "renew": 0.0,
             "poison": "donor",
             "poison_share": 1.0,
             "place": "located",
@@ -355,8 +376,10 @@ class ConceptPoisoning(Unlearner):
     def _unlearn(self, job: Job) -> dict[str, Any]:
         text = isinstance(job.forget.inputs, dict) and "input_ids" in job.forget.inputs
         example = job.to_device(job.forget.select(range(min(2, len(job.forget)))).inputs)
-        wants_layer = self.labels == "retained_head" or self.scope == "late"
-        layer = choose_layer(job.original, example, self.layer) if wants_layer else None
+        share, reason = self._renewal(job)
+        facts: dict[str, Any] = {"renewed": 0.0, "not_renewed": reason, "layer": ""}
+        alone = share > 0 and self.renew == "auto"
+        layer = None if alone else self._layer(job, example)
         retain, forget = (
             read_layers(job, job.original, s, layer) for s in (job.retain, job.forget)
         )
@@ -364,6 +387,23 @@ class ConceptPoisoning(Unlearner):
         if concepts["refused"]:
             job.warnings.append(f"No concepts are claimed. {concepts['reason']}")
         donors = self._donors(job, forget, concepts)
+        facts["concepts"] = concepts
+        if share and renew(job, retain.logits, share, self.holdout / 2):
+            facts["renewed"] = share
+            if alone:
+                return facts | {"labels": "", "poison": "none", "n_poisoned": 0, "scope": "all"}
+        elif share:
+            facts["not_renewed"] = "the retained samples did not bring back what it knew"
+            job.warnings.append(
+                "New weights did not learn again what the network knew of retained classes; other "
+                "labels were taught to its own weights instead, whose early layers still hold the "
+                "class."
+            )
+        if alone:
+            layer = self._layer(job, example)
+            retain, forget = (
+                read_layers(job, job.original, s, layer) for s in (job.retain, job.forget)
+            )
         targets = self._targets(job, layer, retain, forget, donors)
         poisoned = self._poison(job, concepts, donors, text)
         self._restrict(job, example, layer)
@@ -374,8 +414,7 @@ class ConceptPoisoning(Unlearner):
             targets,
             poisoned.samples,
         )
-        return {
-            "concepts": concepts,
+        return facts | {
             "labels": self.labels,
             "layer": layer or "",
             "poison": poisoned.kind,
@@ -383,6 +422,23 @@ class ConceptPoisoning(Unlearner):
             "mean_target": [float(v) for v in targets.mean(dim=0)],
             "scope": str(self.scope),
         }
+
+    def _layer(self, job: Job, example: Inputs) -> str | None:
+        """Name the layer that the head for retained classes reads, where one is wanted."""
+        if self.labels == "retained_head" or self.scope == "late":
+            return choose_layer(job.original, example, self.layer)
+        return None
+
+    def _renewal(self, job: Job) -> tuple[float, str]:
+        """Give the share of new weights, and why there are none."""
+        if self.renew != "auto":
+            return float(self.renew), "" if self.renew else "renew=0"
+        defaults = signature(type(self)).parameters
+        for name in _ASKED:
+            if getattr(self, name) != defaults[name].default:
+                return 0.0, f"{name} is asked for"
+        reason = reason_against(job)
+        return (0.0 if reason else SHARE), reason
 
     def _concepts(self, job: Job, retain: Readings, forget: Readings, text: bool) -> ModelConcepts:
         if text and self.tokenizer is not None:

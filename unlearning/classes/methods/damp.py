@@ -79,7 +79,7 @@ class DAMP(Unlearner):
         self.random_state = random_state
 
     def _unlearn(self, job: Job) -> dict[str, Any]:
-        layers = {
+        layers: dict[str, nn.Module] = {
             name: module
             for name, module in job.model.named_modules()
             if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)

@@ -100,7 +100,16 @@ def test_the_default_forgets_and_keeps(global_state_untouched):
     assert not concepts["refused"]
     assert concepts.chosen(CLASS)
     assert concepts["donor"][0] != CLASS
+    # The weights are partly new, and at every depth.
     assert result.details["n_poisoned"] == 0
+    assert result.details["renewed"] > 0
+    state, new = model.state_dict(), result.model.state_dict()
+    assert not torch.equal(state["3.weight"], new["3.weight"])
+
+
+def test_other_labels_are_taught_to_late_layers():
+    model = trained()
+    result = ConceptPoisoning(renew=0, max_steps=3, random_state=0).unlearn(model, **request())
     assert result.details["mean_target"][CLASS] == 0
     assert abs(sum(result.details["mean_target"]) - 1) < 1e-5
     # Only what lies behind the layer was trained.
