@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conceptlab.errors import unknown_name
+from conceptlab.explanation.files import saved_as
 from conceptlab.io.files import Bundle, read_bundle, write_bundle
 from conceptlab.io.html import table
 from conceptlab.io.reading import rebuilding
@@ -346,19 +347,13 @@ class FaithfulnessReport:
         """Give :meth:`to_frame` as an HTML table under a line that says of how many images."""
         frame = self.to_frame()
         blank = frame.astype(object).where(frame.notna(), "")
-        rows = [
-            [str(name), *("" if v == "" else _shown(v) for v in row)]
-            for name, row in zip(frame.index, blank.to_numpy().tolist(), strict=True)
-        ]
+        told = zip(frame.index, blank.to_numpy().tolist(), strict=True)
+        rows = [[str(name), *row] for name, row in told]
         shown = table(["measure", *[c.replace("_", " ") for c in frame.columns]], rows)
         return f"<div><p>Faithfulness on {self.n_images} images</p>{shown}</div>"
 
     def _repr_html_(self) -> str:
         return self.to_table()
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 _SETTINGS = (
@@ -372,3 +367,7 @@ _SETTINGS = (
     "seed",
 )
 _FIGURES = ("gini", "hoyer", "agreement", "kl", "logit_r2", "reconstruction_error")
+
+
+saved_as(Curve)
+saved_as(FaithfulnessReport)

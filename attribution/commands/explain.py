@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["explain"]
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,15 +72,24 @@ def explain(
     out: Annotated[Path, typer.Option(help="The HTML report: a file, or a folder for it.")] = Path(
         "conceptlab-report/explain.html"
     ),
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="What is written beside the report, with commas: svg (every figure), csv "
+            "(concepts in each image), data (to load again in Python).",
+        ),
+    ] = "html",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Find a model's concepts, rank them, show where they are, and check them."""
-    from attribution.commands.explain_answer import accuracy, show
+    from attribution.commands.explain_answer import accuracy, more_formats, show, write_formats
     from attribution.commands.explain_input import command_line, load_images
     from attribution.explain import explain as explain_model
     from attribution.explain import recommended_layer
     from attribution.naming import words_of
     from conceptlab.extractors import NMFConcepts, SemiNMF
+    from conceptlab.io.files import atomic_write
     from conceptlab.io.places import report_file
     from conceptlab.maps.concept import check_method
     from conceptlab.models import SplitModel
@@ -98,6 +108,7 @@ def explain(
         raise InputError(
             f"--max-images must be at least 1, got {max_images}.", code="CL-INPUT-RANGE"
         )
+    kinds = more_formats(formats)
     out = report_file(out, "explain.html")
     loaded = load_model(model)
     given = load_images(images, size or loaded.size, max_images, seed, only_class)
@@ -144,17 +155,29 @@ def explain(
     )
     explanation.settings |= {"images": given.told(), "command": command_line()}
     name = type(loaded.model).__name__ if model == "embedded" else model
-    report = explanation.save(out, title=f"What {name} sees").resolve()
+    name = os.path.basename(name) if ".py:" in name else name
+    report = atomic_write(out, explanation.to_html(f"What {name} sees")).resolve()
+    written = write_formats(explanation, report, kinds)
     seconds = time.perf_counter() - start
     found = accuracy(given.folders, explanation)
     if as_json:
-        facts = {**explanation.to_dict(), "report": str(report), "seconds": round(seconds, 1)}
+        facts = {
+            **explanation.to_dict(),
+            "report": str(report),
+            "files": written,
+            "seconds": round(seconds, 1),
+        }
         facts |= {"accuracy": found} if found else {}
         typer.echo(json.dumps(facts, indent=2, default=str))
         return
     show(console, explanation, found)
     line = f"Report: {report}  ({seconds:.0f} s)"
-    console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for text in (line, *(f"Written: {path}" for path in written)):
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        "Next: open the report; --only-class or --target for one class; --format svg,csv,data.",
+        highlight=False,
+    )
 
 
 def _signed(split: Any, batch: Any) -> bool:

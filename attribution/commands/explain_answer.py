@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["accuracy", "show"]
+__all__ = ["accuracy", "more_formats", "show", "write_formats"]
 
+import contextlib
+import io
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from conceptlab.errors import InputError, unknown_name
+from conceptlab.io.files import atomic_write
+
+_FORMATS = ("html", "svg", "csv", "data")
 
 
 def accuracy(folders: list[str], explanation: Any) -> dict[str, float] | None:
@@ -77,6 +85,34 @@ def show(console: Console, explanation: Any, found: dict[str, float] | None) -> 
         say(f"{root.name} mixes two things (p = {root.test.p_value:.1g}): {parts}")
     if explanation.tree:
         say(explanation.tree.unsplit())
+
+
+def more_formats(formats: str) -> list[str]:
+    """Read what is to be written beside the page."""
+    chosen = [word.strip().lower() for word in formats.split(",") if word.strip()]
+    for word in chosen:
+        if word not in _FORMATS:
+            raise unknown_name("format", word, _FORMATS)
+    return [word for word in dict.fromkeys(chosen) if word != "html"]
+
+
+def write_formats(explanation: Any, report: Path, kinds: list[str]) -> list[str]:
+    """Write figures, strengths and data beside a page, named as it is."""
+    written = []
+    if "svg" in kinds:
+        folder = report.with_name(f"{report.stem}-figures")
+        for kind in ("importance", "patches", "maps", "tree", "faithfulness"):
+            with contextlib.suppress(InputError):  # not made for this explanation
+                drawn = explanation.plot(kind, top=len(explanation.names))
+                stream = io.StringIO()
+                getattr(drawn, "figure", drawn).savefig(stream, format="svg")
+                written.append(atomic_write(folder / f"{kind}.svg", stream.getvalue()))
+    if "csv" in kinds:
+        text = explanation.strengths().to_csv(index=False)
+        written.append(atomic_write(report.with_suffix(".csv"), text))
+    if "data" in kinds:
+        written.append(explanation.save(report.with_name(f"{report.stem}-data")))
+    return [str(path) for path in written]
 
 
 def _plain(name: str) -> str:

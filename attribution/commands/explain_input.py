@@ -6,6 +6,7 @@ __all__ = ["GivenImages", "command_line", "load_images"]
 
 import os
 import shlex
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,27 +117,10 @@ def load_images(
 
 
 def command_line() -> str:
-    """Give the command that runs, with the options that were given."""
-    import click
-
-    context = click.get_current_context(silent=True)
-    if context is None:
+    """Give the command that runs, as it was typed; empty where there is none."""
+    if Path(sys.argv[0]).name not in ("conceptlab", "conceptlab.exe", "__main__.py"):
         return ""
-    words: list[str] = []
-    for option in context.command.params:
-        value = context.params.get(option.name or "")
-        if (
-            context.get_parameter_source(option.name or "")
-            is not click.core.ParameterSource.COMMANDLINE
-        ):
-            continue
-        if isinstance(option, click.Argument):
-            words.insert(0, str(value))
-        elif value is True:
-            words.append(option.opts[0])
-        else:
-            words += [option.opts[0], str(value)]
-    return shlex.join(["conceptlab", context.info_name or "", *words])
+    return shlex.join(["conceptlab", *sys.argv[1:]])
 
 
 def _scenes(limit: int, seed: int, only_class: str | None) -> GivenImages:

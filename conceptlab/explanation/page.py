@@ -1,138 +1,160 @@
-"""The HTML views of an explanation as data: sections of a page, and a notebook cell."""
+"""The HTML views of an explanation as data: a page, and a notebook cell."""
 
 from __future__ import annotations
 
-__all__ = ["Pictures", "sections", "summary_body"]
+__all__ = ["explanation_page", "summary_body"]
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
-from conceptlab.io.html import picture, table
-from conceptlab.io.pages import Section
+from conceptlab.explanation.gallery import concept_cards, drive_table, image_cards, tools
+from conceptlab.io.html import escape, picture, table
+from conceptlab.io.pages import Page, Section
+from conceptlab.plot.style import concept_color
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Draws the figures of a page when they are needed; None where there is nothing to draw.
-
-    Attributes
-    ----------
-    importance : callable
-        Gives the bars of importance.
-    patches : callable or None
-        ``patches(top)`` gives the best patches of the first `top` concepts.
-    maps : callable or None
-        ``maps(top)`` gives concept maps.
-    tree : callable or None
-        Gives the recursion.
-    faithfulness : callable or None
-        Gives the curves.
-    """
-
-    importance: Callable[[], Figure]
-    patches: Callable[[int], Figure] | None = None
-    maps: Callable[[int], Figure] | None = None
-    tree: Callable[[], Figure] | None = None
-    faithfulness: Callable[[], Figure] | None = None
+_READING = (
+    "Importance is the total Sobol index: the share of the output's variance, under random "
+    "strengths of all concepts, that involves this one, alone or together with others; low and "
+    "high are its confidence interval, given these concepts. 'signed' tells in which direction "
+    "the concept moves the target, 'prevalence' in what share of the images it is there."
+)
 
 
-def sections(
-    frame: pd.DataFrame,
-    colors: Sequence[str],
-    pictures: Pictures,
-    *,
-    method: str,
-    measures: str,
-    unsplit: str = "",
-) -> list[Section]:
-    """Lay out the parts of a page.
+def explanation_page(found: Any, title: str) -> Page:
+    """Lay out a report.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
-        One row a concept, the most important first.
-    colors : sequence of str
-        One for each row.
-    pictures : Pictures
-        What can be drawn.
-    method : str
-        How the maps were made.
-    measures : str
-        HTML table of the faithfulness.
-    unsplit : str
-        What it means that no concept was split.
+    found : Explanation
+        What is told.
+    title : str
+        Its heading.
 
     Returns
     -------
-    list of Section
+    Page
     """
-    top = min(8, len(frame))
+    k, frame = len(found.names), found.to_frame()
+    first = frame.iloc[0]
+    strongest = f"{first['concept']}, {first['importance']:.2f}"
     parts = [
         Section(
             "Which concepts matter",
-            picture(pictures.importance(), "importance") + _table(frame, colors),
-            text="The total Sobol index: the share of the output's variance, under random "
-            "strengths of all concepts, that involves this one, alone or together with others. "
-            "Lines are confidence intervals. The sign of the column 'signed' says in which "
-            "direction the concept moves the target.",
+            picture(
+                found.plot("importance", top=k),
+                f"Bars of importance of {k} concepts with intervals; the largest is {strongest}.",
+                caption=f"All {k} concepts. Lines are confidence intervals.",
+            )
+            + _table(found),
+            text=_READING,
+            name="importance",
         )
     ]
-    if pictures.patches is not None:
+    if any(found.patches):
+        most = max(len(row) for row in found.patches)
         parts.append(
             Section(
                 "What the concepts are",
-                picture(pictures.patches(top), "best patches of each concept"),
-                text="The patches of the images in which each concept is strongest, best first.",
+                concept_cards(found),
+                text=f"All {k} concepts. On the left a patch in which the concept is strongest, "
+                f"the best {most} first; beside it the image it is from, dark but for the patch, "
+                "its name and the model's answer."
+                + (
+                    f" Last, where the concept is ({found.settings.get('maps')}): a concept's "
+                    "colour has one scale for all images, so that a pale map is a concept that "
+                    "is hardly there."
+                    if found.maps is not None
+                    else ""
+                ),
+                name="concepts",
             )
         )
-    if pictures.maps is not None:
+    heat, which = drive_table(found)
+    if heat:
         parts.append(
             Section(
-                "Where they are",
-                picture(pictures.maps(min(5, top)), "concept maps"),
-                text=f"Concept attribution maps ({method}), for each concept over the image that "
-                "holds most of it. The line above an image is what the model says. A concept's "
-                "colour has one scale for all images, so a pale map is a concept that is hardly "
-                "there.",
+                "Which classes they drive",
+                heat,
+                text=f"{which}, those of the most images first: how far a concept raises (blue) "
+                "or lowers (orange) each output beyond the mean over the outputs, when it is put "
+                f"back into the activations. Mean over {len(found.shown)} images.",
+                name="classes",
             )
         )
-    if pictures.tree is not None:
+    if len(found.shown):
+        cards, n = image_cards(found)
+        parts.append(
+            Section(
+                "Why each answer",
+                cards,
+                text=f"{n} of {len(found.coefficients)} images, by turns those that hold most of "
+                "each concept. The numbers are what the output for the target loses when a "
+                "concept is taken out; with what is there without any concept (the rest of the "
+                "activations, and what the head adds) they make up the output.",
+                name="images",
+            )
+        )
+    if found.tree is not None and found.tree.depth > 0:
+        split = [root.name for root in found.tree.roots if root.children]
         parts.append(
             Section(
                 "Concepts that held more than one thing",
-                picture(pictures.tree(), "tree of concepts"),
+                picture(found.plot("tree"), f"Tree of concepts; split: {', '.join(split)}."),
                 text="A ringed concept's patches fall into two groups at an earlier layer; it was "
                 "factorised again there. Numbers are importances by the head of each layer.",
+                name="tree",
             )
         )
+    unsplit = "" if found.tree is None else found.tree.unsplit()
     if unsplit:
-        parts.append(Section("Do concepts hold more than one thing?", text=unsplit))
-    if pictures.faithfulness is not None:
+        parts.append(Section("Do concepts hold more than one thing?", text=unsplit, name="tree"))
+    if found.faithfulness is not None:
         parts.append(
             Section(
                 "Do these concepts carry the decision?",
-                picture(pictures.faithfulness(), "deletion and insertion curves") + measures,
+                picture(
+                    found.plot("faithfulness"),
+                    "Deletion and insertion curves by importance, beside random and reverse "
+                    "order; their areas stand in the table.",
+                )
+                + found.faithfulness.to_table(),
                 text="Concepts are taken away (deletion) or put back (insertion) by importance, "
                 "beside random order and the reverse order. A faithful ranking falls early and "
                 "rises early.",
+                name="faithfulness",
             )
         )
-    return parts
+    return Page(
+        title,
+        found.lead(),
+        parts,
+        facts=found.settings,
+        warning=found.warning(),
+        tools=tools(found) if len(found.shown) else "",
+    )
 
 
-def summary_body(frame: pd.DataFrame, colors: Sequence[str], pictures: Pictures) -> str:
-    """Make what a notebook shows: the table and the best patches of the first six."""
-    top = min(6, len(frame))
-    shown = _table(frame.head(top), colors[:top])
-    if pictures.patches is not None:
-        shown += picture(pictures.patches(top), "best patches of each concept", dpi=80)
+def summary_body(found: Any) -> str:
+    """Make what a notebook shows: the table and the best patches of the first six concepts."""
+    top = min(6, len(found.names))
+    shown = f"<p>{escape(found.warning())}</p>" if found.warning() else ""
+    shown += _table(found, top)
+    if top < len(found.names):
+        shown += f"<p>{top} of {len(found.names)} concepts.</p>"
+    if any(found.patches):
+        names = ", ".join(found.names[i] for i in found.order[:top])
+        shown += picture(found.plot("patches", top=top), f"Best patches of {names}", dpi=80)
     return shown
 
 
-def _table(frame: pd.DataFrame, colors: Sequence[str]) -> str:
-    return table(list(frame.columns), frame.itertuples(index=False, name=None), swatches=colors)
+def _table(found: Any, top: int | None = None) -> str:
+    order = [int(i) for i in found.order[:top]]
+    frame = found.to_frame().head(len(order))
+    if (frame["first_order"] - frame["importance"]).abs().max() < 5e-4:
+        frame = frame.drop(columns="first_order")  # nothing is done together
+    return table(
+        list(frame.columns),
+        frame.itertuples(index=False, name=None),
+        swatches=[concept_color(i) for i in order],
+        sortable=True,
+        marks=[f"data-concept='{i}'" for i in order],
+    )

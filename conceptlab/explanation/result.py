@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from conceptlab.explanation.names import ConceptNames
-    from conceptlab.explanation.page import Pictures
     from conceptlab.explanation.tree import ConceptTree
     from conceptlab.importance import Decision, Importance
     from conceptlab.importance.effects import ConceptEffects
@@ -278,7 +277,7 @@ class Explanation:
             notes = [f"importance {value:.2f}" for value in self.importance.mean]
             return plot.patch_grid(self.patches, self.names, order=shown, notes=notes)
         if kind == "maps" and self.maps is not None:
-            chosen = list(images) if images is not None else self._telling(shown, 6)
+            chosen = list(images) if images is not None else self.telling(shown, 6)
             return plot.map_grid(
                 self.images[chosen],
                 self.maps[chosen],
@@ -328,70 +327,125 @@ class Explanation:
                 return f"{words} {start}: {listed}."
         return words
 
-    def _telling(self, concepts: Sequence[int], limit: int) -> list[int]:
+    def telling(self, concepts: Sequence[int], limit: int) -> list[int]:
         """Choose among the images shown: by turns, the one that holds most of each concept."""
         ranked = np.argsort(-self.coefficients[self.shown], axis=0, kind="stable")
         turns = (int(image) for image in ranked[:, list(concepts)].ravel())
         return list(dict.fromkeys(turns))[:limit]
 
     def to_html(self, title: str = "What the model sees") -> str:
-        """Make a self-contained HTML report: no script, no link to the network."""
-        from conceptlab.explanation.page import sections
-        from conceptlab.io.pages import Page
+        """Make a self-contained HTML report: one script of its own, no link to the network."""
+        from conceptlab.explanation.page import explanation_page
 
-        parts = sections(
-            self.to_frame(),
-            self._colors(),
-            self._pictures(),
-            method=self.settings.get("maps", ""),
-            measures="" if self.faithfulness is None else self.faithfulness.to_table(),
-            unsplit="" if self.tree is None else self.tree.unsplit(),
-        )
-        return Page(title, self._lead(), parts, facts=self.settings).html()
+        return explanation_page(self, title).html()
 
     def save(self, path: str | os.PathLike[str], *, title: str = "What the model sees") -> Path:
-        """Write the HTML report, headed `title`, to the file `path` and give its path."""
-        from conceptlab.io.files import atomic_write
+        """Write the explanation, as a page or to be loaded again.
 
-        return atomic_write(path, self.to_html(title))
+        Parameters
+        ----------
+        path : path-like
+            A file that ends in ``.html``: the page. Any other: a folder of safetensors and JSON
+            that :meth:`load` reads.
+        title : str
+            Heading of the page.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        CheckpointError
+            If the place cannot be written (``CL-CHECKPOINT-TARGET``).
+        """
+        from conceptlab.explanation.files import parts_of
+        from conceptlab.io.files import Bundle, atomic_write, write_bundle
+
+        if Path(path).suffix.lower() in (".html", ".htm"):
+            return atomic_write(path, self.to_html(title))
+        return write_bundle(path, Bundle(type(self).__name__, *parts_of(self)))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Explanation:
+        """Read the folder that :meth:`save` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            Missing, damaged, newer, or another kind of object.
+        """
+        from conceptlab.explanation.files import explanation_from
+        from conceptlab.io.files import read_bundle
+        from conceptlab.io.reading import rebuilding
+
+        bundle = read_bundle(path, cls.__name__)
+        with rebuilding(path, cls.__name__):
+            found: Explanation = explanation_from(cls, bundle.data, bundle.tensors)
+        return found
+
+    def strengths(self) -> pd.DataFrame:
+        """Give one row an image: its name, folder, answer, target, and each concept's strength.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``image``, ``folder`` where it is known, ``answer``, ``target``, and one for
+            each concept: its mean coefficient in the image.
+        """
+        import pandas as pd
+
+        n = range(len(self.coefficients))
+        columns: dict[str, Any] = {"image": [self.image_name(i) for i in n]}
+        if self.labels is not None:
+            columns["folder"] = self.labels
+        columns["answer"] = [self.answer(i) for i in n]
+        columns["target"] = [self.class_name(int(t)) for t in self.target]
+        told = pd.DataFrame(columns)
+        return pd.concat([told, pd.DataFrame(self.coefficients, columns=self.names)], axis=1)
 
     def _repr_html_(self) -> str:
         from conceptlab.explanation.page import summary_body
         from conceptlab.io.pages import summary
 
-        body = summary_body(self.to_frame(), self._colors(), self._pictures())
-        return summary("Explanation", self._lead(), body)
+        return summary("Explanation", self.lead(), summary_body(self))
 
-    def _pictures(self) -> Pictures:
-        from conceptlab.explanation.page import Pictures
+    def image_name(self, number: int) -> str:
+        """What image `number` is called, such as its file."""
+        return f"image {number}" if self.image_names is None else self.image_names[number]
 
-        def drawer(kind: str) -> Any:
-            return lambda top=None: self.plot(kind, top=top or len(self.names))
+    def answer(self, number: int) -> str:
+        """Name of the output that is largest for image `number`."""
+        return self.class_name(int(self.logits[number].argmax()))
 
-        return Pictures(
-            drawer("importance"),
-            drawer("patches") if any(self.patches) else None,
-            drawer("maps") if self.maps is not None else None,
-            drawer("tree") if self.tree is not None and self.tree.depth > 0 else None,
-            drawer("faithfulness") if self.faithfulness is not None else None,
-        )
+    @property
+    def context(self) -> float:
+        """How many times the side of its place a patch is shown with."""
+        return 3.0 if self.settings.get("patches") == "none" else 1.0
 
-    def _colors(self) -> list[str]:
-        from conceptlab.plot.style import concept_color
-
-        return [concept_color(int(i)) for i in self.order]
-
-    def _lead(self) -> str:
-        targets = [self.class_name(int(t)) for t in np.unique(self.target)]
-        shown = ", ".join(targets[:6]) + (", ..." if len(targets) > 6 else "")
-        lines = [self.warning()]
-        if self.decision is not None:
-            lines.append(self.decision.figures())
-        lines.append(
-            f"{len(self.names)} concepts of {self.settings.get('layer', 'the layer')} on "
-            f"{len(self.coefficients)} images; explained output: {shown}."
-        )
-        return " ".join(filter(None, lines))
+    def lead(self) -> str:
+        """Say in a few sentences what was explained, on what, and how far to trust it."""
+        counts = {int(t): int((self.target == t).sum()) for t in np.unique(self.target)}
+        same = np.array_equal(self.target, self.logits.argmax(axis=1))
+        if len(counts) == 1:
+            told = self.class_name(next(iter(counts)))
+        else:
+            often = sorted(counts, key=lambda t: -counts[t])[:6]
+            listed = ", ".join(f"{self.class_name(t)} {counts[t]}" for t in often)
+            more = f", and {len(counts) - 6} more" if len(counts) > 6 else ""
+            what = "the predicted class of each image" if same else "one output for each image"
+            told = f"{what} ({listed}{more})"
+        lines = [] if self.decision is None else [self.decision.figures()]
+        where = self.settings.get("layer_words") or self.settings.get("layer", "the layer")
+        images = self.settings.get("images") or f"{len(self.coefficients)} images"
+        lines.append(f"{len(self.names)} concepts of {where}; {images}; explained output: {told}.")
+        if self.naming is not None:
+            lines.append(
+                f"{int(self.naming.named.sum())} of {len(self.names)} concepts have names, of "
+                f"{len(self.naming.texts)} words by {self.naming.encoder}; the others follow no "
+                "word better than chance."
+            )
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         """Say how much is in it, and the three strongest concepts."""

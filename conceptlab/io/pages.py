@@ -28,11 +28,14 @@ class Section:
         HTML, by :func:`conceptlab.io.html.table`, :func:`~conceptlab.io.html.picture`, ...
     text : str
         Plain text before the body: what is shown and how to read it.
+    name : str
+        Where the contents point to; no entry there without.
     """
 
     title: str
     body: str = ""
     text: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,12 @@ class Page:
     notes : sequence of str
         What a reader has to know: a section at the end, plain text.
     facts : mapping
-        How it came about, as settings and provenance: the footer. Empty for none.
+        How it came about, as settings and provenance: the footer. Empty for none. ``command``
+        is told first.
+    warning : str
+        What a reader has to know before all else, plain text.
+    tools : str
+        HTML of what the page's script sorts and filters by; the page has no script without.
 
     Examples
     --------
@@ -62,16 +70,33 @@ class Page:
     sections: Sequence[Section]
     notes: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    warning: str = ""
+    tools: str = ""
 
     def html(self) -> str:
         """Lay the page out."""
-        parts = [section(part.title, part.body, text=part.text) for part in self.sections]
+        parts = [f"<p class='warn'>{escape(self.warning)}</p>"] if self.warning else []
+        named = [part for part in self.sections if part.name]
+        if named:
+            items = "".join(
+                f"<li><a href='#{escape(part.name)}'>{escape(part.title)}</a></li>"
+                for part in named
+            )
+            parts.append(f"<nav aria-label='Contents'><ul>{items}</ul></nav>")
+        parts.append(self.tools)
+        parts += [
+            section(part.title, part.body, text=part.text, name=part.name) for part in self.sections
+        ]
         if self.notes:
             items = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
             parts.append(section("Notes", f"<ul>{items}</ul>"))
-        facts = json.dumps(plain(self.facts)) if self.facts else ""
-        footer = f"<p>How it came about</p><code>{escape(facts)}</code>" if facts else ""
-        return page(self.title, self.lead, parts, footer=footer)
+        facts = dict(self.facts)
+        command = facts.pop("command", "")
+        footer = f"<p>Made by <code>{escape(command)}</code></p>" if command else ""
+        if facts:
+            told = escape(json.dumps(plain(facts)))
+            footer += f"<p>How it came about</p><code>{told}</code>"
+        return page(self.title, self.lead, parts, footer=footer, script=bool(self.tools))
 
 
 class HtmlReport:

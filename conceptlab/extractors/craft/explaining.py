@@ -18,6 +18,7 @@ from conceptlab.extractors.craft.recursion import strongest
 from conceptlab.extractors.craft.views import ImageViews
 from conceptlab.importance.effects import concept_effects
 from conceptlab.maps import concept_maps
+from conceptlab.models.words import layer_words
 from conceptlab.progress import Progress
 from conceptlab.provenance import provenance
 
@@ -108,6 +109,7 @@ def explain_fitted(
         tree=tree,
         settings=provenance(
             layer=split.layer,
+            layer_words=layer_words(split),
             model=type(split.model).__name__,
             fingerprint=split.fingerprint,
             n_concepts=len(extractor.components_),

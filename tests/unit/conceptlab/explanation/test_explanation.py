@@ -91,10 +91,13 @@ def test_unknown_kind(explanation):
 def test_the_report_is_self_contained_and_escaped(explanation, tmp_path):
     path = explanation.save(tmp_path / "out dir" / "report.html", title=HOSTILE)
     text = path.read_text()
-    assert "<script" not in text
+    assert text.count("<script") == 1, "the page's own"
+    assert "script-src 'sha256-" in text
+    assert "default-src 'none'" in text
     assert "&lt;script&gt;" in text
-    assert not re.search(r"(src|href)=['\"](?!data:)", text)
+    assert not re.search(r"(src|href)=['\"](?!data:|#)", text)
     assert text.count("<img") >= 4
+    assert "<svg" in text
     assert "<script" not in explanation._repr_html_()
 
 
