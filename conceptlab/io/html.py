@@ -143,8 +143,10 @@ def figure_svg(figure: Any) -> str:
         ax.patch.set_facecolor("none")
     hidden = {"Date": None, "Creator": None, "Format": None, "Type": None}
     figure.savefig(stream, format="svg", facecolor="none", metadata=hidden)
-    drawn = re.sub(r"<metadata>.*?</metadata>", "", stream.getvalue(), flags=re.S)
-    drawn = drawn[drawn.index("<svg") :]
+    # Comments hold names as they were given.
+    drawn = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", stream.getvalue(), flags=re.S)
+    drawn = re.sub(r' xmlns(:\w+)?="[^"]*"', "", drawn[drawn.index("<svg") :])
+    drawn = drawn.replace("xlink:href", "href")
     names = list(dict.fromkeys(re.findall(r'\bid="([^"]+)"', drawn)))
     new = {name: f"i{number}" for number, name in enumerate(names)}
     prefix = (

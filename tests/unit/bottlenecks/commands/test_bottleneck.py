@@ -48,7 +48,7 @@ def test_scenes_by_default(tmp_path):
     assert facts["interventions"]["gain"][3] > facts["interventions"]["gain"][0]
     assert facts["report"] == str(out.resolve())
     page = out.read_text()
-    assert page.count("data:image/png") == 3
+    assert page.count("class='drawn'") == 3
     assert "What if concepts were set right?" in page
     assert SparseCBM.load(tmp_path / "m").active_concepts_ == facts["active"]
 

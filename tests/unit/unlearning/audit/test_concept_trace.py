@@ -86,7 +86,7 @@ def test_pictures_and_pages(world):
     trace = trace_concepts(craft, model, images, y, [1], n_maps=2)
     figure = trace.plot([craft.concept_names_[blue]])
     assert len([ax for ax in figure.axes if ax.images]) == 2 * 3
-    assert "data:image/png" in trace._repr_html_()
+    assert "class='drawn'" in trace._repr_html_()
     with pytest.raises(InputError, match="Unknown concept 'sky'"):
         trace.plot(["sky"])
 
