@@ -27,17 +27,17 @@ def _shallow(value: Any) -> dict[str, Any]:
 
 
 _FORMS = {
-    kind.__name__: Form(f"${kind.__name__}", kind, _shallow, lambda parts, kind=kind: kind(**parts))
-    for kind in (Importance, Decision, ConceptNames, ConceptEffects)
+    "ConceptTree": Form("$ConceptTree", ConceptTree, ConceptTree.to_dict, ConceptTree.from_dict)
 }
-_FORMS["ConceptTree"] = Form(
-    "$ConceptTree", ConceptTree, lambda tree: tree.to_dict(), ConceptTree.from_dict
-)
 
 
 def saved_as(kind: type) -> None:
     """Let explanations with objects of a dataclass in them be saved, field by field."""
     _FORMS[kind.__name__] = Form(f"${kind.__name__}", kind, _shallow, lambda parts: kind(**parts))
+
+
+for _kind in (Importance, Decision, ConceptNames, ConceptEffects):
+    saved_as(_kind)
 
 
 def parts_of(explanation: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -70,7 +70,7 @@ def image_cards(found: Any, limit: int = 24) -> tuple[str, int]:
         number = int(found.shown[row])
         name, answer = found.image_name(number), found.answer(number)
         label = found.labels[number] if found.labels is not None else ""
-        strong = np.argsort(-found.coefficients[number], kind="stable")[:3]
+        strong = [int(i) for i in np.argsort(-found.coefficients[number], kind="stable")[:3]]
         shown = photo(picture_of(found.images[row]), f"{name}, answered {answer}")
         if found.maps is not None:
             peaks = np.maximum(found.maps, 0).max(axis=(0, 2, 3))
@@ -88,7 +88,7 @@ def image_cards(found: Any, limit: int = 24) -> tuple[str, int]:
         marks = _marks(
             image=name,
             classes=_SEPARATOR.join(dict.fromkeys(filter(None, [answer, label]))),
-            concepts=_SEPARATOR.join(str(int(i)) for i in {*map(int, used), *map(int, strong)}),
+            concepts=_SEPARATOR.join(str(i) for i in sorted({*used, *strong})),
         )
         cards.append(
             f"<article {marks}><figure class='pair'><div class='two'>{shown}</div>"
