@@ -11,7 +11,7 @@ shows where each went. For tokens it is also known which patch of the image each
 
 from __future__ import annotations
 
-__all__ = ["Named", "moved_axes", "trace_axes"]
+__all__ = ["Named", "OneSizeError", "moved_axes", "trace_axes"]
 
 import contextlib
 from collections.abc import Sequence
@@ -115,6 +115,10 @@ def trace_axes(session: Session, layer: nn.Module, sample: Inputs) -> Named | No
         return None
 
 
+class OneSizeError(Exception):
+    """A model takes inputs of one size only; its words are those of the model's error."""
+
+
 def moved_axes(
     session: Session, layer: nn.Module, sample: Inputs, shape: tuple[int, ...]
 ) -> dict[int, int] | None:
@@ -135,7 +139,13 @@ def moved_axes(
     -------
     dict of int to int, or None
         For each axis that follows, its new size with the input doubled (texts: halved) along
-        every axis; None where the model takes no other size.
+        every axis; None where there is no size to change.
+
+    Raises
+    ------
+    OneSizeError
+        Where the model takes the sample, and no other size. An error that the sample meets as
+        well is the model's own.
     """
     first = next((t for t in sample.tensors() if t.ndim > 1), None)
     if first is None:
@@ -157,9 +167,11 @@ def moved_axes(
     try:
         with torch.no_grad():
             value = capture(session, layer, sample.map(other))
-        found = tuple(layer_tensor(value, "").shape)
-    except Exception:  # models of one size say so each in their own way
-        return None
+    except Exception as error:  # models of one size say so each in their own way
+        with torch.no_grad():
+            capture(session, layer, sample)  # what fails here too has nothing to do with sizes
+        raise OneSizeError(f"{type(error).__name__}: {str(error)[:200]}") from error
+    found = tuple(layer_tensor(value, "").shape)
     if len(found) != len(shape):
         return None
     return {axis: size for axis, size in enumerate(found) if size != shape[axis]}

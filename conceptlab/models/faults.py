@@ -9,6 +9,7 @@ __all__ = [
     "batch_error",
     "folded_error",
     "mismatch_error",
+    "one_size",
     "runs_error",
 ]
 
@@ -79,6 +80,14 @@ def runs_error(model: nn.Module, layer: str, runs: int) -> SplitError:
         "torch (torch.backends.mha.set_fastpath_enabled(False) switches that off). "
         "SplitModel.suggest(model, example) lists the layers that run.",
         code="CL-SPLIT-RUNS",
+    )
+
+
+def one_size(model: str, layout: str, error: Exception) -> str:
+    """Say that the layout could not be looked at by an input of another size."""
+    return (
+        f"{model} takes inputs of one size only ({error}), so whether its activations have the "
+        f"layout {layout!r} was not checked by another size. Name it if it is another: layout=."
     )
 
 

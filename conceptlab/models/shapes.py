@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from conceptlab.errors import SplitError
-from conceptlab.models.axes import moved_axes, trace_axes
+from conceptlab.models.axes import OneSizeError, moved_axes, trace_axes
 from conceptlab.models.capture import capture
 from conceptlab.models.faults import BATCH, NOISE, SplitWarning, folded_error, runs_error
 from conceptlab.models.layout import Layout, find_layout
@@ -170,9 +170,15 @@ class Shapes:
             image_size=(int(images[0].shape[2]), int(images[0].shape[3])) if images else None,
             seen_grids=replay.grids,
             named=trace_axes(self.session, self.layer, sample),
-            moved=lambda: moved_axes(self.session, self.layer, sample, shape),
+            moved=lambda: self._moved(sample, shape),
             **self._asked,
         )
+
+    def _moved(self, sample: Inputs, shape: tuple[int, ...]) -> dict[int, int] | None:
+        try:
+            return moved_axes(self.session, self.layer, sample, shape)
+        except OneSizeError:
+            return None
 
     def _key(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         axis = 0 if self._first is None else self._first.batch_axis

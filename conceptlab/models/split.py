@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = ["SplitModel"]
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,10 @@ from torch import nn
 
 from conceptlab.arrays import ArrayKind, ArrayLike, as_tensor, real_array, resolve_device
 from conceptlab.errors import InputError, unknown_name
-from conceptlab.models.axes import moved_axes
+from conceptlab.models.axes import OneSizeError, moved_axes
 from conceptlab.models.capture import capture
 from conceptlab.models.checks import changed, checked_images, to_inputs
-from conceptlab.models.faults import mismatch_error, runs_error
+from conceptlab.models.faults import SplitWarning, mismatch_error, one_size, runs_error
 from conceptlab.models.folding import Folded
 from conceptlab.models.identity import describe_callable, weights_fingerprint
 from conceptlab.models.joined import Joined
@@ -303,6 +304,12 @@ class SplitModel:
             ``CL-SPLIT-MISMATCH``, with the likely causes; ``CL-SPLIT-BATCH``, where an
             answer depends on the other samples in the batch; ``CL-SPLIT-LAYOUT``, where
             an input of another size shows that channels and positions were mistaken.
+
+        Warns
+        -----
+        SplitWarning
+            Where the model takes inputs of one size only, so that the layout could not be
+            looked at in this way.
         """
         if tolerance is None:
             half = self.precision == "bfloat16" or self._session.dtype in _HALF
@@ -322,7 +329,12 @@ class SplitModel:
             name = type(self.model).__name__
             check_alone(lambda x: self._select(self._session.run(x)), name, inputs, tolerance)
             sample, shape = inputs.rows(torch.tensor([0])), tuple(first.activations.shape)
-            moved = moved_axes(self._session, self._layer, sample, shape)
+            try:
+                moved = moved_axes(self._session, self._layer, sample, shape)
+            except OneSizeError as error:
+                if len(self.layout) > 2 and self._asked["layout"] is None:
+                    warnings.warn(one_size(name, self.layout, error), SplitWarning, stacklevel=2)
+                moved = None
             check_layout(self.layout, shape, self.layer, moved)
         return worst
 

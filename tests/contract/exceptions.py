@@ -168,11 +168,6 @@ THREADS = {
 }
 """Functions that are not called from several threads at once."""
 
-TOLERANT = {
-    "conceptlab.models.split.SplitModel.check": "no pass at another size: no word on the layout",
-}
-"""What goes on when a pass of the model after the first fails."""
-
 UNBROKEN = dict.fromkeys(
     (
         "conceptlab.extractors.craft.estimator.CRAFT.to_bank",

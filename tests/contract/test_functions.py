@@ -14,7 +14,7 @@ import torch
 from answers import arrays, bits, differences, facts, far, leaves
 from cases import CASES, KINDS, Broke, breaking, models_in
 from discovery import estimators, offered_objects
-from exceptions import CHANGES, CLASSES, DTYPES, FUNCTIONS, THREADS, TOLERANT, UNBROKEN
+from exceptions import CHANGES, CLASSES, DTYPES, FUNCTIONS, THREADS, UNBROKEN
 from reports import REPORTS, SAVED
 
 from conceptlab.errors import ConceptlabError
@@ -147,8 +147,7 @@ def test_a_model_that_breaks_comes_back_as_it_was(name, global_state_untouched):
         assert passes == 0, "it does run the model"
         return
     assert passes > 0
-    later = set() if without_variant(name) in TOLERANT else {(passes + 1) // 2, passes}
-    for at in sorted({1, *later}):
+    for at in sorted({1, (passes + 1) // 2, passes}):
         call = case.call()
         models, before = models_in(call), arguments(call)
         of_models = [facts(model) for model in models]

@@ -1,5 +1,6 @@
 from unlearning.distances.bias import null_bias as null_bias
 from unlearning.distances.features import Features as Features
+from unlearning.distances.fid import FewRowsWarning as FewRowsWarning
 from unlearning.distances.fid import FrechetResult as FrechetResult
 from unlearning.distances.fid import frechet as frechet
 from unlearning.distances.fid import frechet_distance as frechet_distance

@@ -12,8 +12,9 @@ Nothing is added to a diagonal.
 
 from __future__ import annotations
 
-__all__ = ["FrechetResult", "frechet", "frechet_distance"]
+__all__ = ["ROWS_PER_DIMENSION", "FewRowsWarning", "FrechetResult", "frechet", "frechet_distance"]
 
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,7 +29,14 @@ from unlearning.distances.linalg import congruence, gram
 from unlearning.distances.moments import FeatureStatistics
 
 _DEALS, _LARGE = 8, 10**8
+ROWS_PER_DIMENSION = 10
+"""Rows for each dimension that covariances need: with fewer, a fifth or more of what they differ by
+is lost (of normal laws of 64 features and known distance; with two rows, half)."""
 _SLACK = 1e-8  # of the traces: rounding below zero that is no fault
+
+
+class FewRowsWarning(UserWarning):
+    """A distance of sets that are too small for the number of their features."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,15 @@ class FrechetResult:
         Of statistics, which hold no rows, it is that of normal data; see
         :func:`unlearning.distances.null_bias`. NaN where their number of rows is not known.
     debiased : float
-        ``distance - null_bias``: an estimate of the distance of the laws; may be
-        slightly negative.
+        ``distance - null_bias``: 0 on average for one law, at any size; an estimate of the
+        distance of two laws where it is `told`, else too small by what their covariances
+        differ, and not to be ranked by. May be slightly negative.
     n : tuple of int
         Sizes of the samples.
     n_features : int
+    dimension : float
+        Effective dimension of the features, (tr C)² / tr C² of the mean covariance: the number
+        of equal directions that would vary as much together.
     route : {"cross-gram", "mixed", "cholesky", "factors"}
         How the trace was computed.
 
@@ -72,7 +84,13 @@ class FrechetResult:
     debiased: float
     n: tuple[int, int]
     n_features: int
+    dimension: float
     route: str
+
+    @property
+    def told(self) -> bool:
+        """Whether either set has ten rows a dimension, which covariances need."""
+        return min(self.n) >= ROWS_PER_DIMENSION * self.dimension
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON values."""
@@ -144,6 +162,11 @@ def frechet(X: Any, Y: Any, *, device: str | torch.device = "auto") -> FrechetRe
     InputError
         As :func:`frechet_distance`.
 
+    Warns
+    -----
+    FewRowsWarning
+        Where the debiased distance of two laws is not told, see :class:`FrechetResult`.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -163,7 +186,7 @@ def frechet(X: Any, Y: Any, *, device: str | torch.device = "auto") -> FrechetRe
         bias = float("nan")
     else:
         bias = null_bias(_null_spectrum(first, second, spectrum), first.n, second.n)
-    return FrechetResult(
+    result = FrechetResult(
         distance=distance,
         mean_term=mean_term,
         covariance_term=covariance_term,
@@ -171,8 +194,32 @@ def frechet(X: Any, Y: Any, *, device: str | torch.device = "auto") -> FrechetRe
         debiased=distance - bias,
         n=(first.n, second.n),
         n_features=first.n_features,
+        dimension=_dimension(first, second, spectrum),
         route=route,
     )
+    if first.counted and second.counted and not result.told:
+        warnings.warn(
+            f"{min(result.n)} rows are few for features of {result.dimension:.0f} effective "
+            f"dimensions ({result.n_features} columns): the debiased distance is 0 on average for "
+            "one law, but of two it misses a part of what their covariances differ by. Do not rank "
+            f"by it; {ROWS_PER_DIMENSION * result.dimension:.0f} rows would do, or kid(X, Y), "
+            "which has no bias at any number.",
+            FewRowsWarning,
+            stacklevel=2,
+        )
+    return result
+
+
+def _dimension(
+    first: FeatureStatistics, second: FeatureStatistics, spectrum: torch.Tensor
+) -> float:
+    """Give (tr C)² / tr C² of C = (C1 + C2) / 2; the spectrum's squares add up to tr C1 C2."""
+    squares = 2 * float(spectrum.square().sum())
+    for part in (first, second):
+        rows = part.factor_rows()
+        values = part.covariance_ if rows is None else rows @ rows.T
+        squares += float(values.square().sum())
+    return (first.trace + second.trace) ** 2 / squares if squares > 0 else 0.0
 
 
 def _dealt_anew(X: Features, Y: Features) -> float:

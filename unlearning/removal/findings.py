@@ -12,6 +12,7 @@ import numpy as np
 
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.io.values import plain
+from unlearning.distances.fid import ROWS_PER_DIMENSION
 from unlearning.distances.statistics import compare, tied_ranks
 from unlearning.removal.class_result import TOLD, ClassResult
 from unlearning.removal.scores import SCORES
@@ -93,6 +94,15 @@ class RemovalFindings:
                     f"{r.name}: a perfect removal would score {r.floors['fid']:.3g} and the "
                     f"originals score {r.ceilings['fid']:.3g}, so these images and features cannot "
                     "tell removers apart. Use more images, or features that see the class."
+                )
+            dimension = max(row.get("fid_dimension", 0.0) for row in r.rows.values())
+            needed = ROWS_PER_DIMENSION * dimension
+            if min(r.n, r.n_comparison) < needed:
+                found.append(
+                    f"FID* of {r.name} has {min(r.n, r.n_comparison)} images for features of "
+                    f"{dimension:.0f} effective dimensions, and {needed:.0f} are needed: the "
+                    "debiased values are 0 on average for one law, but miss what covariances "
+                    "differ by, and do not rank removers. KID* has no bias at any number."
                 )
             if r.originals_presence is not None and r.originals_presence < TOLD:
                 found.append(

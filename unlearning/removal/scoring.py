@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Scorer"]
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from conceptlab.arrays import as_numpy
 from unlearning.distances.features import Features
-from unlearning.distances.fid import frechet, frechet_distance
+from unlearning.distances.fid import FewRowsWarning, FrechetResult, frechet, frechet_distance
 from unlearning.distances.ids import p_ids, u_ids, u_ids_errors
 from unlearning.distances.kernels import (
     CMMD_SCALE,
@@ -130,9 +131,9 @@ class Scorer:
         )
 
     def _distances(self, row: dict[str, float], X: Features, given: _Matrices) -> None:
-        found = frechet(X, given.comparison)
+        found = _frechet(X, given.comparison)
         row["fid"], row["fid_debiased"] = found.distance, found.debiased
-        row["fid_null"] = found.null_bias
+        row["fid_null"], row["fid_dimension"] = found.null_bias, found.dimension
         row["kid"] = kid(X, given.comparison)
         row["cmmd"] = cmmd(X, given.comparison)
         row["u_ids"] = u_ids(given.comparison, X)
@@ -156,7 +157,7 @@ class Scorer:
         }
 
         def ends(X: Features) -> dict[str, float]:
-            found = frechet(X, given.comparison)
+            found = _frechet(X, given.comparison)
             return {name: fn(X, given.comparison) for name, fn in scores.items()} | {
                 "fid": found.distance,
                 "fid_debiased": found.debiased,
@@ -278,6 +279,13 @@ class Scorer:
                     values = [np.minimum(v, PSNR_CAP) for v in values]
                 found[name] = np.stack([V @ v / V.sum(1) for v in values])
         return found
+
+
+def _frechet(X: Features, Y: Features) -> FrechetResult:
+    """Give the distance; that rows are few is a note of the report, once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FewRowsWarning)
+        return frechet(X, Y)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from torch import nn
 
 from conceptlab import SplitModel
 from conceptlab.errors import SplitError
+from conceptlab.models import SplitWarning
 
 
 class Branches(nn.Module):
@@ -197,6 +198,36 @@ def test_check_looks_at_the_layout():
     with pytest.raises(SplitError, match="holds positions") as caught:
         wrong.check(images(16))
     assert caught.value.code == "CL-SPLIT-LAYOUT"
+
+
+class OneSize(nn.Module):
+    """Takes 16 x 16 pixels; or breaks at its nth pass, for another reason."""
+
+    def __init__(self, breaks=0):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 5, 3), nn.Linear(5, 2)
+        self.breaks, self.passes = breaks, 0
+
+    def forward(self, x):
+        self.passes += 1
+        if self.breaks and self.passes >= self.breaks:
+            raise RuntimeError("the disk is full")
+        if x.shape[-1] != 16 and not self.breaks:
+            raise ValueError("16 x 16, please")
+        return self.head(self.body(x).mean((2, 3)))
+
+
+# tests/contract had an exemption: errors of the pass at another size went unseen
+def test_check_tells_a_model_of_one_size_from_one_that_breaks():
+    x = torch.rand(2, 3, 16, 16)
+    with pytest.warns(SplitWarning, match=r"one size only \(ValueError: 16 x 16, please\)"):
+        assert SplitModel(OneSize(), "body").check(x) < 1e-5
+    counted = OneSize(breaks=10**6)
+    SplitModel(counted, "body").check(x)
+    # Whichever pass it breaks at: the last one is that at another size.
+    for breaks in (1, counted.passes // 2, counted.passes):
+        with pytest.raises(RuntimeError, match="the disk is full"):
+            SplitModel(OneSize(breaks), "body").check(x)
 
 
 class Windows(nn.Module):
