@@ -27,9 +27,12 @@ import torch
 from conceptlab.arrays import ArrayKind, ArrayLike, as_tensor, check_finite
 from conceptlab.errors import InputError
 
-_WARM_SWEEPS = 4
+_WARM_SWEEPS = 12
 _SOLVER_ELEMENTS = 4_000_000
 """Float64 entries that one batch of k x k systems may take (32 MB)."""
+_GATHERED_FROM = 16
+"""Concepts beyond which the systems of supports are gathered, in steps of some sizes."""
+_SIZES = 4
 _INPUT_ELEMENTS = 8_000_000
 """Float64 entries of A that are converted at a time (64 MB)."""
 
@@ -397,28 +400,51 @@ class _Solver:
 def _restricted(gram: torch.Tensor, F: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
     """Solve G_S x_S = f_S for each row's support S; x is 0 elsewhere. All (m, k)."""
     k = F.shape[1]
-    most = int(support.sum(1).max()) if k > 32 else k
-    if most <= 0.6 * k:  # gather the supports: smaller systems outweigh the copying
-        most = max(most, 1)
-        index = support.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
-        inside = support.gather(1, index)
-        part = _masked_solve(gram[index[:, :, None], index[:, None, :]], F.gather(1, index), inside)
-        return torch.zeros_like(F).scatter(1, index, part)
-    return _masked_solve(gram, F, support)
+    if k <= _GATHERED_FROM:
+        return _masked_solve(gram, F, support)
+    # Supports are gathered to systems of few sizes, which hang on the row alone: so does its
+    # answer, to the bit. What a size has more is filled with unknowns that are 0 by themselves.
+    count = support.sum(1)
+    size = (-(count // -_SIZES) * _SIZES).clamp(min=_SIZES)
+    wide = torch.block_diag(gram, torch.eye(_SIZES, dtype=gram.dtype, device=gram.device))
+    padded = torch.nn.functional.pad(F, (0, _SIZES))
+    answer = torch.zeros_like(padded)
+    for most in size.unique().tolist():
+        rows = (size == most).nonzero()[:, 0]
+        index = _members(support[rows], count[rows], most)
+        part = _cholesky(wide[index[:, :, None], index[:, None, :]], padded[rows[:, None], index])
+        answer[rows[:, None], index] = part
+    return answer[:, :k]
+
+
+def _members(support: torch.Tensor, count: torch.Tensor, most: int) -> torch.Tensor:
+    """List the members of each row's support (m, k), then k, k + 1, ... until there are `most`."""
+    k = support.shape[1]
+    row, member = support.nonzero(as_tuple=True)
+    places = torch.arange(most, device=support.device)
+    index = k + places - count[:, None]
+    first = count.cumsum(0) - count
+    index[row, torch.arange(len(row), device=row.device) - first[row]] = member
+    return index
 
 
 def _masked_solve(gram: torch.Tensor, F: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
     """Solve with diag(s) G diag(s) + diag(1 - s), which needs no gather."""
     mask = support.to(F.dtype)
     system = gram * (mask[:, :, None] * mask[:, None, :]) + torch.diag_embed(1 - mask)
+    return _cholesky(system, F * mask) * mask
+
+
+def _cholesky(system: torch.Tensor, F: torch.Tensor) -> torch.Tensor:
+    """Solve positive semi-definite systems (m, s, s) for the rows of F (m, s)."""
     factor, info = torch.linalg.cholesky_ex(system)
     if bool((info > 0).any()):
         # A support with collinear rows: the least ridge that rounding can see.
-        ridge = 4 * F.shape[1] * torch.finfo(F.dtype).eps * gram.diagonal(dim1=-2, dim2=-1).amax()
+        ridge = 4 * F.shape[1] * torch.finfo(F.dtype).eps * system.diagonal(dim1=-2, dim2=-1).amax()
         eye = torch.eye(F.shape[1], dtype=F.dtype, device=F.device)
         bad = (info > 0)[:, None, None]
         factor = torch.where(bad, torch.linalg.cholesky_ex(system + ridge * eye)[0], factor)
-    return torch.cholesky_solve((F * mask)[..., None], factor)[..., 0] * mask
+    return torch.cholesky_solve(F[..., None], factor)[..., 0]
 
 
 def _adjoint(

@@ -24,9 +24,9 @@ def scipy_codes(A, W, l2=0.0):
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.5])
-@pytest.mark.parametrize(("k", "spread"), [(1, 0), (8, 0), (8, 5.0), (25, 0), (45, 0)])
+@pytest.mark.parametrize(("k", "spread"), [(1, 0), (8, 0), (8, 5.0), (25, 0), (45, 0), (90, 0)])
 def test_codes_equal_scipys(k, spread, l2):
-    A, W = problem(k=k, p=60, spread=spread)
+    A, W = problem(k=k, p=max(60, k + 30), spread=spread)
     U = nnls(A, W, l2=l2)
     np.testing.assert_allclose(U, scipy_codes(A, W, l2), atol=1e-9 * U.max())
     assert (U == 0).any() or k == 1
@@ -53,6 +53,17 @@ def test_a_row_alone_has_the_code_of_the_batch(seed):
     alone = np.concatenate([nnls(A[i : i + 1], W) for i in range(len(A))])
     np.testing.assert_allclose(alone, whole, rtol=0, atol=1e-12)
     np.testing.assert_allclose(nnls(A, W, batch_size=7), whole, rtol=0, atol=1e-12)
+
+
+def test_supports_of_every_size_at_once():
+    """From none to all of 40 concepts, also where the padding of a system is full."""
+    rng = np.random.default_rng(0)
+    W = np.eye(40) + 0.02 * rng.random((40, 40))
+    U = rng.random((41, 40)) + 0.5
+    U[np.arange(40) >= np.arange(41)[:, None]] = 0
+    found = nnls(U @ W, W)
+    np.testing.assert_allclose(found, U, atol=1e-10)
+    assert np.array_equal((found > 1e-9).sum(1), np.arange(41))
 
 
 def degenerate_bases():
