@@ -16,6 +16,7 @@ __all__ = [
 import contextlib
 import copy
 import inspect
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -173,6 +174,17 @@ class Inputs:
                 code="CL-INPUT-TYPE",
             ) from error
 
+    def check_channels(self, model: nn.Module, error: RuntimeError) -> None:
+        """Say how many channels `model` takes, where `error` is that images have others."""
+        told = re.search(r"to have (\d+) channels, but got (\d+) channels", str(error))
+        if told and any(t.ndim > 3 and t.shape[1] == int(told[2]) for t in self.tensors()):
+            raise InputError(
+                f"{type(model).__name__} takes {told[1]} channel(s), and the images have {told[2]}. "
+                "Give images of as many, or convert them in preprocess=, for example "
+                "lambda x: x.mean(1, keepdim=True) for grey.",
+                code="CL-INPUT-LAYOUT",
+            ) from error
+
     def rows(self, index: torch.Tensor) -> Inputs:
         """Take samples by their indices; what has no sample axis stays whole."""
         n = self.batch_size
@@ -264,6 +276,9 @@ class Session:
                 )
             except TypeError as error:
                 inputs.check_names(self.model, error)
+                raise
+            except RuntimeError as error:
+                inputs.check_channels(self.model, error)
                 raise
 
     def _state(self) -> dict[str, torch.Tensor] | None:

@@ -218,6 +218,13 @@ def test_models_take_as_many_channels_as_they_have(channels):
     with pytest.raises(InputError, match="first layer") as caught:
         craft.fit(images.permute(0, 2, 3, 1), target=0)
     assert caught.value.code == "CL-INPUT-LAYOUT"
+    for other in (2, 3):  # colours that no conversion is known for, here and at a bare pass
+        given = torch.rand(4, other, 16, 16)
+        with pytest.raises(InputError) as caught:
+            craft.fit(given, target=0)
+        assert caught.value.code == "CL-INPUT-LAYOUT"
+        with pytest.raises(InputError, match=f"takes {channels} channel.*have {other}"):
+            SplitModel(net(channels), "0").g(given)
     if channels == 1:  # as grey photos come
         grey = CRAFT(split, 2, patch_size=8, random_state=0)
         grey.fit(images.expand(-1, 3, -1, -1), target=0)

@@ -169,6 +169,25 @@ def test_an_id_twice_is_refused(tmp_path, table):
     assert caught.value.code == "CL-INPUT-FILE"
 
 
+# own probe: the second one looked free of the class that the first one shows
+def test_a_file_twice_and_sizes_that_are_none_are_refused(tmp_path):
+    def twice(content):
+        content["images"][1]["file_name"] = "1.png"
+
+    with pytest.raises(InputError, match="two images of the file '1.png'") as caught:
+        annotated(tmp_path, change=twice)
+    assert caught.value.code == "CL-INPUT-FILE"
+    data = annotated(tmp_path)
+    assert data.masks("cat", []).shape == (0, 1, 16, 16)
+    for size in (None, "16", 0, 2.5):
+        for build in (
+            lambda size: CocoRemovals(tmp_path / "cats.json", tmp_path, size=size),
+            lambda size: MaskFolder(tmp_path, size=size),
+        ):
+            with pytest.raises(InputError, match="size"):
+                build(size)
+
+
 # tensorpack/tensorpack#1041 ("image_id": "1541715161404"): ids that are texts
 def test_ids_may_be_texts_but_not_both(tmp_path):
     def texts(content):

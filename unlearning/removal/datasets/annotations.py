@@ -75,6 +75,11 @@ def open_annotations(path: Path) -> Any:
                 f"{path} has two {name} of the id {twice!r:.40}. Number them again, so that each "
                 "has an id of its own."
             )
+    twice = _repeated(image["file_name"] for image in data["images"])
+    if twice is not None:  # one of them may look free of what the other shows
+        _refuse(
+            f"{path} has two images of the file {twice[:80]!r}. Put their annotations together."
+        )
     data = _numbered(path, data)
     coco = COCO()
     coco.dataset = data

@@ -16,6 +16,7 @@ import torch
 from conceptlab.datasets.images import as_image_batch
 from conceptlab.datasets.pictures import decode, file_bytes
 from conceptlab.errors import InputError
+from conceptlab.parameters import Whole
 from unlearning.removal.datasets.annotations import check_segmentation, mask_of, open_annotations
 from unlearning.removal.datasets.base import RemovalDataset
 
@@ -92,8 +93,7 @@ class CocoRemovals(RemovalDataset):
         classes: Sequence[str] | None = None,
         skip_invalid: bool = False,
     ) -> None:
-        if size < 16:
-            raise InputError(f"size must be at least 16, got {size}.", code="CL-INPUT-RANGE")
+        Whole(16).check("size", size)
         self.folder = Path(folder)
         if not os.path.isdir(self.folder):
             raise InputError(f"{self.folder} is no folder of images.", code="CL-INPUT-FILE")
@@ -148,7 +148,8 @@ class CocoRemovals(RemovalDataset):
     def masks(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Give the union of the masks of all instances of the class, (n, 1, H, W) bool."""
         self.check_class(name)
-        return np.stack([self._mask(name, int(i)) for i in ids])[:, None]
+        found = [self._mask(name, int(i)) for i in ids]
+        return np.stack(found)[:, None] if found else np.zeros((0, 1, *self.size), bool)
 
     def label(self, index: int) -> str:
         """Give the file's name."""

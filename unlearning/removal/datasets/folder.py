@@ -15,6 +15,7 @@ from conceptlab.datasets.folder import IMAGE_SUFFIXES, warn_passed_over
 from conceptlab.datasets.images import as_image_batch
 from conceptlab.datasets.pictures import file_bytes, open_picture, picture_size
 from conceptlab.errors import InputError
+from conceptlab.parameters import Whole
 from unlearning.removal.datasets.base import RemovalDataset
 from unlearning.removal.datasets.coco import fit_mask
 from unlearning.removal.masks import mask_of_picture
@@ -64,6 +65,7 @@ class MaskFolder(RemovalDataset):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, size: int = 256) -> None:
+        Whole(1).check("size", size)
         root = Path(path)
         self.name = root.name
         self.size = (size, size)
@@ -124,7 +126,8 @@ class MaskFolder(RemovalDataset):
     def masks(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Give the masks, (n, 1, H, W) bool."""
         self.check_class(name)
-        return np.stack([self._mask(name, int(i)) for i in ids])[:, None]
+        found = [self._mask(name, int(i)) for i in ids]
+        return np.stack(found)[:, None] if found else np.zeros((0, 1, *self.size), bool)
 
     def truth(self, name: str, ids: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Read the true removals, (n, 3, H, W) float32 in [0, 1]."""
