@@ -179,8 +179,8 @@ class Inputs:
         told = re.search(r"to have (\d+) channels, but got (\d+) channels", str(error))
         if told and any(t.ndim > 3 and t.shape[1] == int(told[2]) for t in self.tensors()):
             raise InputError(
-                f"{type(model).__name__} takes {told[1]} channel(s), and the images have {told[2]}. "
-                "Give images of as many, or convert them in preprocess=, for example "
+                f"{type(model).__name__} takes {told[1]} channel(s), and the images have "
+                f"{told[2]}. Give images of as many, or convert them in preprocess=, for example "
                 "lambda x: x.mean(1, keepdim=True) for grey.",
                 code="CL-INPUT-LAYOUT",
             ) from error

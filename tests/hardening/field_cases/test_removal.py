@@ -78,6 +78,15 @@ def test_one_feature_of_a_large_scale_does_not_blind_u_ids(method):
         assert u_ids(X, Y, method=method) == pytest.approx(expected, abs=0.02)
 
 
+# own probe: KID of features x 1e-9 was rounding, and of features x 1e-50 it was 0
+@pytest.mark.parametrize("scale", [1e-5, 1e-9, 1e-50])
+def test_kid_of_small_features_is_three_times_the_distance_of_the_means(scale):
+    X, Y = np.random.default_rng(0).normal(size=(2, 60, 4)) + np.array([[[0.5]], [[0.0]]])
+    mean = [(part.sum(0) @ part.sum(0) - np.square(part).sum()) / (60 * 59) for part in (X, Y)]
+    expected = 3 * (mean[0] + mean[1] - 2 * X.mean(0) @ Y.mean(0)) / 4  # (t + 1)³ - 1 = 3t + ...
+    assert kid(scale * X, scale * Y) / scale**2 == pytest.approx(expected, rel=1e-3)
+
+
 # own probe: 2 to 4 % of the bias were left on normal features, half of it on a network's
 @pytest.mark.parametrize("law", ["normal", "squares"])
 def test_debiased_distance_of_one_law_is_0(law):
