@@ -17,12 +17,14 @@ from torch import nn
 
 from attribution.naming import name_explanation, words_of
 from conceptlab.arrays import as_tensor
-from conceptlab.datasets.images import as_image_batch
+from conceptlab.datasets.images import as_image_batch, image_source
+from conceptlab.encoders import load_encoder
 from conceptlab.errors import InputError, SplitError, unknown_name
 from conceptlab.extractors import CRAFT
 from conceptlab.importance import Decision, HeadOnCoefficients, SobolImportance
 from conceptlab.maps.concept import check_method
 from conceptlab.models import SplitModel
+from conceptlab.models.images import channels_of
 from conceptlab.models.session import Inputs
 from conceptlab.progress import Progress
 from conceptlab.seeds import RandomState
@@ -67,8 +69,9 @@ def explain(
     model : torch.nn.Module or SplitModel
         The classifier; it comes back as it was.
     images : tensor, ndarray or sequence of images
-        (n, 3, H, W), floats in [0, 1] or bytes; for text a dict of tensors.
-        Concepts are found on these.
+        (n, 3, H, W), floats in [0, 1] or bytes; for a model of another number of channels, as
+        its first convolution says, (n, C, H, W); for text a dict of tensors. Concepts are found
+        on these.
     layer : str, optional
         Where to cut; by default where `model` is cut already, or the layer that
         :meth:`SplitModel.suggest` recommends.
@@ -153,9 +156,9 @@ def explain(
         names = words_of(names)
     if isinstance(model, SplitModel):
         split = model if layer is None else model.at_layer(layer)
-        batch = _batch(images, split.preprocess)
+        batch = _batch(images, split.model, split.preprocess)
     else:
-        batch = _batch(images, preprocess)
+        batch = _batch(images, model, preprocess)
         split = SplitModel(
             model,
             layer or recommended_layer(model, _first(batch, 2), preprocess, output),
@@ -163,6 +166,9 @@ def explain(
             output=output,
             class_names=class_names,
         )
+    told = [_each(image_names, "image_names", batch), _each(labels, "labels", batch)]
+    if isinstance(name_with, str) and name_with != "auto":
+        name_with = load_encoder(name_with)
     side = patch_size
     if side is None:
         text = isinstance(batch, Mapping)
@@ -185,8 +191,7 @@ def explain(
     )
     craft.fit(batch, target=target, progress=progress)
     explanation = craft.explain(batch, target=target, maps=maps, n_maps=n_maps, progress=progress)
-    explanation.image_names = _each(image_names, "image_names", len(explanation.logits))
-    explanation.labels = _each(labels, "labels", len(explanation.logits))
+    explanation.image_names, explanation.labels = told
     name_explanation(
         explanation, craft, batch, names=names, name_with=name_with, random_state=craft.seed_
     )
@@ -236,9 +241,16 @@ def recommended_layer(
     table = SplitModel.suggest(model, shown, output=output)
     found = list(table.loc[table["recommended"], "name"])
     if not found:
+        for name in table["name"][:1]:
+            try:  # a model that is told by its batch has no layer to cut at
+                SplitModel(model, name, preprocess=preprocess, output=output).check(example)
+            except SplitError as error:
+                if error.code == "CL-SPLIT-BATCH":
+                    raise
+        why = "; ".join(dict.fromkeys(str(fit) for fit in table["fit"] if fit))
         raise SplitError(
-            f"No layer of {type(model).__name__} can be cut so that h(g(x)) = f(x). Look at "
-            "SplitModel.suggest(model, example), and name one with layer=."
+            f"No layer of {type(model).__name__} can be cut so that h(g(x)) = f(x) ({why}). Look "
+            "at SplitModel.suggest(model, example), and name one with layer=."
         )
     return str(found[0])
 
@@ -326,13 +338,17 @@ def _remedies(craft: CRAFT, batch: Any) -> dict[str, Decision]:
     return tried
 
 
-def _batch(images: Any, preprocess: Callable[[Any], Any] | None) -> Any:
+def _batch(images: Any, model: Any, preprocess: Callable[[Any], Any] | None) -> Any:
     if isinstance(images, Mapping):  # the tokens of texts, as the model takes them
         return images
-    return as_image_batch(images, value_range="any" if preprocess is None else "unit")
+    if preprocess is not None or not isinstance(model, nn.Module):
+        return as_image_batch(images, value_range="any" if preprocess is None else "unit")
+    return image_source(images, value_range="any", channels=channels_of(model)).batch(clip=False)
 
 
-def _each(values: Sequence[str] | None, name: str, n: int) -> list[str] | None:
+def _each(values: Sequence[str] | None, name: str, batch: Any) -> list[str] | None:
+    """Give one text for each input, or None."""
+    n = len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
     if values is not None and len(values) != n:
         raise InputError(f"{name} has {len(values)} entries for {n} images.", code="CL-INPUT-SHAPE")
     return None if values is None else [str(value) for value in values]

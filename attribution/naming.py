@@ -66,6 +66,15 @@ def name_explanation(
     words = None if names is None else words_of(names)
     if name_with is None or isinstance(images, Mapping):
         return
+    if images.shape[1] != 3:
+        if words is not None:
+            warnings.warn(
+                f"Concepts have no names: encoders take images of 3 channels, not "
+                f"{images.shape[1]}.",
+                NamingWarning,
+                stacklevel=3,
+            )
+        return
     automatic = isinstance(name_with, str) and name_with == "auto"
     encoder = load_encoder("embedded" if automatic else name_with)
     known = knows(encoder, images)

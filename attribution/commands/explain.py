@@ -84,7 +84,7 @@ def explain(
 ) -> None:
     """Find a model's concepts, rank them, show where they are, and check them."""
     from attribution.commands.explain_answer import accuracy, more_formats, show, write_formats
-    from attribution.commands.explain_input import command_line, load_images
+    from attribution.commands.explain_input import command_line, in_channels, load_images
     from attribution.explain import explain as explain_model
     from attribution.explain import recommended_layer
     from attribution.naming import words_of
@@ -93,6 +93,7 @@ def explain(
     from conceptlab.io.places import report_file
     from conceptlab.maps.concept import check_method
     from conceptlab.models import SplitModel
+    from conceptlab.models.images import channels_of
     from conceptlab.models.load import load_model
 
     console = Console(stderr=as_json)
@@ -112,6 +113,8 @@ def explain(
     out = report_file(out, "explain.html")
     loaded = load_model(model)
     given = load_images(images, size or loaded.size, max_images, seed, only_class)
+    if loaded.preprocess is None:
+        given = in_channels(given, channels_of(loaded.model))
     console.print(f"{given.told()}; model {model}", markup=False)
     if images is not None and model == "embedded":
         console.print(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["GivenImages", "command_line", "load_images"]
+__all__ = ["GivenImages", "command_line", "in_channels", "load_images"]
 
 import os
 import shlex
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,29 @@ def load_images(
         [folders[i] for i in rows] if folders else [],
         found,
     )
+
+
+def in_channels(given: GivenImages, channels: int) -> GivenImages:
+    """Give colour images to a model of one channel as grey ones (ITU-R BT.601).
+
+    Raises
+    ------
+    InputError
+        A model of another number of channels (``CL-INPUT-LAYOUT``).
+    """
+    import torch
+
+    if channels == 3:
+        return given
+    if channels != 1:
+        raise InputError(
+            f"The model takes images of {channels} channels, and pictures have 3. Explain it in "
+            f"Python with arrays (n, {channels}, H, W): explain(model, images).",
+            code="CL-INPUT-LAYOUT",
+        )
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    grey = (torch.as_tensor(given.batch) * weights).sum(dim=1, keepdim=True)
+    return replace(given, batch=grey, source=f"{given.source} (as grey)")
 
 
 def command_line() -> str:

@@ -71,12 +71,10 @@ def image_cards(found: Any, limit: int = 24) -> tuple[str, int]:
         name, answer = found.image_name(number), found.answer(number)
         label = found.labels[number] if found.labels is not None else ""
         strong = [int(i) for i in np.argsort(-found.coefficients[number], kind="stable")[:3]]
-        shown = photo(picture_of(found.images[row]), f"{name}, answered {answer}")
+        shown = photo(to_picture(found.images[row]), f"{name}, answered {answer}")
         if found.maps is not None:
             peaks = np.maximum(found.maps, 0).max(axis=(0, 2, 3))
-            laid = blend_maps(
-                picture_of(found.images[row], last=False), found.maps[row], strong, peaks=peaks
-            )
+            laid = blend_maps(found.images[row], found.maps[row], strong, peaks=peaks)
             listed = ", ".join(found.names[i] for i in strong)
             shown += photo(laid, f"Where in {name} the concepts {listed} are")
         told = f"{name}: answer {answer}" + (f", folder {label}" if label else "")
@@ -150,17 +148,9 @@ def tools(found: Any) -> str:
     )
 
 
-def picture_of(image: np.ndarray, *, last: bool = True) -> np.ndarray:
-    """Give an image of any number of channels as colours; others than 1 and 3 as their mean."""
-    if image.shape[0] not in (1, 3):
-        image = image.mean(axis=0, keepdims=True)
-    shown = to_picture(image)
-    return shown if last else np.moveaxis(shown, -1, 0)
-
-
 def _pair(found: Any, concept: int, place: int) -> str:
     """Show a patch, and beside it the image that it is from, dimmed but for the patch."""
-    patch = picture_of(found.patches[concept][place])
+    patch = to_picture(found.patches[concept][place])
     name = found.names[concept]
     if concept >= len(found.places):
         return (
@@ -172,7 +162,7 @@ def _pair(found: Any, concept: int, place: int) -> str:
     source = found.image_name(number) if known else f"image {number}"
     told = f"{source}: {found.answer(number)}" if known else source
     whole = found.wholes[number]
-    inside = photo(picture_of(whole), f"{source}, whole; the patch is framed")
+    inside = photo(to_picture(whole), f"{source}, whole; the patch is framed")
     if side > 0:
         height, width = whole.shape[-2:]
         # The same context as the patch is shown with.
@@ -187,11 +177,12 @@ def _pair(found: Any, concept: int, place: int) -> str:
 
 
 def _box(y: int, x: int, side: int, context: float, height: int, width: int) -> str:
-    grown = side * (context - 1) / 2
-    top, left = max(y - grown, 0), max(x - grown, 0)
-    low, right = min(y + side + grown, height), min(x + side + grown, width)
-    spans = (left / width, top / height, (right - left) / width, (low - top) / height)
-    return "left:{:.1%};top:{:.1%};width:{:.1%};height:{:.1%}".format(*spans)
+    """Say as CSS which part of an image :func:`conceptlab.models.crop` shows."""
+    wide = round(side * context)
+    top = min(max(y - (wide - side) // 2, 0), max(height - wide, 0))
+    left = min(max(x - (wide - side) // 2, 0), max(width - wide, 0))
+    spans = (left / width, top / height, min(wide / width, 1.0), min(wide / height, 1.0))
+    return "left:{:.2%};top:{:.2%};width:{:.2%};height:{:.2%}".format(*spans)
 
 
 def _where(found: Any, concept: int) -> str:
@@ -202,11 +193,9 @@ def _where(found: Any, concept: int) -> str:
     number = int(found.shown[row])
     name = found.image_name(number)
     peaks = np.maximum(found.maps, 0).max(axis=(0, 2, 3))
-    laid = blend_maps(
-        picture_of(found.images[row], last=False), found.maps[row], [concept], peaks=peaks
-    )
+    laid = blend_maps(found.images[row], found.maps[row], [concept], peaks=peaks)
     drawn = photo(laid, f"Map of {found.names[concept]} over {name}, which holds most of it")
-    plain = photo(picture_of(found.images[row]), f"{name}, answered {found.answer(number)}")
+    plain = photo(to_picture(found.images[row]), f"{name}, answered {found.answer(number)}")
     return (
         f"<figure class='pair'><div class='two'>{plain}{drawn}</div><figcaption>where it is, in "
         f"the image with most of it: {escape(name)}</figcaption></figure>"

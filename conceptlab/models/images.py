@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["as_model_images", "model_images"]
+__all__ = ["as_model_images", "channels_of", "model_images"]
 
 import inspect
 from collections.abc import Mapping
@@ -36,9 +36,13 @@ def model_images(images: Any, split: SplitModel) -> ImageSource:
     """
     if split.preprocess is not None:
         return image_source(images)
-    first = next((m for m in split.model.modules() if isinstance(m, nn.Conv2d)), None)
-    channels = 3 if first is None else first.in_channels
-    return image_source(images, value_range="any", channels=channels)
+    return image_source(images, value_range="any", channels=channels_of(split.model))
+
+
+def channels_of(model: nn.Module) -> int:
+    """Tell how many channels a model's images have: those of its first convolution, else 3."""
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    return 3 if first is None else first.in_channels
 
 
 def as_model_images(images: Any, split: SplitModel) -> Any:

@@ -84,9 +84,9 @@ def to_picture(image: ArrayLike) -> np.ndarray:
 
     Parameters
     ----------
-    image : array-like of shape (3, H, W) or (1, H, W)
+    image : array-like of shape (C, H, W)
         Values in [0, 1] are shown as they are; others (a normalised input) are
-        stretched to that range.
+        stretched to that range. Other channels than one or three are shown as their mean.
 
     Returns
     -------
@@ -95,6 +95,8 @@ def to_picture(image: ArrayLike) -> np.ndarray:
     from conceptlab.arrays import as_numpy
 
     picture = np.moveaxis(as_numpy(image).astype(np.float32), 0, -1)
+    if picture.shape[-1] not in (1, 3):
+        picture = picture.mean(axis=-1, keepdims=True)
     low, high = float(picture.min()), float(picture.max())
     if low < -1e-3 or high > 1 + 1e-3:
         picture = (picture - low) / max(high - low, 1e-12)

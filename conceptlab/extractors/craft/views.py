@@ -13,6 +13,7 @@ import torch
 
 from conceptlab.arrays import ArrayKind, ArrayLike, as_numpy, as_tensor
 from conceptlab.batching import check_batch_size, iter_batches
+from conceptlab.datasets.images import image_source
 from conceptlab.errors import InputError
 from conceptlab.models import SplitModel
 from conceptlab.models.images import as_model_images, model_images
@@ -314,7 +315,8 @@ class ImageViews:
         if isinstance(self.inputs, Mapping):
             return []
         context = 3.0 if self.settings["mode"] == "none" else 1.0
-        return [crop(self.inputs, row, context=context) for row in index]
+        source = image_source(self.inputs, value_range="any", channels=self.inputs.shape[1])
+        return [crop(source, row, context=context) for row in index]
 
     def pictures(self, n: int, first: ArrayLike = ()) -> np.ndarray:
         """Choose `n` images to show: `first`, and others evenly; none for text."""

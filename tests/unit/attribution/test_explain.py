@@ -1,12 +1,14 @@
 """The one call that does everything: what it takes, and what it refuses before any work."""
 
+import numpy as np
 import pytest
 import torch
 from planted import ColorNet, color_images
 from torch import nn
 
 from attribution.explain import explain
-from conceptlab.errors import InputError
+from attribution.naming import NamingWarning
+from conceptlab.errors import InputError, SplitError
 from conceptlab.models import SplitModel
 
 QUICK = {"n_concepts": 2, "depth": 0, "random_state": 0, "maps": "upsample"}
@@ -39,6 +41,47 @@ def test_a_layer_beside_a_cut_model(images):
     split = SplitModel(ColorNet(), at="late")
     found = explain(split, images, layer="early", patch_size=8, **QUICK)
     assert found.settings["layer"] == "early"
+
+
+def convolutional(channels):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.Conv2d(channels, 6, 3), nn.ReLU())
+        return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)).eval()
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_grey_and_other_channels(channels):
+    pixels = np.random.default_rng(0).random((12, channels, 16, 16), dtype=np.float32)
+    found = explain(convolutional(channels), pixels, n_refits=0, **QUICK)
+    assert found.images.shape[1] == channels
+    page = found.to_html()
+    assert page.count("<article") >= 2
+    for kind in ("patches", "maps"):
+        found.plot(kind)
+    with pytest.warns(NamingWarning, match=f"3 channels, not {channels}"):
+        explain(convolutional(channels), pixels, n_refits=0, names=["a", "b"], **QUICK)
+
+
+class OverTheBatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inside = convolutional(3)
+
+    def forward(self, x):
+        return self.inside(x).softmax(0)
+
+
+@pytest.mark.filterwarnings("ignore::conceptlab.models.faults.SplitWarning")
+def test_a_model_that_hangs_on_its_batch(images):
+    with pytest.raises(SplitError, match=r"depends on the others in its batch.*SPLIT-BATCH\]$"):
+        explain(OverTheBatch(), images, **QUICK)
+
+
+@pytest.mark.parametrize("what", ["image_names", "labels"])
+def test_names_of_images_must_be_one_each(images, what):
+    with pytest.raises(InputError, match=rf"{what} has 1 entries for 8 images.*INPUT-SHAPE\]$"):
+        explain(ColorNet(), images, layer="late", patch_size=8, **{what: ["a"]}, **QUICK)
 
 
 class Words(nn.Module):
