@@ -197,8 +197,9 @@ def judge_parts(
 
 
 def _whole(case: Case) -> None:
-    base = case.before["ta"] if case.reference is None else case.base("ta", best="low")
-    who = "the original" if case.reference is None else "a retrained model"
+    base, who = case.before["ta"], "the original"
+    if case.reference is not None and case.base("ta", best="low") < base:
+        base, who = case.base("ta", best="low"), "a retrained model"
     limit = case.tolerance("ta", case.limits.damage, base, "test")
     text = f"Test accuracy is {case.own['ta']:.1%}; {who} has {base:.1%}."
     lost = base - case.own["ta"] > limit

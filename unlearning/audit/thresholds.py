@@ -59,7 +59,7 @@ class Thresholds:
     known: float = 0.2
     forget: float = 0.05
     damage: float = 0.05
-    unchanged: float = 0.98
+    unchanged: float = 0.995
     kept: float = 0.5
     answers: float = 0.3
     probe: float = 0.05

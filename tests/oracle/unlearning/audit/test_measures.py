@@ -386,8 +386,8 @@ def test_evidence_that_a_mask_gives_too_has_no_power():
     assert power["probe_20"] is True
     # The retrained models' features and probes are the mask's own: nothing can tell.
     alike = {
-        "features_kept": 0.995,
-        "features_kept_middle": 0.995,
+        "features_kept": 0.999,
+        "features_kept_middle": 0.999,
         "probe_recall": 0.98,
         "probe_20": 0.97,
         "concept_auc": 0.99,
@@ -408,6 +408,30 @@ def test_the_line_of_features_lies_where_the_references_put_it():
     assert verdict({"features_kept": 0.93}, near, AGAIN | {"features_kept": 0.9}).word == "removed"
 
 
+def test_little_left_unexplained_is_still_a_matter_of_shares():
+    """Where retrained models leave 0.6 %, a model that leaves 0.2 % still holds the class."""
+    near = RETRAINED | {"features_kept_middle": 0.994}
+    assert verdict({"features_kept_middle": 0.998}, near, None).word == "suppressed"
+    assert verdict({"features_kept_middle": 0.995}, near, None).word == "removed"
+
+
+def test_what_the_original_never_could_is_no_damage():
+    """Fewer classes are told apart more easily, so retrained models may be better than it was."""
+    better = RETRAINED | {"ta": 0.99}
+    assert (
+        judge(
+            RETRAINED | {"ta": 0.84, "js": 0.1},
+            before=ORIGINAL | {"ta": 0.85},
+            mask=MASK,
+            reference=better,
+            sizes=SIZES,
+        ).word
+        == "removed"
+    )
+    assert verdict({"ta": 0.85}, better, None).word == "damaged"
+    assert verdict({"ta": 0.85}, RETRAINED | {"ta": 0.86}, None).word == "removed"
+
+
 def test_a_report_s_own_figures_give_its_verdict_again():
     """Everything that decides is a figure, so it is kept in reports."""
     from unlearning.audit.figures import FIGURES
@@ -421,7 +445,7 @@ def test_a_report_s_own_figures_give_its_verdict_again():
 
 def test_verdict_without_reference():
     alone = {"reference": None, "second": None}
-    assert verdict({"features_kept": 0.99}, **alone).word == "suppressed"
+    assert verdict({"features_kept": 0.996}, **alone).word == "suppressed"
     assert verdict({"fa_train": 0.5}, **alone).word == "not forgotten"
     assert verdict({}, **alone).word == "removed"  # gone, and harder to read
     assert verdict({"js_mask": 0.0}, **alone).word == "suppressed"
