@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Examined", "Subjects", "examine", "read_subjects"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,18 @@ import torch
 from torch import nn
 
 from conceptlab.errors import InputError
+from conceptlab.models.session import model_copy
 from unlearning.audit.concept_level import OwnConcepts
 from unlearning.audit.divergence import probabilities
 from unlearning.audit.measuring import concept_figures, measure, random_twin, relative_figures
 from unlearning.audit.options import Attacks, Conditions, Training
 from unlearning.audit.quantising import quantised_copy
-from unlearning.audit.reading import Reading, accuracy_on, borrowed_copy, middle_layer, read_model
+from unlearning.audit.reading import Reading, accuracy_on, borrowed, middle_layer, read_model
 from unlearning.audit.recovery import spontaneous_recovery
 from unlearning.audit.relearning import RelearnCurve, anamnesis_index, relearn
 from unlearning.audit.subjects import Concepts, Sets
-from unlearning.classes.methods.logit_mask import LogitMask
-from unlearning.heads import frozen
+from unlearning.classes.methods.logit_mask import mask_head
+from unlearning.heads import find_head, frozen
 
 Values = dict[str, dict[str, float]]
 
@@ -137,16 +138,34 @@ def read_subjects(models: Mapping[str, nn.Module], sets: Sets, how: Conditions) 
                 code="CL-INPUT-LABELS",
             )
     if not sets.partial:
-        mask = LogitMask(head=readings["before"].head, batch_size=how.batch_size).unlearn(
-            models["before"], forget=sets.forget, retain=sets.retain, progress=False
-        )
-        models = {**models, "mask": mask.model}
-        readings["mask"] = read("mask", mask.model)
+        mask, reading = _mask(models["before"], readings["before"], sets)
+        models = {**models, "mask": mask}
+        readings["mask"] = read("mask", mask) if reading is None else reading
     unit = _logit_size(readings["before"], sets)
     for reading in readings.values():
         size = _logit_size(reading, sets)
         reading.temperature = size / unit if size > 0 and unit > 0 else 1.0
     return Subjects(dict(models), readings)
+
+
+def _mask(before: nn.Module, reading: Reading, sets: Sets) -> tuple[nn.Module, Reading | None]:
+    """Mask the class's logit; what the mask says and encodes follows from the original's reading.
+
+    None where the last layer's weights are another layer's too, so that features change.
+    """
+    with borrowed(before):
+        mask = model_copy(before)
+    head = find_head(mask, head=reading.head)
+    owners = [m for m in mask.modules() if getattr(m, "weight", None) is head.linear.weight]
+    gone = list(sets.classes)
+    value = mask_head(head, torch.from_numpy(reading.logits["retain"]), gone)
+    if len(owners) > 1:
+        return mask, None
+    kept = [c for c in range(reading.n_classes) if c not in set(gone)]
+    logits = {name: rows.copy() for name, rows in reading.logits.items()}
+    for rows in logits.values():
+        rows[:, gone] = rows[:, kept].mean(axis=1, keepdims=True) if value is None else value
+    return mask, replace(reading, logits=logits, _p={})
 
 
 def _logit_size(reading: Reading, sets: Sets) -> float:
@@ -267,7 +286,9 @@ def _quantised(subjects: Subjects, sets: Sets, how: Conditions, attacks: Attacks
     for name, model in subjects.models.items():
         values[name] = {}
         for width in attacks.bits:
-            with frozen(quantised_copy(borrowed_copy(model), width)) as small:
+            with borrowed(model):
+                twin = quantised_copy(model, width)
+            with frozen(twin) as small:
                 values[name] |= {
                     f"fa_int{width}": accuracy_on(small, sets.forget, how.batch_size),
                     f"ta_int{width}": accuracy_on(small, kept, how.batch_size),

@@ -179,9 +179,17 @@ def machine_attack(
     from sklearn.svm import SVC
 
     X, y, probe = _sides(members, others, forget, max_samples, random_state)
+    # Most confidences are near 1: what is equal to three decimals is one sample of more weight,
+    # which is the same machine at a tenth of the time.
+    whole = np.round(np.concatenate([X, probe]), 3)
+    places, row = np.unique(whole, axis=0, return_inverse=True)
+    row = row.reshape(-1)
+    told, weight = np.unique(np.stack([row[: len(X)], y], axis=1), axis=0, return_counts=True)
     # Nothing depends on the seed, but without one NumPy's global state would be drawn from.
-    attack = SVC(C=3.0, gamma="auto", random_state=0).fit(X, y)
-    return float(np.mean(attack.predict(probe) == 0)), float(attack.score(X, y))
+    attack = SVC(C=3.0, gamma="auto", random_state=0)
+    attack.fit(places[told[:, 0]], told[:, 1], sample_weight=weight)
+    called = attack.predict(places)[row]
+    return float(np.mean(called[len(X) :] == 0)), float(np.mean(called[: len(X)] == y))
 
 
 def member_share(
@@ -227,6 +235,9 @@ def member_share(
     from sklearn.linear_model import LogisticRegression
 
     X, y, probe = _sides(members, others, forget, max_samples, random_state)
+    if X.shape[1] == 1:
+        slope, offset = _logistic(X[:, 0], y)
+        return float(np.mean(slope * probe[:, 0] + offset > 0))
     attack = LogisticRegression(class_weight="balanced").fit(X, y)
     return float(np.mean(attack.predict(probe) == 1))
 

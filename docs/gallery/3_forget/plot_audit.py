@@ -58,6 +58,7 @@ report = audit(
     test=held_out,
     concepts=(test.attributes, list(test.attribute_names)),
     class_names=list(test.class_names),
+    relearn=True,
     max_steps=40,
     random_state=0,
     **parts,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["LogitMask"]
+__all__ = ["LogitMask", "mask_head"]
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from conceptlab.parameters import Real, Rules
 from unlearning.classes.base import Unlearner
 from unlearning.classes.job import Job
+from unlearning.heads import Head
 
 
 class LogitMask(Unlearner):
@@ -69,14 +71,40 @@ class LogitMask(Unlearner):
         self.random_state = random_state
 
     def _unlearn(self, job: Job) -> dict[str, Any]:
-        head = job.head
-        others = [c for c in range(job.n_classes) if c not in set(job.classes)]
-        level = float(job.predict(job.model, job.retain)[:, others].amax(dim=1).min())
-        bias = head.bias
-        with torch.no_grad():
-            if bias is None:
-                head.weight[job.classes] = head.weight[others].mean(dim=0)
-                return {"head": head.name, "logit": "mean of the retained"}
-            head.weight[job.classes] = 0.0
-            bias[job.classes] = min(0.0, level) - float(self.margin)
-        return {"head": head.name, "logit": float(bias[job.classes[0]].detach())}
+        logits = job.predict(job.model, job.retain)
+        value = mask_head(job.head, logits, job.classes, float(self.margin))
+        return {"head": job.head.name, "logit": "mean of the retained" if value is None else value}
+
+
+def mask_head(
+    head: Head, logits: torch.Tensor, classes: Sequence[int], margin: float = 20.0
+) -> float | None:
+    """Change a last layer in place so that it never gives some classes.
+
+    Parameters
+    ----------
+    head : Head
+        The last layer.
+    logits : torch.Tensor of shape (n, C)
+        Its answers on retained samples.
+    classes : sequence of int
+        The classes.
+    margin : float
+        See :class:`LogitMask`.
+
+    Returns
+    -------
+    float or None
+        The logit that the classes have from now on; None where the layer has no intercept, so
+        that it is the mean of the other logits.
+    """
+    gone = list(classes)
+    others = [c for c in range(head.n_classes) if c not in set(gone)]
+    with torch.no_grad():
+        if head.bias is None:
+            head.weight[gone] = head.weight[others].mean(dim=0)
+            return None
+        level = float(logits[:, others].amax(dim=1).min())
+        head.weight[gone] = 0.0
+        head.bias[gone] = min(0.0, level) - margin
+        return float(head.bias[gone[0]].detach())

@@ -44,7 +44,13 @@ def report(problem, model, references, **options):
         retain=problem.retain,
         test=problem.test,
         retrained=references,
-        **{"max_steps": 3, "attacker": Training(batch_size=32), "bits": (), **options},
+        **{
+            "relearn": True,
+            "max_steps": 3,
+            "attacker": Training(batch_size=32),
+            "bits": (),
+            **options,
+        },
         max_samples=240,
     )
 

@@ -19,7 +19,7 @@ from unlearning.audit.reading import read_model
 from unlearning.audit.subjects import check_sets, read_concepts
 from unlearning.data import as_samples
 
-ATTACK = {"max_steps": 16, "attacker": Training(batch_size=24)}
+ATTACK = {"relearn": True, "max_steps": 16, "attacker": Training(batch_size=24)}
 
 
 def parts():
@@ -156,7 +156,7 @@ def test_models_come_back_as_they_were(masked):
     original[0].weight.grad = torch.ones_like(original[0].weight)
     states = [fingerprint(m) for m in (original, first, masked.model)]
     try:
-        audit(original, masked, **parts(), retrained=first, max_steps=2)
+        audit(original, masked, **parts(), retrained=first, relearn=True, max_steps=2)
         with pytest.raises(InputError, match="class_names has 1 names"):
             quick(original, masked, class_names=["only"])
         assert seen
@@ -481,7 +481,7 @@ def test_options_that_do_not_fit(masked):
 def test_a_class_the_original_never_knew():
     never = models()[1]
     after = LogitMask().unlearn(never, forget=data()[0], retain=data()[1])
-    found = audit(never, after, **parts(), bits=(), recovery=False)
+    found = audit(never, after, **parts(), bits=(), relearn=True, recovery=False)
     assert found.verdict.word == "undecided"
     assert "hardly knew the class" in found.verdict.summary
     assert any("nothing was relearned" in note for note in found.notes)
@@ -499,7 +499,7 @@ def test_thresholds_are_parameters(masked):
 def test_models_on_a_gpu_and_samples_on_the_cpu():
     original, first = (m.cuda() for m in models()[:2])
     try:
-        found = audit(original, first, **parts(), max_steps=5)
+        found = audit(original, first, **parts(), relearn=True, max_steps=5)
         assert found.value("fa_train", "before") > 0.9
     finally:
         original.cpu()

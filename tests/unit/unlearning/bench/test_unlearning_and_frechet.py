@@ -22,8 +22,8 @@ def test_methods_and_audit_are_timed():
     rows = unlearning._measure(problem, 0, quick=True)
     names = [row.name.removeprefix("ResNet-50: ") for row in rows]
     assert names[0] == "Retrain"
-    assert names[-1] == "audit without relearning"
-    assert len(rows) == 19
+    assert names[-1] == "audit, two references"
+    assert len(rows) == 21
     assert all(row.ours > 0 and row.ratio > 0 and row.met is None for row in rows)
 
 
