@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from attribution.bench.known_truth import _held_out, _pointing, match_attributes
+from attribution.bench.known_truth import (
+    EXTRACTORS,
+    _candidates,
+    _held_out,
+    _pointing,
+    _size,
+    match_attributes,
+)
 
 
 @pytest.fixture
@@ -18,28 +25,36 @@ def planted():
 
 def test_attributes_are_matched_with_their_concepts(planted):
     U, presence, order, signs = planted
-    concepts, attributes, score = match_attributes(U * signs, presence, signed=False)
+    concepts, attributes, score = match_attributes(U * signs, presence)
     np.testing.assert_array_equal(order[concepts], attributes)
     assert score.min() > 0.95
 
 
-def test_a_sign_counts_only_where_a_direction_has_one(planted):
-    U, presence, order, _ = planted
-    concepts, attributes, score = match_attributes(U, presence, signed=True)
-    np.testing.assert_array_equal(order[concepts], attributes)
+def test_a_sign_counts_only_where_a_direction_is_two_candidates(planted):
+    U, presence, order, signs = planted
+    candidates, attributes, score = match_attributes(np.c_[U, -U], presence)
+    np.testing.assert_array_equal(order[candidates % 4], attributes)
+    np.testing.assert_array_equal(candidates < 4, signs[candidates % 4] > 0)
     assert score.min() > 0.95
-    _, _, score = match_attributes(U, presence, signed=False)
+    _, _, score = match_attributes(U, presence)
     assert score.mean() < 0.8
 
 
 def test_scores_are_of_other_rows_than_the_matching(planted):
     U, presence, order, signs = planted
-    concepts, attributes, found, score = _held_out(U, presence, signed=True)
+    concepts, attributes, score = _held_out(U * signs, presence)
     np.testing.assert_array_equal(order[concepts], attributes)
-    np.testing.assert_array_equal(found, signs[concepts])
     assert score > 0.95
     noise = np.random.default_rng(1).normal(size=U.shape)
-    assert abs(_held_out(noise, presence, signed=True)[3]) < 0.15
+    assert abs(_held_out(noise, presence)[2]) < 0.15
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_every_extractor_has_as_many_signed_candidates(name):
+    U = np.random.default_rng(0).random((3, _size(name, 32)))
+    found = _candidates(name, U)
+    assert found.shape == (3, 32)
+    assert (found < 0).any() == (name in ("PCA", "random directions"))
 
 
 class Maps:

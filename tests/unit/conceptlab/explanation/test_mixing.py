@@ -69,6 +69,38 @@ def test_kurtosis_along_the_means_is_that_of_two_humps():
     assert test.null_kurtosis > test.kurtosis + 1
 
 
+def heavy(n, apart, seed):
+    """Rows with the tails of Student's t with 4 degrees of freedom, half of them moved."""
+    rng = np.random.default_rng(seed)
+    rows = 1 + 0.05 * rng.normal(size=(n, 24)) * np.sqrt(4 / rng.chisquare(4, (n, 1)))
+    rows[::2, 0] += apart
+    return rows
+
+
+def test_heavy_tails_are_no_second_thing_and_hide_none():
+    one = [mixing_test(heavy(60, 0.0, seed), random_state=seed).mixes() for seed in range(20)]
+    two = [mixing_test(heavy(60, 0.5, seed), random_state=seed).mixes() for seed in range(20)]
+    assert sum(one) == 0
+    assert sum(two) >= 18
+
+
+def test_two_means_are_those_of_another_library():
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
+    rows = heavy(60, 0.3, 1)
+    test = mixing_test(rows, random_state=0)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit -= unit.mean(0)
+    first = PCA(1).fit_transform(unit)[:, 0]
+    halves = first > np.median(first)
+    start = np.stack([unit[~halves].mean(0), unit[halves].mean(0)])
+    means = KMeans(2, init=start, n_init=1).fit(unit)
+    assert test.cluster_index == pytest.approx(means.inertia_ / (unit**2).sum(), abs=1e-9)
+    same = (means.labels_ == test.labels).mean()
+    assert max(same, 1 - same) == 1.0
+
+
 def test_constant_rows_give_an_answer():
     test = mixing_test(np.ones((10, 3)), random_state=0)
     assert not test.mixes()
