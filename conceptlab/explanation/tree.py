@@ -84,11 +84,14 @@ class ConceptTree:
     power : tuple of int, or None
         Where nothing was split: in how many made mixtures, half and half of two concepts'
         patches, the test saw two things, and of how many.
+    looked_at : str or None
+        Where nothing was split: the layer at which concepts were tested.
     """
 
     layer: str
     roots: list[ConceptNode]
     power: tuple[int, int] | None = None
+    looked_at: str | None = None
 
     def walk(self) -> Iterator[ConceptNode]:
         """Go through all nodes, parents before children."""
@@ -116,7 +119,8 @@ class ConceptTree:
         tested = [root for root in self.roots if root.test is not None]
         if self.depth or not tested:
             return ""
-        words = "No concept was split."
+        words = "No concept was split"
+        words += "." if self.looked_at is None else f" (looked at in {self.looked_at})."
         if self.power is not None:
             seen, made = self.power
             words += (
@@ -163,6 +167,7 @@ class ConceptTree:
                     "high": node.interval[1],
                     "cluster_index": test.cluster_index if test else float("nan"),
                     "p_value": test.p_value if test else float("nan"),
+                    "separation": test.separation if test else float("nan"),
                     "balance": test.balance if test else float("nan"),
                     "n_children": len(node.children),
                     "sufficient": node.decision.sufficient if node.decision else float("nan"),
@@ -178,8 +183,13 @@ class ConceptTree:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the tree as JSON values, with vectors and patches as lists."""
-        data = {"layer": self.layer, "roots": [_as_dict(root) for root in self.roots]}
-        return data if self.power is None else {**data, "power": list(self.power)}
+        data: dict[str, Any] = {
+            "layer": self.layer,
+            "roots": [_as_dict(root) for root in self.roots],
+        }
+        if self.power is not None:
+            data["power"] = list(self.power)
+        return data if self.looked_at is None else {**data, "looked_at": self.looked_at}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ConceptTree:
@@ -189,6 +199,7 @@ class ConceptTree:
             data["layer"],
             [_from_dict(root) for root in data["roots"]],
             None if power is None else (int(power[0]), int(power[1])),
+            data.get("looked_at"),
         )
 
     def plot(self, *, ax: Axes | None = None) -> Axes:

@@ -6,6 +6,7 @@ __all__ = ["carrying", "code_fit", "divide", "factorise", "plant"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -186,7 +187,13 @@ def divide(
     """
     if layers is None:
         layers = earlier_layers(fitted.split, views.model_input(1))
-    splits = {layer: fitted.split.at_layer(layer) for layer in layers[:depth]}
+
+    @cache
+    def split_at(layer: str) -> SplitModel:
+        return fitted.split if layer == fitted.split.layer else fitted.split.at_layer(layer)
+
+    for layer in layers[:depth]:  # a wrong one is told before anything is tested
+        split_at(layer)
 
     def importance_at(
         layer: str, extractor: ConceptExtractor, rows: np.ndarray
@@ -194,14 +201,14 @@ def divide(
         # The head of an earlier layer is most of the model: some images must do.
         _, first = np.unique(patches[rows, 0], return_index=True)
         part = views.subset(patches[rows, 0][np.sort(first)][:_CHILD_IMAGES])
-        below = replace(fitted, split=splits[layer], extractor=extractor)
+        below = replace(fitted, split=split_at(layer), extractor=extractor)
         coded = below.code(part, progress=False)
         found = below.importance_of(coded, target[part.places], progress=False)
         return np.asarray(found.mean), np.asarray(found.interval), coded.decision
 
     recursion = Recursion(
         layers=list(layers),
-        rows_at=lambda layer, rows: views.rows_of(splits[layer], patches[rows]),
+        rows_at=lambda layer, rows: views.rows_of(split_at(layer), patches[rows]),
         importance_at=importance_at,
         extractor=factoriser,
         n_children=n_children,
@@ -210,9 +217,14 @@ def divide(
         limit=limit,
         seed=fitted.seed,
     )
+    # Where the user decides, the first of the layers is looked at, whatever it shows.
+    power = None
+    if isinstance(split_when, str):
+        power = recursion.begin(tree.roots, fitted.split.layer)
     recursion.refine(tree.roots, depth)
-    if tree.depth == 0 and isinstance(split_when, str):
-        tree.power = recursion.power(tree.roots)
+    if tree.depth == 0:
+        tree.power = power
+        tree.looked_at = recursion.layers[0] if recursion.layers else None
 
 
 def _rule_of(

@@ -12,7 +12,7 @@ from __future__ import annotations
 __all__ = ["Recursion", "earlier_layers", "strongest"]
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from conceptlab.importance import Decision
 
 _MIN_PATCHES = 12
+_SEES = 0.8  # share of made mixtures that a layer must show
 
 
 def strongest(coefficients: np.ndarray, quantile: float, limit: int) -> np.ndarray:
@@ -123,27 +124,60 @@ class Recursion:
     limit: int
     seed: int
 
+    _seen: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, init=False)
+
+    def begin(self, nodes: Sequence[ConceptNode], cut: str) -> tuple[int, int] | None:
+        """Begin at the layer where the rule can see: the first that shows made mixtures.
+
+        Whether two things are apart can be seen at some layers and not at others. The latest of
+        `layers` comes first and the cut itself last, where concepts are apart by construction;
+        where none shows four of five mixtures, the one that shows most is taken.
+
+        Parameters
+        ----------
+        nodes : sequence of ConceptNode
+            The roots.
+        cut : str
+            Their layer.
+
+        Returns
+        -------
+        tuple of int, or None
+            How many mixtures are seen at that layer, of how many; None where none can be made.
+        """
+        order, best = [*self.layers, cut], (-1.0, 0, (0, 1))
+        for place, layer in enumerate(order):
+            found = self.power(nodes, layer)
+            if found is None:
+                return None
+            share = found[0] / found[1]
+            if share > best[0]:
+                best = share, place, found
+            if share >= _SEES:
+                break
+        first = order[best[1]]
+        self.layers = [first, *(name for name in order[best[1] + 1 :] if name != cut)]
+        if first == cut:
+            self.layers += order[:-1]
+        return best[2]
+
     def refine(self, nodes: Sequence[ConceptNode], depth: int, level: int = 0) -> None:
-        """Test every node at the next earlier layer, split those that mix, and go on below."""
+        """Test every node at the next layer, split those that mix, and go on below."""
         if level >= min(depth, len(self.layers)):
             return
         layer = self.layers[level]
-        testable = [node for node in nodes if len(node.patches) >= _MIN_PATCHES]
+        testable = _testable(nodes)
         if not testable:
             return
-        # One pass for all nodes: a patch that several concepts share is seen once.
-        wanted = np.unique(np.concatenate([node.patches for node in testable]))
-        seen = self.rows_at(layer, wanted)
-        for node in testable:
-            rows = seen[np.searchsorted(wanted, node.patches)]
+        for node, rows in zip(testable, self._look(layer, testable), strict=True):
             seed = draw_seed(np.random.default_rng([self.seed, level, nodes.index(node)]))
             node.test = mixing_test(rows, random_state=seed)
             if self.decide(node, node.test):
                 self._split(node, layer, rows, seed)
                 self.refine(node.children, depth, level + 1)
 
-    def power(self, nodes: Sequence[ConceptNode]) -> tuple[int, int] | None:
-        """Count in how many made mixtures of two nodes the rule sees two things.
+    def power(self, nodes: Sequence[ConceptNode], layer: str) -> tuple[int, int] | None:
+        """Count in how many made mixtures of two nodes the rule sees two things at a layer.
 
         Each is made of as many of the best patches of one node as of another: all pairs of
         the five most important that have patches enough.
@@ -153,21 +187,26 @@ class Recursion:
         tuple of int, or None
             How many were seen, of how many; None where there is no pair.
         """
-        strong = [node for node in nodes if len(node.patches) >= _MIN_PATCHES]
-        strong = sorted(strong, key=lambda node: -np.nan_to_num(node.importance))[:5]
-        pairs = list(combinations(strong, 2))
-        if not pairs or not self.layers:
-            return None
-        wanted = np.unique(np.concatenate([node.patches for node in strong]))
-        seen = self.rows_at(self.layers[0], wanted)
-        found = 0
+        testable = _testable(nodes)
+        seen = dict(zip(map(id, testable), self._look(layer, testable), strict=True))
+        strong = sorted(testable, key=lambda node: -np.nan_to_num(node.importance))[:5]
+        pairs, found = list(combinations(strong, 2)), 0
         for number, (a, b) in enumerate(pairs):
             half = max(_MIN_PATCHES, min(len(a.patches), len(b.patches))) // 2
-            mixed = np.concatenate([a.patches[:half], b.patches[:half]])
-            rows = seen[np.searchsorted(wanted, mixed)]
+            rows = np.concatenate([seen[id(a)][:half], seen[id(b)][:half]])
             seed = draw_seed(np.random.default_rng([self.seed, 4, number]))
             found += self.decide(a, mixing_test(rows, random_state=seed))
-        return found, len(pairs)
+        return (found, len(pairs)) if pairs else None
+
+    def _look(self, layer: str, nodes: Sequence[ConceptNode]) -> list[np.ndarray]:
+        """Give the rows of each node's patches at a layer; a patch is seen there once."""
+        if not nodes:
+            return []
+        wanted = np.unique(np.concatenate([node.patches for node in nodes]))
+        if layer not in self._seen or not np.isin(wanted, self._seen[layer][0]).all():
+            self._seen[layer] = wanted, self.rows_at(layer, wanted)
+        known, rows = self._seen[layer]
+        return [rows[np.searchsorted(known, node.patches)] for node in nodes]
 
     def _split(self, node: ConceptNode, layer: str, rows: np.ndarray, seed: int) -> None:
         n_children = min(self.n_children, *rows.shape)
@@ -189,3 +228,7 @@ class Recursion:
                     coefficients=U[local, child],
                 )
             )
+
+
+def _testable(nodes: Sequence[ConceptNode]) -> list[ConceptNode]:
+    return [node for node in nodes if len(node.patches) >= _MIN_PATCHES]
