@@ -63,8 +63,8 @@ from conceptlab.maps import energy_pointing
 from conceptlab.models import SplitModel
 
 N_SEEDS, N_IMAGES = 5, 200
-EARLY = {"layer": "layer2", "candidates": 32, "patches": "none"}
-LATE = {"layer": "layer4", "candidates": 16, "patches": "grid", "patch_size": 24}
+EARLY: dict[str, Any] = {"layer": "layer2", "candidates": 32, "patches": "none"}
+LATE: dict[str, Any] = {"layer": "layer4", "candidates": 16, "patches": "grid", "patch_size": 24}
 OURS = "CRAFT (NMF)"
 EXTRACTORS: dict[str, type[ConceptExtractor]] = {
     OURS: NMFConcepts,

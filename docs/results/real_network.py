@@ -47,7 +47,7 @@ def row_jobs() -> list[tuple]:
         for name in ("dog", "ship", "horse")
     ]
     for name in ("dog", "other"):
-        jobs.append(("EfficientNet-Lite0", name, lite0(), photos(name, 48), 64, (10, 25)))
+        jobs.append(("EfficientNet-Lite0", name, lite0(), photos(name, 48), 64, (10,)))
     return jobs
 
 

@@ -109,7 +109,7 @@ def refit() -> list[dict]:
     return [refit_of(name) for name in ("cat", "truck")]
 
 
-def refit_of(name: str, n_draws: int = 10, n_refits: int = 20) -> dict:
+def refit_of(name: str, n_draws: int = 8, n_refits: int = 20) -> dict:
     """How often `interval="refit"` of 40 images holds what all photos give, fit and all.
 
     The long-run value of a concept is the importance, on all photos, of its partner in the
