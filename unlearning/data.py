@@ -389,8 +389,15 @@ def _read(data: Any, name: str) -> tuple[Any, Any]:
     if isinstance(data, Mapping):
         columns, labels = _divide_mapping(data, name)
         return _without_text([columns], name)[0], labels
-    if isinstance(data, tuple | list) and len(data) == 2 and _is_array(data[0]):
+    pair = isinstance(data, tuple | list) and len(data) == 2 and _is_array(data[0])
+    if pair and not isinstance(data[1], Mapping):  # else two rows
         return data[0], data[1]
+    if hasattr(data, "columns") and hasattr(data, "shape"):
+        raise InputError(
+            f"`{name}` cannot be a table (columns {', '.join(map(repr, data.columns))}). Give "
+            "arrays (X, y).",
+            code="CL-INPUT-TYPE",
+        )
     batched = False
     if isinstance(data, DataLoader | IterableDataset):
         parts: Iterable[Any] = data
@@ -408,6 +415,7 @@ def _read(data: Any, name: str) -> tuple[Any, Any]:
         rows = [_divide(part, name) for part in parts]
     if not rows:
         return torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    _check_known([y for _, y in rows], name)
     join = torch.cat if batched else torch.stack
     inputs = _without_text([x for x, _ in rows], name)
     try:
@@ -513,8 +521,18 @@ def _is_array(value: Any) -> bool:
 
 def _join(items: list[Any], join: Any) -> Any:
     if isinstance(items[0], Mapping):
-        return {key: join([torch.as_tensor(item[key]) for item in items]) for key in items[0]}
+        return {key: _join([item[key] for item in items], join) for key in items[0]}
     return join([torch.as_tensor(np.asarray(x) if _is_image(x) else x) for x in items])
+
+
+def _check_known(labels: list[Any], name: str) -> None:
+    """Refuse samples without a label, and labels that are names."""
+    for number, label in enumerate(labels):
+        if label is None or _is_text(label):
+            raise InputError(
+                f"Sample {number} of `{name}` has the label {label!r:.40}; give class indices.",
+                code="CL-INPUT-LABELS",
+            )
 
 
 def _is_image(value: Any) -> bool:
@@ -569,9 +587,10 @@ def _check_labels(y: ArrayLike, name: str) -> torch.Tensor:
         labels = labels[:, 0]
     whole = not labels.is_floating_point() or bool((labels == labels.round()).all())
     if labels.ndim != 1 or labels.is_complex() or not whole:
+        missing = int(labels.isnan().sum())
         raise InputError(
             f"Labels of `{name}` must be class indices of shape (n,), got {labels.dtype} of shape "
-            f"{tuple(labels.shape)}. For one-hot labels give y.argmax(1).",
+            f"{tuple(labels.shape)}, {missing} of them NaN. For one-hot labels give y.argmax(1).",
             code="CL-INPUT-LABELS",
         )
     return labels.to(torch.int64)
