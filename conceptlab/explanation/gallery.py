@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["concept_cards", "drive_table", "image_cards", "tools"]
+__all__ = ["concept_cards", "drive_table", "frame_style", "image_cards", "tools"]
 
 from typing import Any
 
@@ -166,7 +166,7 @@ def _pair(found: Any, concept: int, place: int) -> str:
     if side > 0:
         height, width = whole.shape[-2:]
         # The same context as the patch is shown with.
-        box = _box(y, x, side, found.context, height, width)
+        box = frame_style(y, x, side, found.context, height, width)
         inside += f"<i style='{box}'></i>"
     seen = photo(patch, f"Patch {place + 1} in which {name} is strongest, of {source}", side=112)
     marks = _marks(image=source, classes=found.answer(number) if known else "", concepts=concept)
@@ -176,7 +176,7 @@ def _pair(found: Any, concept: int, place: int) -> str:
     )
 
 
-def _box(y: int, x: int, side: int, context: float, height: int, width: int) -> str:
+def frame_style(y: int, x: int, side: int, context: float, height: int, width: int) -> str:
     """Say as CSS which part of an image :func:`conceptlab.models.crop` shows."""
     wide = round(side * context)
     top = min(max(y - (wide - side) // 2, 0), max(height - wide, 0))

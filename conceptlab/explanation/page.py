@@ -55,9 +55,9 @@ def explanation_page(found: Any, title: str) -> Page:
             Section(
                 "What the concepts are",
                 concept_cards(found),
-                text=f"All {k} concepts. On the left a patch in which the concept is strongest, "
-                f"the best {most} first; beside it the image it is from, dark but for the patch, "
-                "its name and the model's answer."
+                text=f"All {k} concepts. On the left up to {most} patches in which the concept is "
+                "strongest, of different images where there are; beside each the image it is "
+                "from, dark but for the patch, its name and the model's answer."
                 + (
                     f" Last, where the concept is ({found.settings.get('maps')}): a concept's "
                     "colour has one scale for all images, so that a pale map is a concept that "

@@ -50,7 +50,8 @@ class Explanation:
         For the images that are shown, where each concept is; the method stands in
         ``settings["maps"]``.
     patches : list of list of numpy.ndarray (3, s, s)
-        For each concept the fitted patches in which it is strongest.
+        For each concept the fitted patches in which it is strongest, the best of each image
+        before the second best of any.
     logits : numpy.ndarray of shape (n, n_outputs)
         What the model answers.
     target : numpy.ndarray of shape (n,)
@@ -328,7 +329,20 @@ class Explanation:
         return words
 
     def telling(self, concepts: Sequence[int], limit: int) -> list[int]:
-        """Choose among the images shown: by turns, the one that holds most of each concept."""
+        """Choose among the images shown: by turns, the one that holds most of each concept.
+
+        Parameters
+        ----------
+        concepts : sequence of int
+            Their numbers, the first to have its turn first.
+        limit : int
+            How many images at most.
+
+        Returns
+        -------
+        list of int
+            Places in `images`.
+        """
         ranked = np.argsort(-self.coefficients[self.shown], axis=0, kind="stable")
         turns = (int(image) for image in ranked[:, list(concepts)].ravel())
         return list(dict.fromkeys(turns))[:limit]

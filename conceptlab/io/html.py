@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from conceptlab.io.reading import read_plain_file
+
 _INKS = {
     "#000000": "currentColor",
     "#333333": "currentColor",
@@ -222,4 +224,4 @@ def _whole(figure: Any) -> Any:
 
 @cache
 def _asset(name: str) -> str:
-    return (Path(__file__).parent / name).read_text("utf-8")
+    return read_plain_file(Path(__file__).parent / name).decode()

@@ -76,6 +76,7 @@ class Page:
     def html(self) -> str:
         """Lay the page out."""
         parts = [f"<p class='warn'>{escape(self.warning)}</p>"] if self.warning else []
+        parts += [f"<p class='lead'>{escape(line)}</p>" for line in self.lead.splitlines()]
         named = [part for part in self.sections if part.name]
         if named:
             items = "".join(
@@ -96,7 +97,7 @@ class Page:
         if facts:
             told = escape(json.dumps(plain(facts)))
             footer += f"<p>How it came about</p><code>{told}</code>"
-        return page(self.title, self.lead, parts, footer=footer, script=bool(self.tools))
+        return page(self.title, "", parts, footer=footer, script=bool(self.tools))
 
 
 class HtmlReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["explain_fitted"]
+__all__ = ["explain_fitted", "of_many_images"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -87,7 +87,7 @@ def explain_fitted(
         effects = concept_effects(split, extractor, batch, target[shown])
     if places is None:
         places = _best_places(fitted, source, n_patches, progress)
-    places = [rows[:n_patches] for rows in places]
+    places = [of_many_images(rows, n_patches) for rows in places]
     held = {int(row[0]) for rows in places for row in rows if source.has_pictures}
     return Explanation(
         names=list(names),
@@ -121,6 +121,16 @@ def explain_fitted(
     )
 
 
+def of_many_images(places: np.ndarray, n: int) -> np.ndarray:
+    """Take `n` places, the best of each image before the second best of any."""
+    turn = np.zeros(len(places), np.int64)
+    seen: dict[int, int] = {}
+    for i, image in enumerate(places[:, 0]):
+        turn[i] = seen.get(int(image), 0)
+        seen[int(image)] = turn[i] + 1
+    return places[np.argsort(turn, kind="stable")[:n]]
+
+
 def _best_places(
     fitted: Fitted, source: ImageViews, n_patches: int, progress: Progress
 ) -> list[np.ndarray]:
@@ -129,4 +139,4 @@ def _best_places(
         return [np.empty((0, 4), np.int64) for _ in fitted.extractor.components_]
     rows = source.rows(fitted.split, storage="memory", progress=progress)
     U = source.code(rows, fitted.extractor)
-    return [source.index[strongest(column, 0.0, n_patches)] for column in U.T]
+    return [source.index[strongest(column, 0.0, 8 * n_patches)] for column in U.T]

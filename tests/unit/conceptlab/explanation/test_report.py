@@ -10,7 +10,7 @@ from planted import ColorNet, color_images
 
 from conceptlab import Explanation
 from conceptlab.errors import CheckpointError, InputError
-from conceptlab.explanation.gallery import _box
+from conceptlab.explanation.gallery import frame_style
 from conceptlab.extractors import CRAFT
 from conceptlab.io.html import figure_svg, picture
 from conceptlab.models import SplitModel, crop
@@ -65,14 +65,16 @@ def test_a_frame_lies_where_the_patch_is_cut_from(found):
         for patch, (image, y, x, side) in zip(found.patches[i], found.places[i], strict=True):
             whole = found.wholes[image]
             np.testing.assert_array_equal(patch, whole[:, y : y + side, x : x + side])
-    assert _box(8, 16, 8, 1.0, 32, 64) == "left:25.00%;top:25.00%;width:12.50%;height:25.00%"
+    assert frame_style(8, 16, 8, 1.0, 32, 64) == "left:25.00%;top:25.00%;width:12.50%;height:25.00%"
 
 
 @pytest.mark.parametrize("place", [(0, 8), (10, 13), (24, 24), (28, 0)])
 def test_a_frame_of_a_position_is_what_its_patch_shows(place):
     image = np.random.default_rng(0).random((1, 3, 32, 40), dtype=np.float32)
     shown = crop(image, np.array([0, *place, 8]), context=3.0)
-    left, top, width, height = map(float, re.findall(r"[\d.]+", _box(*place, 8, 3.0, 32, 40)))
+    left, top, width, height = map(
+        float, re.findall(r"[\d.]+", frame_style(*place, 8, 3.0, 32, 40))
+    )
     y, x = round(top * 0.32), round(left * 0.40)
     framed = image[0, :, y : y + round(height * 0.32), x : x + round(width * 0.40)]
     np.testing.assert_array_equal(framed, shown)
