@@ -272,7 +272,11 @@ class BaseEncoder:
                 pixels = self.preprocess(source.take(indices), device=self.device)
                 features = self._image_features(pixels)
                 if len(indices) > 1:
-                    self._look_alone("image", features, lambda: self._image_features(pixels[:1]))
+                    self._look_alone(
+                        "image",
+                        features,
+                        lambda: [self._image_features(one) for one in (pixels[:1], pixels[-1:])],
+                    )
             return self._finish(features, normalize, f"images[{indices[0]}:{indices[-1] + 1}]")
 
         def rows(indices: Sequence[int], report: Progress) -> torch.Tensor:
@@ -351,11 +355,13 @@ class BaseEncoder:
                 if not truncate:
                     self._check_lengths(filled)
                 tokens = [self._tokenize(filled[i : i + size]) for i in range(0, len(filled), size)]
-                one = self._tokenize(filled[:1])
+                ends = [self._tokenize(part) for part in (filled[:1], filled[:size][-1:])]
             with torch.no_grad(), self._autocast():
                 parts = [self._text_features(part) for part in tokens]
                 if len(filled) > 1:
-                    self._look_alone("text", parts[0], lambda: self._text_features(one))
+                    self._look_alone(
+                        "text", parts[0], lambda: [self._text_features(t) for t in ends]
+                    )
             name = f"texts[{indices[0]}:{indices[-1] + 1}]"
             if len(sentences) == 1:
                 return self._finish(torch.cat(parts), normalize, name)
@@ -432,15 +438,16 @@ class BaseEncoder:
         return torch.autocast(self.device.type, dtype=dtype)
 
     def _look_alone(
-        self, what: str, features: torch.Tensor, alone: Callable[[], torch.Tensor]
+        self, what: str, features: torch.Tensor, alone: Callable[[], list[torch.Tensor]]
     ) -> None:
-        """At the first batch, see whether a vector depends on what it was encoded with."""
+        """At the first batch, see whether its first and last vectors depend on the others."""
         if what in self._looked:
             return
         self._looked.add(what)
-        first, again = features[:1].float(), alone().float()
-        if first.shape == again.shape and bool(
-            (first - again).abs().max() > 2e-2 * again.abs().max()
+        ends = torch.cat([features[:1], features[-1:]]).float()
+        again = torch.cat(alone()).float()
+        if ends.shape == again.shape and bool(
+            (ends - again).abs().max() > 2e-2 * again.abs().max()
         ):
             warnings.warn(
                 f"{self.name} gives another vector for one {what} alone than beside others: it "

@@ -104,6 +104,11 @@ def test_vectors_that_depend_on_the_batch_are_told_once():
         encoder.encode_image(images())
     with pytest.warns(EncoderWarning, match="one text alone"):
         encoder.encode_text(["cat", "zebra"])
+    placed = CallableEncoder(  # the first is the same in every batch
+        lambda x: x.mean((2, 3)) + torch.arange(len(x))[:, None], padded, fingerprint="placed"
+    )
+    with pytest.warns(EncoderWarning, match="one image alone"):
+        placed.encode_image(images())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder.encode_image(images())
