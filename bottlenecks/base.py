@@ -13,8 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks.explaining import Contributions, weights_frame
 from bottlenecks.intervals import weighted_quantiles
-from bottlenecks.intervention import Subject
+from bottlenecks.realign import residual_covariance
 from bottlenecks.reasons import LinearReasons
+from bottlenecks.seen import row_codes
+from bottlenecks.subject import Subject
 from bottlenecks.targets import Predicting, Target, checked_target
 from conceptlab.arrays import (
     ArrayLike,
@@ -63,6 +65,11 @@ class Bottleneck(Predicting, LinearReasons, SavedEstimator, ClassifierMixin, Bas
         Least and largest activation in the fit.
     activation_levels_ : ndarray of shape (k, 2), float64
         What an intervention writes for "absent" and "present".
+    activation_covariance_ : ndarray of shape (k, k), float64, or None
+        Of activations within classes, by which ``realign=True`` moves the other concepts; None
+        for more than 1024 concepts.
+    fit_rows_ : ndarray of int64
+        Codes of at most 4096 rows of the fit, by which a curve tells that it sees them again.
     space_ : str or None
         Fingerprint of the encoder of the features, where it is known.
     n_features_in_ : int
@@ -162,7 +169,7 @@ class Bottleneck(Predicting, LinearReasons, SavedEstimator, ClassifierMixin, Bas
         S = self._scores(rows)
         self._set_statistics(S, weight)
         self._fit_scores(S, target, rows, weight)
-        self._set_levels(rows, weight)
+        self._set_levels(rows, target, weight)
         return self
 
     def _read(
@@ -178,11 +185,13 @@ class Bottleneck(Predicting, LinearReasons, SavedEstimator, ClassifierMixin, Bas
             rows = rows[torch.from_numpy(index).to(rows.device)]
         return rows, target, weight, index
 
-    def _set_levels(self, rows: torch.Tensor, weight: np.ndarray | None) -> None:
+    def _set_levels(self, rows: torch.Tensor, target: Target, weight: np.ndarray | None) -> None:
         with torch.no_grad():
             A = as_numpy(self._activations(self._scores(rows))).astype(np.float64)
         self.activation_range_ = np.stack([A.min(axis=0), A.max(axis=0)], axis=1)
         self.activation_levels_ = self._levels(A, weight)
+        self.activation_covariance_ = residual_covariance(A, target, weight)
+        self.fit_rows_ = row_codes(rows)
 
     def _check_bank(self, space: str | None) -> None:
         from conceptlab.bank import ConceptBank
@@ -371,6 +380,7 @@ class Bottleneck(Predicting, LinearReasons, SavedEstimator, ClassifierMixin, Bas
             uncertainty=self._uncertainty(S, A),
             coef=self.coef_,
             levels=self.activation_levels_,
+            covariance=getattr(self, "activation_covariance_", None),
             limits=self.activation_range_,
             concept_names=self.concept_names_,
             classes=self.outputs_,

@@ -24,21 +24,14 @@ section 3.1 (uncertainty of concepts, expected change of the target).
 
 from __future__ import annotations
 
-__all__ = ["POLICIES", "Intervention", "InterventionCurve", "PolicyState"]
+__all__ = ["POLICIES", "POLICIES_ANEW", "Intervention", "InterventionCurve", "PolicyState"]
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import log_softmax, softmax
-
-from bottlenecks.intervals import mean_interval, wilson_interval
-from conceptlab.arrays import as_numpy
-from conceptlab.errors import InputError, unknown_name
-from conceptlab.parameters import Whole
-from conceptlab.seeds import RandomState, numpy_generator
 
 if TYPE_CHECKING:
     import pandas
@@ -204,7 +197,7 @@ class InterventionCurve:
     Attributes
     ----------
     steps : ndarray of shape (m + 1,), int64
-        Concepts set in each row.
+        Concepts, or groups of them, set in each row.
     accuracy, log_loss : ndarray of shape (m + 1,), float64
     policy : str
     n_samples : int
@@ -212,6 +205,8 @@ class InterventionCurve:
         95 % of the accuracy (Wilson).
     change : ndarray of shape (m + 1, 2), float64, or None
         95 % of the accuracy less that without any concept set, on the same rows.
+    costs : ndarray of shape (m + 1,), float64, or None
+        Mean cost of what was set.
 
     Examples
     --------
@@ -232,6 +227,7 @@ class InterventionCurve:
     n_samples: int
     interval: np.ndarray | None = None
     change: np.ndarray | None = None
+    costs: np.ndarray | None = None
 
     def __repr__(self) -> str:
         first, last = self.accuracy[0], self.accuracy[-1]
@@ -344,216 +340,5 @@ POLICIES: dict[str, Callable[[PolicyState], np.ndarray]] = {
     "gain": _gain,
 }
 """Policies by name; see the module."""
-_ANEW = {"gain"}
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """Rows, the values that concepts may be set to, and the head: all in NumPy, float64."""
-
-    activations: np.ndarray
-    values: np.ndarray
-    logits: np.ndarray
-    uncertainty: np.ndarray
-    coef: np.ndarray
-    levels: np.ndarray
-    limits: np.ndarray
-    concept_names: list[str]
-    classes: np.ndarray
-    y: np.ndarray | None
-
-    @classmethod
-    def of(
-        cls,
-        given: Any,
-        *,
-        activations: np.ndarray,
-        levels: np.ndarray,
-        concept_names: Sequence[str],
-        presence: bool = False,
-        from_rows: bool = False,
-        **facts: Any,
-    ) -> Subject:
-        """Check the values that a user gave, and lay them out as (n, k) with NaN for none.
-
-        With `from_rows`, presence stands for the mean activation of the rows that have the
-        concept, or not, where there are both; else for the levels.
-        """
-        names = list(concept_names)
-        n, k = activations.shape
-        levels = levels.copy()
-        if isinstance(given, Mapping):
-            values = np.full((n, k), np.nan)
-            for name, value in given.items():
-                if name not in names:
-                    raise unknown_name("concept", name, names)
-                j = names.index(name)
-                column = _numbers(value, f"values[{name!r}]", presence)
-                if column.shape not in ((), (n,)):
-                    raise InputError(
-                        f"values[{name!r}] must be one number or {n}, one for each row, got shape "
-                        f"{column.shape}.",
-                        code="CL-INPUT-SHAPE",
-                    )
-                if from_rows:
-                    levels[j] = _means(column, activations[:, j], levels[j])
-                values[:, j] = _leveled(column, levels[j])
-        else:
-            table = _numbers(given, "values", presence)
-            if table.shape != (n, k):
-                raise InputError(
-                    f"values must be a mapping from concept to value, or an array of shape "
-                    f"{(n, k)} (rows, concepts), got shape {table.shape}.",
-                    code="CL-INPUT-SHAPE",
-                )
-            for j in range(k) if from_rows else ():
-                levels[j] = _means(table[:, j], activations[:, j], levels[j])
-            values = _leveled(table, levels)
-        if np.isnan(values).all():
-            raise InputError("No concept is given a value.", code="CL-INPUT-EMPTY")
-        return cls(
-            activations=activations, values=values, levels=levels, concept_names=names, **facts
-        )
-
-    def intervene(self, policy: Any, budget: int | None, random_state: RandomState) -> Intervention:
-        """Set concepts in the order of `policy`."""
-        A, L = self.activations.copy(), self.logits.copy()
-        order = []
-        for chosen in self._steps(A, L, policy, budget, random_state):
-            order.append(chosen.copy())
-        columns = np.stack(order, axis=1) if order else np.empty((len(A), 0), dtype=np.int64)
-        chosen_mask = np.zeros(A.shape, dtype=bool)
-        rows = np.arange(len(A))[:, None].repeat(columns.shape[1], axis=1)
-        chosen_mask[rows[columns >= 0], columns[columns >= 0]] = True
-        outside = chosen_mask & ((self.limits[:, 0] > A) | (self.limits[:, 1] < A))
-        if outside.any():
-            names = [self.concept_names[j] for j in np.flatnonzero(outside.any(axis=0))]
-            warnings.warn(
-                f"{int(outside.sum())} value(s) lie outside of the activations seen in the fit, "
-                f"for {names[:5]}: the head was never tried there. See activation_range_ and "
-                "Intervention.outside.",
-                UserWarning,
-                stacklevel=4,
-            )
-        return Intervention(
-            A, self.activations, L, self.logits, columns, outside, self.concept_names, self.classes
-        )
-
-    def curve(
-        self, truth: np.ndarray, policy: Any, budget: int | None, random_state: RandomState
-    ) -> InterventionCurve:
-        """Measure after every step."""
-        A, L = self.activations.copy(), self.logits.copy()
-        points = [_measured(L, truth)]
-        points += [_measured(L, truth) for _ in self._steps(A, L, policy, budget, random_state)]
-        hits = np.stack([hit for hit, _ in points]).astype(np.float64)
-        accuracy, loss = hits.mean(axis=1), np.array([loss for _, loss in points])
-        name = policy if isinstance(policy, str) else getattr(policy, "__name__", "callable")
-        return InterventionCurve(
-            np.arange(len(points)),
-            accuracy,
-            loss,
-            name,
-            len(truth),
-            np.array([wilson_interval(float(row.sum()), len(row)) for row in hits]),
-            np.array([mean_interval(row - hits[0]) for row in hits]),
-        )
-
-    def _steps(
-        self,
-        A: np.ndarray,
-        L: np.ndarray,
-        policy: Any,
-        budget: int | None,
-        random_state: RandomState,
-    ) -> Iterator[np.ndarray]:
-        """Set one concept of each row at a time, in place; give its column, -1 for none."""
-        rule = _resolved(policy)
-        remaining = ~np.isnan(self.values)
-        limit = int(remaining.sum(axis=1).max())
-        if budget is not None:
-            limit = min(limit, Whole(0).check("budget", budget))
-        rng = numpy_generator(random_state)
-        anew = callable(policy) or policy in _ANEW
-        rows = np.arange(len(A))
-        for step in range(limit):
-            if anew or step == 0:
-                state = PolicyState(
-                    step,
-                    A,
-                    self.values,
-                    remaining,
-                    L,
-                    self.uncertainty,
-                    self.coef,
-                    self.levels,
-                    self.y,
-                    rng,
-                )
-                priority = np.asarray(rule(state), dtype=np.float64)
-                if priority.shape != A.shape:
-                    raise InputError(
-                        f"The policy gave priorities of shape {priority.shape}; expected "
-                        f"{A.shape}, one for each row and concept.",
-                        code="CL-INPUT-SHAPE",
-                    )
-            finite = np.nan_to_num(priority, nan=-1e308, neginf=-1e308)
-            open_ = np.where(remaining, finite, -np.inf)
-            chosen = open_.argmax(axis=1)
-            there = remaining[rows, chosen]
-            at, j = rows[there], chosen[there]
-            L[at] += (self.values[at, j] - A[at, j])[:, None] * self.coef.T[j]
-            A[at, j] = self.values[at, j]
-            remaining[at, j] = False
-            yield np.where(there, chosen, -1)
-
-
-def _resolved(policy: Any) -> Callable[[PolicyState], np.ndarray]:
-    if callable(policy):
-        found: Callable[[PolicyState], np.ndarray] = policy
-        return found
-    if not isinstance(policy, str) or policy not in POLICIES:
-        raise unknown_name("policy", policy, POLICIES, hint="Or give a callable.")
-    return POLICIES[policy]
-
-
-def _numbers(value: Any, name: str, presence: bool) -> np.ndarray:
-    array = as_numpy(value)
-    if array.dtype.kind not in "fiub":
-        raise InputError(
-            f"{name} must be numbers or booleans, got {array.dtype}.", code="CL-INPUT-TYPE"
-        )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(
-            f"{name} contains NaN or infinity. Leave the concept out of the mapping where its "
-            "value is not known.",
-            code="CL-INPUT-NONFINITE",
-        )
-    if presence and array.dtype.kind in "iu":
-        if not np.isin(array, (0, 1)).all():
-            raise InputError(
-                f"{name} holds integers other than 0 and 1. Give presence (booleans, 0 and 1), or "
-                "activations as floats.",
-                code="CL-INPUT-RANGE",
-            )
-        return np.asarray(array.astype(bool))
-    return array if array.dtype.kind == "b" else array.astype(np.float64)
-
-
-def _means(shown: np.ndarray, a: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Give mean activations without and with a concept, or the levels where there is no both."""
-    if shown.dtype.kind != "b" or shown.ndim == 0 or shown.all() or not shown.any():
-        return levels
-    return np.array([a[~shown].mean(), a[shown].mean()])
-
-
-def _leveled(column: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Replace booleans by the levels (2,) or (k, 2)."""
-    if column.dtype.kind != "b":
-        return column
-    return np.where(column, levels[..., 1], levels[..., 0])
-
-
-def _measured(logits: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, float]:
-    hit = np.asarray(logits.argmax(axis=1) == truth)
-    return hit, float(-log_softmax(logits, axis=1)[np.arange(len(truth)), truth].mean())
+POLICIES_ANEW = {"gain"}
+"""Policies that are asked again after each step."""

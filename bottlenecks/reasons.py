@@ -4,14 +4,18 @@ from __future__ import annotations
 
 __all__ = ["LinearReasons"]
 
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks.explaining import Contributions
-from bottlenecks.intervention import Intervention, InterventionCurve, Subject
+from bottlenecks.intervention import Intervention, InterventionCurve
+from bottlenecks.seen import share_seen
+from bottlenecks.subject import Moves, Subject
 from conceptlab.arrays import ArrayLike
 from conceptlab.errors import InputError, unknown_name
 from conceptlab.parameters import OneOf
@@ -21,6 +25,7 @@ from conceptlab.zeroshot.labels import checked_labels, label_columns
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_SEEN = 0.1  # share of rows of the fit above which a curve warns
 _KINDS = ("weights", "waterfall", "intervention")
 
 
@@ -76,7 +81,10 @@ class LinearReasons:
         values: Mapping[str, Any] | Any,
         *,
         policy: Any = "uncertainty",
-        budget: int | None = None,
+        budget: float | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        costs: Mapping[str, float] | None = None,
+        realign: bool | str = False,
         y: Any = None,
         random_state: RandomState = 0,
     ) -> Intervention:
@@ -90,8 +98,16 @@ class LinearReasons:
             False stand for the levels "present" and "absent" (``activation_levels_``).
         policy : {"uncertainty", "random", "gain"} or callable
             In which order a row's concepts are set; see :mod:`bottlenecks.intervention`.
-        budget : int, optional
-            Concepts to set in each row; all that are given by default.
+        budget : int or float, optional
+            Concepts (groups) to set in each row, or with `costs` what they may cost together;
+            all that are given by default.
+        groups : mapping of str to list of str, optional
+            Concepts that are set together, such as the values of one attribute.
+        costs : mapping of str to float, optional
+            Of a group or concept, above 0, else 1. Priorities are then divided by them.
+        realign : bool or "auto"
+            Whether the other concepts move by their conditional mean under the errors that
+            activations share (``activation_covariance_``); "auto" where the fit kept those.
         y : array-like of shape (n,), optional
             True classes, for ``policy="gain"`` with hindsight.
         random_state : optional
@@ -109,7 +125,9 @@ class LinearReasons:
             A concept that is not there, values of another shape, NaN, a budget out of range.
         """
         codes = None if y is None else self._codes(y, X)
-        return self._subject(X, values, codes).intervene(policy, budget, random_state)
+        subject = self._subject(X, values, codes)
+        subject = replace(subject, moves=Moves(groups, costs, realign))
+        return subject.intervene(policy, budget, random_state)
 
     def intervention_curve(
         self,
@@ -118,9 +136,12 @@ class LinearReasons:
         y: ArrayLike,
         *,
         policy: Any = "uncertainty",
-        budget: int | None = None,
+        budget: float | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        costs: Mapping[str, float] | None = None,
         hindsight: bool = False,
-        levels: Literal["fit", "rows"] = "fit",
+        levels: Literal["auto", "fit", "rows"] = "auto",
+        realign: bool | str = "auto",
         random_state: RandomState = 0,
     ) -> InterventionCurve:
         """Measure accuracy and log-loss while concepts are set to the truth one by one.
@@ -135,28 +156,56 @@ class LinearReasons:
             True classes.
         policy : {"uncertainty", "random", "gain"} or callable
             See :meth:`intervene`.
-        budget : int, optional
-            The last point; all concepts by default.
+        budget : int or float, optional
+            The last point; all concepts by default. With `costs`, what a row may cost.
+        groups, costs : optional
+            See :meth:`intervene`; ``InterventionCurve.costs`` tells what was spent.
         hindsight : bool
             Let ``policy="gain"`` see `y` and `C`, for comparison.
-        levels : {"fit", "rows"}
-            What presence becomes: ``activation_levels_``, the 5 % and 95 % quantiles of the
-            fit, more decided than most rows are; or the mean activation of the given rows
-            that have the concept, or not. A head that reads more from its activations than
-            the concepts loses less with "rows" (digits, first concept: 0 to 1 points for 3 to
-            4); one that needs them decided gains less.
+        levels : {"auto", "fit", "rows"}
+            What presence becomes: "fit" are ``activation_levels_``, the 5 % and 95 % quantiles
+            of the fit, more decided than most rows are; "rows" the mean activation of the
+            given rows that have the concept, or not. "auto" moves the latter from their middle
+            by the factor that serves the other half of the rows best (log-loss over the curve;
+            0.75 to 3), since a concept that is known says more than one that is read. It is
+            "fit" for a head of true concepts (``ConceptBottleneck(mode="independent")``).
+        realign : bool or "auto"
+            See :meth:`intervene`. A head that reads more from its activations than the
+            concepts loses that with each that is set; it comes back with the others, whose
+            errors tell of it.
         random_state : optional
             Of ``policy="random"``.
 
         Returns
         -------
         InterventionCurve
+
+        Warns
+        -----
+        UserWarning
+            Where rows of `X` are those of the fit: concepts are read too well there.
         """
         codes = self._codes(y, X)
-        OneOf("fit", "rows").check("levels", levels)
-        seen, mean = codes if hindsight else None, levels == "rows"
-        subject = self._subject(X, C, seen, presence=True, from_rows=mean)
+        OneOf("auto", "fit", "rows").check("levels", levels)
+        share = share_seen(getattr(self, "fit_rows_", None), X)
+        if share > _SEEN:
+            warnings.warn(
+                f"{share:.0%} of the rows, or more, were in the fit, where concepts and classes "
+                "are read too well: the curve says little about new rows. Give rows held out "
+                "(split_rows).",
+                UserWarning,
+                stacklevel=2,
+            )
+        mean = levels == "rows" or (levels == "auto" and not self._knows_truth())
+        subject = self._subject(X, C, codes if hindsight else None, presence=True, from_rows=mean)
+        subject = replace(subject, moves=Moves(groups, costs, realign))
+        if levels == "auto" and mean:
+            subject = subject.stretched(codes, policy, budget, random_state)
         return subject.curve(codes, policy, budget, random_state)
+
+    def _knows_truth(self) -> bool:
+        """Tell whether the head was fitted on true concepts, so that levels are exact."""
+        return False
 
     def plot(
         self,
@@ -211,4 +260,10 @@ class LinearReasons:
 
     def _codes(self, y: ArrayLike, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
+        if not hasattr(self, "classes_") or getattr(self, "target", "classes") != "classes":
+            raise InputError(
+                "Curves and hindsight count right classes, but this model was fitted with "
+                f"target={getattr(self, 'target', None)!r}. intervene() works for every target.",
+                code="CL-INPUT-OPTION",
+            )
         return label_columns(checked_labels(y, X), self.classes_)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __all__ = ["SearchUse"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks.explaining import Contributions
-from bottlenecks.intervention import Intervention, Subject
+from bottlenecks.intervention import Intervention
 from bottlenecks.reasons import LinearReasons
+from bottlenecks.subject import Subject
 from conceptlab.arrays import ArrayLike, as_numpy
 from conceptlab.errors import InputError
 from conceptlab.seeds import RandomState
@@ -34,6 +35,12 @@ class SearchUse(LinearReasons):
     classes_: np.ndarray
     class_scores_: np.ndarray
     concept_names_: tuple[str, ...]
+
+    @property
+    def outputs_(self) -> np.ndarray:
+        """Names of the outputs: the classes."""
+        check_is_fitted(self)
+        return self.classes_
 
     def predict_concepts(self, X: ArrayLike) -> Any:
         """Give V; see the subclass."""
@@ -78,7 +85,10 @@ class SearchUse(LinearReasons):
         values: Mapping[str, Any] | Any,
         *,
         policy: Any = "uncertainty",
-        budget: int | None = None,
+        budget: float | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        costs: Mapping[str, float] | None = None,
+        realign: bool | str = False,
         y: ArrayLike | None = None,
         random_state: RandomState = 0,
     ) -> Intervention:
@@ -90,8 +100,10 @@ class SearchUse(LinearReasons):
         values : mapping of str to value, or array of shape (n, k)
             In units of :meth:`predict_concepts`; True and False stand for the largest and the
             smallest score that a class has on the concept.
-        policy, budget, y, random_state
+        policy, budget, groups, costs, y, random_state
             See :meth:`bottlenecks.Bottleneck.intervene`.
+        realign : bool
+            False; there is no fit that could say how scores err together.
 
         Returns
         -------
@@ -106,7 +118,15 @@ class SearchUse(LinearReasons):
             a concept that is not there, values of another shape, NaN, a budget out of range.
         """
         found = super().intervene(
-            X, values, policy=policy, budget=budget, y=y, random_state=random_state
+            X,
+            values,
+            policy=policy,
+            budget=budget,
+            groups=groups,
+            costs=costs,
+            realign=realign,
+            y=y,
+            random_state=random_state,
         )
         if self.rule != "cubed":
             return found

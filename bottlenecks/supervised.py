@@ -220,7 +220,7 @@ class ConceptBottleneck(Bottleneck):
         self._learn(features, labels, share, fit, held, target)
         self._fit_head(rows, labels, target, weight, fit)
         self._set_statistics(self._scores(rows), weight)
-        self._set_levels(rows, weight)
+        self._set_levels(rows, target, weight)
         if self.mode == "independent":  # the head has seen the truth
             self.activation_range_ = np.tile([0.0, 1.0], (len(self.concept_names_), 1))
         return self
@@ -342,6 +342,9 @@ class ConceptBottleneck(Bottleneck):
         if self.mode == "independent":
             return np.tile([0.0, 1.0], (A.shape[1], 1))
         return super()._levels(A, weight)
+
+    def _knows_truth(self) -> bool:
+        return self.mode == "independent"
 
     def _uncertainty(self, S: torch.Tensor, A: torch.Tensor) -> np.ndarray:
         return -np.abs(as_numpy(self._calibrated(S)).astype(np.float64) - 0.5)

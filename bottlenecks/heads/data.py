@@ -177,11 +177,17 @@ class HeadData:
         ends = [torch.stack(self._read(r, wide).aminmax(dim=0)) for r in self.slices()]
         every = torch.stack(ends)
         lows, highs = every[:, 0].amin(0), every[:, 1].amax(0)
-        evenly = slice(None, None, -(-self.n // _SAMPLE))
-        some = self._read(evenly, wide).double().cpu().numpy()
+        some, _, share = self.sample()
         limits = torch.stack([lows, highs], dim=1).double().cpu().numpy()
-        share = None if self.weight is None else self.weight[evenly].double().cpu().numpy()
         return limits, weighted_quantiles(some, _LEVELS, share)
+
+    def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Give at most 4096 rows as they were given, evenly taken, which they are, and weights."""
+        evenly = slice(None, None, -(-self.n // _SAMPLE))
+        wide = ArrayKind.of(self._raw).compute_dtype
+        some = self._read(evenly, wide).double().cpu().numpy()
+        share = None if self.weight is None else self.weight[evenly].double().cpu().numpy()
+        return some, np.arange(self.n)[evenly], share
 
     def rows(self, rows: slice, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Give standardised rows (c, M)."""

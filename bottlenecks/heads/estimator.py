@@ -31,6 +31,8 @@ from bottlenecks.heads.path import (
     with_strongest,
 )
 from bottlenecks.heads.use import HeadUse
+from bottlenecks.realign import residual_covariance
+from bottlenecks.seen import row_codes
 from bottlenecks.targets import KINDS, Target, checked_target
 from conceptlab.arrays import (
     ArrayLike,
@@ -68,6 +70,8 @@ _ARRAYS = (
     "activation_range_",
     "activation_levels_",
 )
+_LATER = ("activation_covariance_", "fit_rows_")
+"""Not in files of the first versions, or not kept."""
 _PATH = ("lams", "nec", "objective", "kkt", "n_iter")
 _RULES = Rules(
     lam=Real(least=0, hint="0 is no penalty") | None,
@@ -175,6 +179,10 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
     activation_levels_ : ndarray of shape (M, 2), float64
         5 % and 95 % quantiles (of at most 4096 rows, evenly taken): what an
         intervention writes for "absent" and "present".
+    activation_covariance_ : ndarray of shape (M, M), float64, or None
+        Within classes, of at most 4096 rows; None for more than 1024 columns.
+    fit_rows_ : ndarray of int64
+        Codes of these rows, by which a curve tells that it sees them again.
     path_ : SoftmaxPath
         What was solved on the way.
     n_iter_ : int
@@ -294,6 +302,9 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         self._set_outputs(target)
         self.lam_max_ = lambda_max(data, alpha, self.fit_intercept)
         self.activation_range_, self.activation_levels_ = data.spread()
+        some, rows, weight = data.sample()
+        self.activation_covariance_ = residual_covariance(some, target.take(rows), weight)
+        self.fit_rows_ = row_codes(some)
         problem = Problem(data, alpha, self.fit_intercept, int(self.max_iter), self.lam_max_)
         points, best, surplus = self._solved(problem, tol)
         self.lam_ = best.lam
@@ -425,6 +436,9 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         parameters = {**self.get_params(), "device": str(self.device)}
         fitted = {name: getattr(self, name) for name in _NUMBERS}
         tensors = {name: getattr(self, name) for name in _ARRAYS}
+        for name in _LATER:
+            if getattr(self, name, None) is not None:
+                tensors[name] = getattr(self, name)
         tensors |= {f"path_{name}": np.asarray(getattr(self.path_, name)) for name in _PATH}
         sizes = [len(columns) for columns in self.active_concepts_]
         tensors["active_offsets"] = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -443,7 +457,7 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         head = cls(**data["parameters"])
         for name in _NUMBERS:
             setattr(head, name, data["fitted"][name])
-        for name in _ARRAYS:
+        for name in (*_ARRAYS, *(name for name in _LATER if name in tensors)):
             setattr(head, name, tensors[name])
         head.path_ = SoftmaxPath(**{name: tensors[f"path_{name}"] for name in _PATH})
         head.active_concepts_ = np.split(tensors["active"], tensors["active_offsets"][1:-1])

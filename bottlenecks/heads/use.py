@@ -11,8 +11,8 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from bottlenecks.explaining import Contributions
-from bottlenecks.intervention import Subject
 from bottlenecks.reasons import LinearReasons
+from bottlenecks.subject import Subject
 from bottlenecks.targets import Predicting
 from conceptlab.arrays import (
     ArrayLike,
@@ -97,6 +97,7 @@ class HeadUse(Predicting, LinearReasons):
             uncertainty=-np.abs(A - (low + high) / 2) / width,
             coef=self.coef_,
             levels=self.activation_levels_,
+            covariance=getattr(self, "activation_covariance_", None),
             limits=self.activation_range_,
             concept_names=self.concept_names_,
             classes=self.outputs_,

@@ -187,7 +187,10 @@ def test_gain_is_the_brute_force_over_single_interventions():
 
 def test_curve_starts_at_the_accuracy_and_ends_at_the_truth():
     test, y, truth, _ = planted(noise=0.8, seed=5)
-    curves = {p: MODEL.intervention_curve(test, truth, y, policy=p) for p in ("random", "gain")}
+    plain = {"levels": "fit", "realign": False}
+    curves = {
+        p: MODEL.intervention_curve(test, truth, y, policy=p, **plain) for p in ("random", "gain")
+    }
     for curve in curves.values():
         assert curve.accuracy[0] == MODEL.score(test, y)
         full = np.where(truth, *MODEL.activation_levels_.T[::-1]) @ MODEL.coef_.T
@@ -195,11 +198,11 @@ def test_curve_starts_at_the_accuracy_and_ends_at_the_truth():
         assert curve.accuracy[-1] == pytest.approx(best)
         assert curve.accuracy[-1] > curve.accuracy[0] + 0.1
         assert curve.steps.tolist() == list(range(13))
-    hindsight = MODEL.intervention_curve(test, truth, y, policy="gain", hindsight=True)
+    hindsight = MODEL.intervention_curve(test, truth, y, policy="gain", hindsight=True, **plain)
     assert hindsight.log_loss[1] < curves["gain"].log_loss[1]
     easy, y, truth, _ = planted(seed=5)
     first = {
-        p: MODEL.intervention_curve(easy, truth, y, policy=p, budget=3).mean_accuracy
+        p: MODEL.intervention_curve(easy, truth, y, policy=p, budget=3, **plain).mean_accuracy
         for p in ("random", "gain")
     }
     assert first["gain"] > first["random"] + 0.02

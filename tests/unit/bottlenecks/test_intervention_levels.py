@@ -20,15 +20,16 @@ def test_presence_becomes_the_mean_of_rows_that_have_the_concept():
     model = PostHocCBM(nec=2).fit(X[:300], y[:300])
     A, coef = model.predict_concepts(X[300:]), model.coef_
     shown = C[300:]
-    curve = model.intervention_curve(X[300:], shown, y[300:], levels="rows")
+    plain = {"realign": False}
+    curve = model.intervention_curve(X[300:], shown, y[300:], levels="rows", **plain)
     for j in range(3):
         A[:, j] = np.where(shown[:, j], A[shown[:, j], j].mean(), A[~shown[:, j], j].mean())
     last = (A @ coef.T + model.intercept_).argmax(axis=1)
     assert curve.accuracy[-1] == (model.classes_[last] == y[300:]).mean()
     named = dict(zip(model.concept_names_, shown.T, strict=True))
-    again = model.intervention_curve(X[300:], named, y[300:], levels="rows")
+    again = model.intervention_curve(X[300:], named, y[300:], levels="rows", **plain)
     np.testing.assert_array_equal(again.accuracy, curve.accuracy)
-    other = model.intervention_curve(X[300:], shown, y[300:])
+    other = model.intervention_curve(X[300:], shown, y[300:], levels="fit", **plain)
     assert not np.array_equal(other.log_loss, curve.log_loss)
     with pytest.raises(InputError, match="Did you mean 'rows'"):
         model.intervention_curve(X, C, y, levels="row")
@@ -43,7 +44,9 @@ def test_a_curve_has_intervals_and_tells_where_true_concepts_harm():
         good.interval[0], wilson_interval(round(300 * good.accuracy[0]), 300)
     )
     assert len(good.harmful) == 0
-    wrong = model.intervention_curve(X[300:], ~C[300:], y[300:])  # "truth" that is none
+    wrong = model.intervention_curve(  # "truth" that is none
+        X[300:], ~C[300:], y[300:], levels="fit", realign=False
+    )
     assert wrong.harmful.tolist() == [s for s in wrong.steps if wrong.change[s, 1] < 0]
     assert wrong.harmful[0] == 1
     assert "true concepts lower it" in repr(wrong)
