@@ -7,14 +7,15 @@ a class. The optimum that excess is counted from is ours, solved in float64 to a
 residual of 1e-5; no solver gets below it.
 
 - *ours*: from reading the matrix to the first iteration whose excess is small
-  enough; weights of every iteration are kept and scored afterwards, off the clock.
+  enough, and the look that certifies it; weights of every iteration are kept and
+  scored afterwards, off the clock.
 - *saga*: scikit-learn offers no look inside, so it runs for some epochs, twice;
   excess falls geometrically, and time between or beyond the two runs is that of
   the epochs that this rate needs.
 - *GLM-SAGA*: the solver of Wong et al. (2021) with the settings that concept
-  bottlenecks use (step 0.1, batches of 512, the table of residuals starting at
-  zero), here with one matrix product a batch in the place of a product (batch, K,
-  M), which is 47 times faster than the form as published.
+  bottlenecks use (batches of 512, the table of residuals starting at zero) and the
+  best step of 0.1, 0.3 and 1.0, here with one matrix product a batch in the place
+  of a product (batch, K, M), which is 47 times faster than the form as published.
 
 Where CUDA is available: time of an iteration on 1.28 million rows of 4 500
 concepts and 1 000 classes against the two matrix products that it needs.
@@ -37,7 +38,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bottlenecks.heads import sparse_softmax_path
 from bottlenecks.heads.data import HeadData
-from bottlenecks.heads.fista import fista, initial_state
+from bottlenecks.heads.fista import certify, fista, initial_state
 from bottlenecks.heads.newton import polish
 from bottlenecks.heads.objective import (
     gradient_at,
@@ -46,13 +47,15 @@ from bottlenecks.heads.objective import (
     soft_threshold,
     start_intercept,
 )
+from bottlenecks.heads.stochastic import saga
 from bottlenecks.targets import Target
 from conceptlab.bench import BenchResult, Row, cpu_time
 from conceptlab.seeds import numpy_generator
 
 FULL = {"n": 20_000, "M": 512, "K": 100}
 QUICK = {"n": 1_500, "M": 64, "K": 10}
-ALPHA, SHARE, BATCH, RATE = 0.99, 0.05, 512, 0.1
+ALPHA, SHARE, BATCH = 0.99, 0.05, 512
+RATES = (0.1, 0.3, 1.0)
 PATH_RATIO = 0.035  # there 40 concepts a class are used
 LARGE = {"n": 1_280_000, "M": 4_500, "K": 1_000}
 CPU = torch.device("cpu")
@@ -101,6 +104,7 @@ def glm_saga(
     alpha: float,
     *,
     epochs: int,
+    rate: float = 0.1,
     seed: int = 0,
     watch: Callable[[torch.Tensor, torch.Tensor], bool] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,6 +117,8 @@ def glm_saga(
     lam, alpha : float
     epochs : int
         Passes over the rows at most.
+    rate : float
+        Length of a step.
     seed : int
         Of the order of the batches.
     watch : callable, optional
@@ -144,9 +150,9 @@ def glm_saga(
             change = residual - table[rows]
             table[rows] = residual
             product, total = data.pull_back(rows, change), change.sum(0)
-            W -= RATE * (product / size + mean_W)
-            W = soft_threshold(W, RATE * lam * alpha).div_(1 + RATE * lam * (1 - alpha))
-            b -= RATE * (total / size + mean_b)
+            W -= rate * (product / size + mean_W)
+            W = soft_threshold(W, rate * lam * alpha).div_(1 + rate * lam * (1 - alpha))
+            b -= rate * (total / size + mean_b)
             mean_W += product / data.n
             mean_b += total / data.n
         if watch is not None and watch(W, b):
@@ -173,7 +179,7 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
     lam, best = _optimum(X, y, sizes["K"])
     ours, iterations = _ours(X, y, sizes["K"], lam, best, (1e-3, 1e-4))
     saga, epochs = _saga(X, y, lam, best, (1e-3, 1e-4), (5, 10) if quick else (10, 30), seed)
-    glm, passes = _glm(X, y, sizes["K"], lam, best, (1e-3,), 60 if quick else 600, seed)
+    glm, passes = _tuned(X, y, sizes["K"], lam, best, 60, seed)
     rows = [
         Row(
             "to relative excess 1e-4, against scikit-learn's saga",
@@ -191,14 +197,17 @@ def run(*, quick: bool = False, seed: int = 0) -> BenchResult:
             saga[0] / ours[0],
             note=f"ours {iterations[0]} iterations, saga {epochs[0]}",
         ),
-        Row(
-            "to relative excess 1e-3, against GLM-SAGA in matrix form",
-            ours[0],
-            glm[0],
-            glm[0] / ours[0],
-            goal=">= 4",
-            met=glm[0] / ours[0] >= 4,
-            note=f"GLM-SAGA {passes[0]}",
+        *(
+            Row(
+                f"to relative excess {level}, against GLM-SAGA in matrix form at its best step",
+                ours[i],
+                glm[i],
+                glm[i] / ours[i],
+                goal=">= 1.25",
+                met=glm[i] / ours[i] >= 1.25,
+                note=f"GLM-SAGA {passes[i]}; ours with the certificate",
+            )
+            for i, level in enumerate(("1e-3", "1e-4"))
         ),
         _path_row(X, y, saga[0]),
     ]
@@ -246,27 +255,19 @@ def _ours(
     kept: list[Snapshot] = []
     start = time.process_time()
     data = _data(X, y, K)
-    lam_max = lambda_max(data, ALPHA, True)
-    state = initial_state(data, True)
-    lams = [lam]
-    while lams[0] < lam_max / 4:
-        lams.insert(0, lams[0] * 2)
+    lambda_max(data, ALPHA, True)  # part of every fit
 
     def watch(W: torch.Tensor, b: torch.Tensor) -> None:
         kept.append((time.process_time() - start, W, b))
 
-    for strength in lams:
-        state = fista(
-            data,
-            strength,
-            ALPHA,
-            state,
-            fit_intercept=True,
-            tol=0.05 if strength == lam else 0.5,
-            max_iter=500,
-            watch=watch,
-        )
-    return _first_below(data, kept, lam, best, levels)
+    state = initial_state(data, True)
+    state = saga(data, lam, ALPHA, state, fit_intercept=True, watch=watch)
+    state = fista(data, lam, ALPHA, state, fit_intercept=True, tol=0.05, max_iter=500, watch=watch)
+    look = time.process_time()
+    certify(data, state, lam, ALPHA, True)
+    look = time.process_time() - look
+    times, counts = _first_below(data, kept, lam, best, levels)
+    return [seconds + look for seconds in times], counts
 
 
 def _first_below(
@@ -330,6 +331,17 @@ def _saga(
     return times, notes
 
 
+def _tuned(
+    X: np.ndarray, y: np.ndarray, K: int, lam: float, best: float, epochs: int, seed: int
+) -> tuple[list[float], list[str]]:
+    """Give times and notes of GLM-SAGA to 1e-3 and 1e-4 at the step that is best to 1e-3."""
+    tried = [(_glm(X, y, K, lam, best, (1e-3,), epochs, seed, rate), rate) for rate in RATES]
+    reached = [t for t in tried if "stopped" not in t[0][1][0]] or tried
+    (times, notes), rate = min(reached, key=lambda t: t[0][0][0])
+    finer, more = _glm(X, y, K, lam, best, (1e-4,), 2 * epochs, seed, rate)
+    return [times[0], finer[0]], [f"step {rate:g}, {note}" for note in (notes[0], more[0])]
+
+
 def _glm(
     X: np.ndarray,
     y: np.ndarray,
@@ -339,6 +351,7 @@ def _glm(
     levels: tuple[float, ...],
     epochs: int,
     seed: int,
+    rate: float,
 ) -> tuple[list[float], list[str]]:
     """Give CPU time and epochs to every level; time of the looks is taken off."""
     start = time.process_time()
@@ -358,7 +371,7 @@ def _glm(
         looked += time.process_time() - before
         return bool(times)
 
-    glm_saga(data, lam, ALPHA, epochs=epochs, seed=seed, watch=watch)
+    glm_saga(data, lam, ALPHA, epochs=epochs, rate=rate, seed=seed, watch=watch)
     if times:
         return times, [f"{count} epochs"]
     return [time.process_time() - start - looked], [f"stopped at {count} epochs, excess {last:.1e}"]

@@ -134,6 +134,14 @@ class HeadData:
         for start in range(0, self.n, self.chunk_rows):
             yield slice(start, min(start + self.chunk_rows, self.n))
 
+    def batches(self, size: int) -> Iterator[slice]:
+        """Give the rows of batches of about this size, none across two chunks."""
+        for rows in self.slices():
+            length = rows.stop - rows.start
+            step = -(-length // max(1, round(length / size)))
+            for start in range(rows.start, rows.stop, step):
+                yield slice(start, min(start + step, rows.stop))
+
     def release(self) -> None:
         """Let go of the rows as they were given; the chunks stay."""
         self._raw = None
@@ -194,7 +202,13 @@ class HeadData:
         dtype = dtype or self.dtype
         if not self._kept or torch.finfo(dtype).bits > torch.finfo(self.dtype).bits:
             return self._standardised(rows, dtype)
-        return self._kept[rows.start // self.chunk_rows].mT.to(dtype)
+        number, start = divmod(rows.start, self.chunk_rows)
+        return self._kept[number][:, start : start + rows.stop - rows.start].mT.to(dtype)
+
+    @property
+    def quick(self) -> bool:
+        """Whether any few rows are at hand: all are in memory, on the CPU."""
+        return bool(self._kept) and self.device.type == "cpu"
 
     def new_logits(self) -> torch.Tensor:
         """Make an empty (n, K) matrix of logits."""

@@ -30,6 +30,7 @@ from bottlenecks.heads.path import (
     unscaled,
     with_strongest,
 )
+from bottlenecks.heads.stochastic import saga
 from bottlenecks.heads.use import HeadUse
 from bottlenecks.realign import residual_covariance
 from bottlenecks.seen import row_codes
@@ -49,6 +50,7 @@ from conceptlab.parameters import OneOf, Real, Rules, Whole
 _DEFAULT_SHARE = 0.05  # of lam_max, where neither lam nor nec is given
 _STEP_DOWN = 0.5  # between two strengths on the way to one that is given
 _LOOSE = 0.5  # residual at those strengths
+_MANY = 4096  # rows from which a stochastic start is faster than a path of strengths
 _LAST = 1e-4  # of lam_max: where the search for nec ends
 _FILLS = 20  # refits with new weights in place of those that fell to zero
 
@@ -209,10 +211,11 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
 
     Notes
     -----
+    From 4096 rows in memory on, passes of SAGA begin, unless `nec` is searched.
     FISTA with restarts and an adaptive step takes one product forward and one
     back an iteration; L-BFGS-B on the active weights in float64 goes on from a
-    residual of 1e-3. A strength is reached along a path from ``lam_max_``; for
-    `nec`, strengths between two points of the path are tried until the count
+    residual of 1e-3. A strength is else reached along a path from ``lam_max_``;
+    for `nec`, strengths between two points of the path are tried until the count
     is exact. Memory beyond X is three (n, K) matrices, and one copy of X unless
     it is a memory map, which is read in chunks.
 
@@ -348,6 +351,10 @@ class SparseLinearHead(HeadUse, Saved, ClassifierMixin, BaseEstimator):
         if self.nec is not None:
             return self._by_count(problem, start, tol)
         lam = _DEFAULT_SHARE * self.lam_max_ if self.lam is None else float(self.lam)
+        if problem.data.quick and problem.data.n >= _MANY and 0 < lam < self.lam_max_:
+            begun = saga(problem.data, lam, problem.alpha, start, fit_intercept=self.fit_intercept)
+            last = solve(problem, lam, begun, tol)
+            return [last], last, 0
         lams = [lam]
         while lam > 0 and lams[0] < self.lam_max_ * _STEP_DOWN**2:
             lams.insert(0, lams[0] / _STEP_DOWN)

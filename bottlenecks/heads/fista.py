@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["State", "fista", "initial_state"]
+__all__ = ["State", "certify", "first_step", "fista", "initial_state"]
 
 import math
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def fista(
     t, beta = 1.0, 0.0
     least, least_at = float("inf"), 0
     gW, gb = _gradient(data, Z, new, 0.0, P, fit_intercept)
-    step = start.step or _first_step(data, gW, gb, P)
+    step = start.step or first_step(data, gW, gb, P)
     for iteration in range(1, max_iter + 1):
         out.n_iter += 1
         again = False
@@ -218,7 +218,7 @@ def _advance(
     return float(total) / data.n
 
 
-def _first_step(data: HeadData, gW: torch.Tensor, gb: torch.Tensor, P: torch.Tensor) -> float:
+def first_step(data: HeadData, gW: torch.Tensor, gb: torch.Tensor, P: torch.Tensor) -> float:
     """Give the inverse of the curvature along the gradient."""
     curvature = torch.zeros((), dtype=torch.float64, device=data.device)
     for rows in data.slices():

@@ -296,3 +296,18 @@ def test_matrix_form_of_glm_saga_reaches_the_same_optimum():
     assert objective(X, y, W.numpy(), b.numpy(), 0.05, 0.99) == pytest.approx(
         head.objective_, rel=1e-5
     )
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels", "values"])
+def test_a_stochastic_start_ends_at_the_same_optimum(kind, tmp_path):
+    X, y, _ = draw(4200, 8, 3, factors=3, seed=4)
+    target = {"classes": y, "labels": np.eye(3)[y], "values": X[:, :2] + y[:, None]}[kind]
+    np.save(tmp_path / "X.npy", X)
+    on_disk = np.load(tmp_path / "X.npy", mmap_mode="r")  # is read in order, along a path
+    begun, followed = (
+        SparseLinearHead(lam=0.02, target=kind, refit=False, tol=1e-7).fit(rows, target)
+        for rows in (X, on_disk)
+    )
+    assert len(begun.path_.lams) == 1 < len(followed.path_.lams)
+    assert begun.objective_ == pytest.approx(followed.objective_, rel=1e-9)
+    np.testing.assert_allclose(begun.coef_, followed.coef_, atol=1e-5)
