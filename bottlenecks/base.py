@@ -394,4 +394,7 @@ class Bottleneck(Predicting, LinearReasons, SavedEstimator, ClassifierMixin, Bas
         return family(cls, "bottlenecks") if cls is Bottleneck else super()._kinds()
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "coef_") and hasattr(self, "output_names_")
+        known = hasattr(self, "output_names_") or hasattr(
+            self, "classes_"
+        )  # the latter of old files
+        return hasattr(self, "coef_") and known
