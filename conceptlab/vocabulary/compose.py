@@ -160,10 +160,11 @@ def select_diverse(
     prototypes
         For the margins; see :func:`concept_margins`.
     exchange, start, jitter
-        See :class:`DPPSelector`. A larger determinant means texts that lie further out, and
-        the first of them are outliers: with a handful for each class a classifier pools over
-        little else. So the default begins in the middle and swaps nothing; ask for more
-        where ten or more texts are kept.
+        See :class:`DPPSelector`. A larger determinant means texts that say less of the same:
+        of three, one names the colour, one the texture, one the shape. Rules that trim what
+        lies apart ("trim", "gated", "median", "tukey") then lose true evidence, since each text
+        is a third of it; so the default begins in the middle and swaps nothing. With exchanges,
+        or below a dozen texts, pool by "mean_embedding".
     template : str or PromptPreset, optional
         Sentence of the full prompts.
 

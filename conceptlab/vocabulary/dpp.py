@@ -22,6 +22,7 @@ from conceptlab.parameters import OneOf, Real, Rules, Whole
 _TIE = 1e-6  # unit rows in float32 have squared lengths that differ by rounding only
 _RULES = Rules(n_select=Whole(1), start=OneOf("diverse", "central"), jitter=Real(least=0))
 _STARTS, _NUMBERS = 8, 1 << 16  # starts, and entries of the factors of all of them together
+_WHOLE = 1024  # items whose whole kernel is made
 _GAIN = 1e-9  # an exchange must raise the log-determinant by more than rounding
 
 
@@ -134,9 +135,12 @@ class DPPSelector(BaseEstimator):
         if weights is not None:
             weights = weights[order]
         size, jitter = int(self.n_select), float(self.jitter)
-        chosen, gains = greedy_map(ordered, size, jitter, weights)
-        for item in _unlike(ordered, size, weights) if self.start == "diverse" else ():
-            other, added = greedy_map(ordered, size, jitter, weights, first=item)
+        several = self.start == "diverse"
+        # Several runs read the whole kernel, one reads the rows that it needs.
+        kernel = ordered @ ordered.T if several and n <= _WHOLE else None
+        chosen, gains = greedy_map(ordered, size, jitter, weights, kernel=kernel)
+        for item in _unlike(ordered, size, weights, kernel) if several else ():
+            other, added = greedy_map(ordered, size, jitter, weights, first=item, kernel=kernel)
             if len(added) > len(gains) or added.sum() > gains.sum() + _GAIN:
                 chosen, gains = other, added
         if len(chosen) < self.n_select:
@@ -222,6 +226,7 @@ def greedy_map(
     weights: np.ndarray | None = None,
     *,
     first: int | None = None,
+    kernel: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run greedy MAP by an incremental Cholesky factor.
 
@@ -242,6 +247,8 @@ def greedy_map(
     first : int, optional
         Item to begin with; by default the one of largest quality, of those the one most
         similar to all.
+    kernel : ndarray of shape (n, n), optional
+        ``vectors @ vectors.T``, where it is known.
 
     Returns
     -------
@@ -267,7 +274,10 @@ def greedy_map(
         chosen[step] = item
         gains[step] = np.log(gain) + (0.0 if weights is None else weights[item])
         row = factor[step]
-        np.dot(vectors, vectors[item], out=row)
+        if kernel is None:
+            np.dot(vectors, vectors[item], out=row)
+        else:
+            np.copyto(row, kernel[item])
         row[item] += jitter
         if step:
             np.dot(factor[:step, item], factor[:step], out=work)
@@ -290,14 +300,19 @@ def _best(variance: np.ndarray, weights: np.ndarray | None, floor: float) -> int
     return int(score.argmax())
 
 
-def _unlike(vectors: np.ndarray, size: int, weights: np.ndarray | None) -> list[int]:
+def _unlike(
+    vectors: np.ndarray, size: int, weights: np.ndarray | None, kernel: np.ndarray | None
+) -> list[int]:
     """Give the items of quality that are least like the others, as far as they cost little."""
     n = len(vectors)
     count = min(n, max(1, min(_STARTS, _NUMBERS // (n * size))))
     squares = np.einsum("ij,ij->i", vectors, vectors)
     squares = np.maximum(squares, np.finfo(np.float64).tiny)
-    unit = vectors / np.sqrt(squares)[:, None]
-    likeness = np.einsum("ij,ij->i", unit @ (unit.T @ unit), unit)  # the sum of squared cosines
+    if kernel is None:
+        unit = vectors / np.sqrt(squares)[:, None]
+        likeness = np.einsum("ij,ij->i", unit @ (unit.T @ unit), unit)  # sums of squared cosines
+    else:
+        likeness = np.einsum("ij,ij,j->i", kernel, kernel, 1 / squares) / squares
     score = np.log(squares) - np.log(likeness)
     if weights is not None:
         score = score + weights
