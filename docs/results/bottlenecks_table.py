@@ -145,26 +145,32 @@ def beside_random(task):
         f"`PostHocCBM(nec={NEC})`": PostHocCBM(bank, nec=NEC),
         f"`SparseCBM(nec={NEC})`": SparseCBM(bank, nec=NEC, sparsity=0.5, random_state=task.seed),
     }
-    rows, fit = (task.X[task.test], task.y[task.test]), (task.X[task.fit], task.y[task.fit])
-    found = {}
-    for name, model in models.items():
-        report = evaluate(
-            model.fit(*fit),
-            *rows,
-            train=fit,
-            n_random=N_RANDOM,
-            n_permutations=0,
-            random_state=task.seed,
-        )
-        found[name] = {
-            "named": report.refitted_accuracy,
-            "random": {kind: draws.tolist() for kind, draws in report.controls.items()},
-            "control": report.control,
-            "gain": report.gain,
-            "interval": report.intervals["accuracy, refitted less random"],
-            "p": report.p_value,
-        }
-    return found
+    test, fit = (task.X[task.test], task.y[task.test]), (task.X[task.fit], task.y[task.fit])
+    return {
+        name: against_random(model.fit(*fit), test, fit, task.seed)
+        for name, model in models.items()
+    }
+
+
+def against_random(model, test, fit, seed, encoder=None):
+    """Take what a fitted model reaches beside random concepts, as values of JSON."""
+    report = evaluate(
+        model,
+        *test,
+        train=fit,
+        n_random=N_RANDOM,
+        n_permutations=0,
+        encoder=encoder,
+        random_state=seed,
+    )
+    return {
+        "named": report.refitted_accuracy,
+        "random": {kind: draws.tolist() for kind, draws in report.controls.items()},
+        "control": report.control,
+        "gain": report.gain,
+        "interval": report.intervals["accuracy, refitted less random"],
+        "p": report.p_value,
+    }
 
 
 def as_table(runs):
@@ -182,13 +188,12 @@ def as_table(runs):
     return "\n".join(lines)
 
 
-def random_table(runs):
-    """Lay out what named concepts reach beside random ones, all draws of all seeds together."""
-    kinds = next(iter(runs[0].values()))["random"]
+def random_table(found):
+    """Lay out {name: facts of every seed}, all draws of all seeds together."""
+    kinds = next(iter(found.values()))[0]["random"]
     head = ["method", "its concepts", *kinds, "less the best kind, points", "p by seed", "verdict"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name in runs[0]:
-        facts = [run[name] for run in runs]
+    for name, facts in found.items():
         named = 100 * np.array([f["named"] for f in facts])
         cells = [f"{named.mean():.1f} ± {named.std(ddof=min(1, len(named) - 1)):.1f}"]
         for kind in kinds:
@@ -251,14 +256,18 @@ def command(script, title, tasks, notes, reading, description):
     missing = [seed for seed in range(options.seeds) if str(seed) not in known]
     for task in tasks(missing) if missing else ():
         known[str(task.seed)] = measure(task)
-        atomic_write(kept, json.dumps(known, indent=1, sort_keys=True) + "\n")
+        atomic_write(kept, json.dumps(known, indent=1) + "\n")
     runs = [known[str(seed)] for seed in range(options.seeds)]
     seconds = sum(run["seconds"] for run in runs)
     versions = ", ".join(f"{k} {v}" for k, v in provenance()["versions"].items())
     examples, fit, test = runs[0]["rows"]
+    beside = {
+        name: [run["beside random"][name] for run in runs] for name in runs[0]["beside random"]
+    }
     page = f"""# {title}
 
-Made by `python docs/results/{Path(script).name}`; {options.seeds} seeds, mean ± standard deviation;
+Made by `python docs/results/{Path(script).name} --seeds {options.seeds}`; {options.seeds} seeds,
+mean ± standard deviation;
 {examples} rows for examples, {fit} for the fit, {test} for the test;
 {seconds:.0f} CPU s; {versions}.
 
@@ -278,7 +287,7 @@ on average in its seed, mean over the seeds; in brackets the least and the large
 intervals, over rows and draws; p is the rank of the named concepts among those draws. *Ahead* and
 *behind* count seeds whose interval leaves zero out.
 
-{random_table([run["beside random"] for run in runs])}
+{random_table(beside)}
 
 ## What it says
 
