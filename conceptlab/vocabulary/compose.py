@@ -164,7 +164,7 @@ def select_diverse(
         of three, one names the colour, one the texture, one the shape. Rules that trim what
         lies apart ("trim", "gated", "median", "tukey") then lose true evidence, since each text
         is a third of it; so the default begins in the middle and swaps nothing. With exchanges,
-        or below a dozen texts, pool by "mean_embedding".
+        or below a dozen texts, pool by "mean".
     template : str or PromptPreset, optional
         Sentence of the full prompts.
 

