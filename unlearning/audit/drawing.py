@@ -77,8 +77,13 @@ def _pictures(found: Findings) -> Any:
     if found.pictures is None:
         raise InputError("Pictures need images as test samples.", code="CL-INPUT-OPTION")
     n = len(found.pictures)
-    figure = new_figure(1.3 * n, 1.9)
-    for i, ax in enumerate(figure.subplots(1, n, squeeze=False)[0]):
+    across = min(n, 4)  # two rows, so that they are seen on a narrow screen too
+    down = -(-n // across)
+    figure = new_figure(1.6 * across, 2.0 * down)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for ax in axes[n:]:
+        ax.set_axis_off()
+    for i, ax in enumerate(axes[:n]):
         ax.imshow(to_picture(found.pictures[i]))
         bare(ax)
         said = [found.class_names[found.answers[model][i]] for model in ("before", "after")]

@@ -160,11 +160,11 @@ def _evidence(found: Findings) -> str:
             if one.side == side:
                 colour = _COLOURS[side]
                 lines.append(
-                    "<li style='margin:.3rem 0;list-style:none;display:grid;"
-                    "grid-template-columns:11.5rem 1fr;align-items:baseline'>"
-                    f"<span style='color:{colour};font-size:.85rem;font-weight:600'>"
-                    f"{escape(_SIDES[side])}</span>"
-                    f"<span>{escape(one.text)}</span></li>"
+                    "<li style='margin:.3rem 0;list-style:none;display:flex;flex-wrap:wrap;"
+                    "align-items:baseline'>"
+                    f"<span style='color:{colour};flex:0 0 11.5rem;font-size:.85rem;"
+                    f"font-weight:600'>{escape(_SIDES[side])}</span>"
+                    f"<span style='flex:1 1 16rem'>{escape(one.text)}</span></li>"
                 )
     return f"<ul style='padding:0;margin:.4rem 0 .6rem'>{''.join(lines)}</ul>"
 
@@ -175,7 +175,7 @@ def _calibration(found: Findings) -> str:
     if found.of_samples:
         word = escape(found.baselines["before"])
         return (
-            "<p style='color:#556;margin:.6rem 0 0'>The same rules call the original "
+            "<p style='opacity:.8;margin:.6rem 0 0'>The same rules call the original "
             f"<b>{word}</b>.</p>"
         )
     said = [
@@ -184,7 +184,7 @@ def _calibration(found: Findings) -> str:
     ]
     references = sum(name in found.values for name in ("retrained", "retrained_b"))
     return (
-        f"<p style='color:#556;margin:.6rem 0 0'>The same rules call {' and '.join(said)}; the "
+        f"<p style='opacity:.8;margin:.6rem 0 0'>The same rules call {' and '.join(said)}; the "
         "mask costs nothing, so what it reaches too is no proof. "
         f"{escape(in_words(references))}</p>"
     )

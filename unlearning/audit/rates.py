@@ -27,9 +27,9 @@ class Rates:
 
 
 RATES: dict[int, Rates] = {
-    2: Rates(216, 0, 96, 1, 8),
-    1: Rates(216, 0, 96, 3, 0),
-    0: Rates(216, 0, 96, 0, 94),
+    2: Rates(324, 0, 144, 2, 11),
+    1: Rates(324, 0, 144, 6, 0),
+    0: Rates(324, 0, 144, 0, 136),
 }
 """By number of retrained models; measured by ``docs/results/audit_errors.py``."""
 

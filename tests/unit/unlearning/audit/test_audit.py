@@ -18,6 +18,7 @@ from unlearning.audit.measuring import random_twin
 from unlearning.audit.reading import read_model
 from unlearning.audit.subjects import check_sets, read_concepts
 from unlearning.data import as_samples
+from unlearning.notices import UnlearningWarning
 
 ATTACK = {"relearn": True, "max_steps": 16, "attacker": Training(batch_size=24)}
 
@@ -433,6 +434,14 @@ def test_references_that_saw_the_class_are_refused(masked):
     original, first = models()[:2]
     with pytest.raises(InputError, match="given as `retrained_b` gets .* it was trained on them"):
         quick(original, masked, retrained=[first, original])
+
+
+def test_references_of_another_architecture_are_told():
+    original, first, second = models()[:3]
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(np.prod(data()[0].inputs.shape[1:]), 4))
+    with pytest.warns(UnlearningWarning, match="`retrained_b` has other weights than the original"):
+        found = quick(original, second, retrained=[first, wide])
+    assert any("another architecture" in note for note in found.notes)
 
 
 def test_the_rates_that_are_told_are_those_of_the_table():
