@@ -198,8 +198,8 @@ def page(settings):
         f"{', '.join(dict.fromkeys(r['data'] for r in rows))}. {len(places)} settings (network, "
         "images, class, seed), each with its own original and two references of its own: models of "
         "a setting share these, and are not independent of each other. Made by "
-        f"`docs/results/audit_errors.py`{f' (scenes and photos: {seconds} CPU s)' if seconds else ''}, without "
-        "relearning, which decides nothing.", "",
+        f"`docs/results/audit_errors.py` (scenes and photos: {seconds} CPU s), without relearning, "
+        "which decides nothing.", "",
     ]  # fmt: skip
     for way in WAYS:
         lines += [f"## With {way}", "", *matrix(rows, way)]
