@@ -198,8 +198,9 @@ share one. The floor of FID* is {r.floors["fid"]:.1f}, the ceiling {r.ceilings["
 
 {table(HEAD, rows)}
 
-KID* follows the truth best here. FID* has 93 images for 1280 features, and two crops of one photo
-depend on each other: so its debiased value is not 0 for the oracle, and the intervals, by
+KID* follows the truth best here. FID* has 93 images for 1280 features, far fewer than the ten for
+each effective dimension that its debiased value needs, so reports say not to rank by that; and two
+crops of one photo depend on each other: the value is not 0 for the oracle, and the intervals, by
 reflection of the bootstrap, still hold bias. Ranks compare removers on the same draws, where it
 cancels: what is plainly bad (nothing, rims left, blur) is last, and the smooth fills are ties.
 
