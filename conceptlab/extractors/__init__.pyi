@@ -10,4 +10,5 @@ from conceptlab.extractors.matching import match_concepts as match_concepts
 from conceptlab.extractors.matching import stability as stability
 from conceptlab.extractors.nmf import NMFConcepts as NMFConcepts
 from conceptlab.extractors.rank import select_rank as select_rank
+from conceptlab.extractors.sae import SparseAutoencoder as SparseAutoencoder
 from conceptlab.extractors.semi_nmf import SemiNMF as SemiNMF

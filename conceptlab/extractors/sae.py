@@ -229,8 +229,8 @@ class SparseAutoencoder(ConceptExtractor):
         scale = float((sample - offset).square().sum(1).mean().sqrt())
         if not scale > 1e-12 * float(sample.abs().max()):
             raise InputError(
-                f"All {n} rows are the same: there is nothing to tell apart. Give rows of several "
-                "images or positions.",
+                "X is constant: all rows are equal, and there is nothing to tell apart. Give rows "
+                "of several images or positions.",
                 code="CL-INPUT-ZERO",
             )
         generator = torch_generator(self.seed_)

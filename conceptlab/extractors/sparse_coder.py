@@ -154,9 +154,7 @@ class Autoencoder(nn.Module):
         loss = error + penalty
         if self.activation == "matryoshka":
             inner = [max(int(share * len(D)), 1) for share in _NESTED[:-1]]
-            loss = loss + sum(
-                (x - z[:, :m] @ D[:m]).square().sum(1).mean() for m in inner
-            )
+            loss = loss + sum((x - z[:, :m] @ D[:m]).square().sum(1).mean() for m in inner)
             loss = loss / len(_NESTED)
         fires = z > 0
         with torch.no_grad():

@@ -15,6 +15,10 @@ FEATURE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "NMFConcepts": [{"n_concepts": 2, "random_state": 0}],
     "SemiNMF": [{"n_concepts": 2, "random_state": 0}],
     "ConvexNMF": [{"n_concepts": 2, "max_iter": 20, "tol": 1e-3, "random_state": 0}],
+    "SparseAutoencoder": [
+        {"n_concepts": 3, "n_steps": 5, "random_state": 0},
+        {"n_concepts": 3, "activation": "batchtopk", "n_steps": 5, "random_state": 0},
+    ],
     "PCAConcepts": [{"n_concepts": 2, "random_state": 0}],
     "ICAConcepts": [{"n_concepts": 2, "random_state": 0}],
     "KMeansConcepts": [{"n_concepts": 2, "random_state": 0}],
