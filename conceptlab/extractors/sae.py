@@ -216,8 +216,7 @@ class SparseAutoencoder(ConceptExtractor):
         k = max(1, n_latents // 16) if self.k is None else int(self.k)
         Whole(1, n_latents, hint="At most n_concepts latents can fire.").check("k", k)
         self.seed_ = draw_seed(self.random_state)
-        sample, rows = self._read(X)
-        n = len(X) if hasattr(X, "batches") else len(rows)
+        sample, rows, n = self._read(X)
         if n < n_latents:
             warnings.warn(
                 f"SparseAutoencoder has {n_latents} latents for {n} rows: most will stand for a "
@@ -296,15 +295,15 @@ class SparseAutoencoder(ConceptExtractor):
             self.encoder_, self.bias_, self.offset_, self.threshold_, self.scale_, most
         )
 
-    def _read(self, X: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give rows to start from, and all rows where they are in memory."""
+    def _read(self, X: Any) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Give rows to start from, all rows where they are in memory, and their number."""
         if not hasattr(X, "batches"):
             rows = self._check_data(X)
             order = torch.randperm(len(rows), generator=torch_generator(self.seed_))
-            return rows[order[:_SAMPLE].to(rows.device)], rows
+            return rows[order[:_SAMPLE].to(rows.device)], rows, len(rows)
         numbers = np.sort(np.random.default_rng(self.seed_).permutation(len(X))[:_SAMPLE])
         sample = self._check_data(X[numbers])
-        return sample, torch.empty(0)
+        return sample, torch.empty(0), len(X)
 
     def _batches(
         self, X: Any, rows: torch.Tensor, order: torch.Generator

@@ -181,7 +181,7 @@ class Autoencoder(nn.Module):
             return _largest(z, self.k), none
         if self.activation == "jumprelu":
             threshold = self.log_threshold.exp()
-            fires: torch.Tensor = _Step.apply(z, threshold)  # type: ignore[no-untyped-call]
+            fires: torch.Tensor = _Step.apply(z, threshold)
             return z * fires, (fires.sum(1).mean() / self.k - 1).square()
         most = min(self.k * len(z), z.numel())
         least = z.flatten().topk(most).values[-1]
