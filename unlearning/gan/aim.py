@@ -7,9 +7,9 @@ __all__ = ["ADVICE", "missed"]
 _LEAST = {"removed": 0.9, "unchanged": 0.97}
 
 ADVICE = (
-    "Look at the images first. More steps= and a larger lr= or surrogate_weight= remove more; a "
-    "larger preserve_weight= and n_survey= leave more unchanged; another wording or encoder tells "
-    "whether the guide sees the concept at all."
+    "Look at the images first. More steps= (detour_steps= without a mapping) and a larger lr= or "
+    "surrogate_weight= remove more; a larger preserve_weight= and n_survey= leave more unchanged; "
+    "another wording or encoder tells whether the guide sees the concept at all."
 )
 
 

@@ -150,8 +150,12 @@ def choose_anchor(
     *,
     siblings: Sequence[str] = (),
     candidates: Sequence[str] = NEUTRAL,
+    least: float = Limits.separation,
 ) -> tuple[Gate, dict[str, float]]:
-    """Find the neutral text that the encoder tells best from the target.
+    """Find what to tell the target from: its siblings, or else the best neutral text.
+
+    Siblings are what the target is confused with, and what is not told from "an object" may yet
+    be told from them; so they are taken wherever they separate enough.
 
     Parameters
     ----------
@@ -163,11 +167,13 @@ def choose_anchor(
         Other values of the target's family, tried together as one anchor.
     candidates : sequence of str
         Tried one by one.
+    least : float
+        Separation that is enough for the siblings.
 
     Returns
     -------
     gate : Gate
-        With the anchor of the largest separation.
+        With the siblings, or with the anchor of the largest separation.
     tried : dict of str to float
         The separation of each.
     """
@@ -176,6 +182,8 @@ def choose_anchor(
         choices.insert(0, tuple(siblings))
     gates = [fit_gate(guide.concept(target, anchor), embeddings) for anchor in choices]
     tried = {gate.concept.anchor: gate.separation for gate in gates}
+    if siblings and gates[0].fewest >= _FEW and gates[0].separation >= least:
+        return gates[0], tried
     return max(gates, key=lambda gate: (gate.fewest >= _FEW, gate.separation)), tried
 
 

@@ -199,7 +199,7 @@ class Generator:
         -------
         Tensor of shape (n, 3, height, width), float32 in [0, 1]; grey is the same in all three
         """
-        return self._unit(self.raw(w))
+        return self.unit(self.raw(w))
 
     def images(self, z: torch.Tensor) -> torch.Tensor:
         """Give the images of latents, (n, 3, height, width), float32 in [0, 1]."""
@@ -398,7 +398,8 @@ class Generator:
         code, label = z[:, : -self.n_classes], z[:, -self.n_classes :]
         return code, label.argmax(1) if self.labels == "index" else label
 
-    def _unit(self, pixels: torch.Tensor) -> torch.Tensor:
+    def unit(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Give pixels in the module's own range as images in [0, 1] of three channels."""
         low, high = self.output_range
         unit = ((pixels.float() - low) / (high - low)).clamp(0.0, 1.0)
         return unit.expand(-1, 3, -1, -1) if unit.shape[1] == 1 else unit

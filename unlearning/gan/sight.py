@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Sight", "look"]
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -39,6 +39,8 @@ class Sight:
         Probabilities of their values for each latent; empty without partners.
     places : Places or None
         What may take the concept's place, as evenly as it is there.
+    rivals : list of Tensor of shape (k, d)
+        For each target in a family that has others: their texts.
     """
 
     frozen: Generator
@@ -50,6 +52,7 @@ class Sight:
     families: dict[str, torch.Tensor]
     known: dict[str, torch.Tensor]
     places: Places | None
+    rivals: list[torch.Tensor] = field(default_factory=list)
 
     @property
     def shows(self) -> torch.Tensor:
@@ -107,4 +110,6 @@ def look(
         known = {name: told(vectors, seen, views) for name, vectors in texts.items()}
         places = find_places(likely > 0.5, known, request.retain, request.targets)
     known = {name: p for name, p in known.items() if name in families}
-    return Sight(frozen, guide, seen, gates, tried, likely, families, known, places)
+    siblings = [request.siblings(target) for target in request.targets]
+    rivals = [guide.texts(texts) for texts in siblings if texts]
+    return Sight(frozen, guide, seen, gates, tried, likely, families, known, places, rivals)

@@ -15,12 +15,22 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from conceptlab.errors import unknown_name
 from conceptlab.parameters import Rules, Whole
 from conceptlab.progress import Progress, track
 from conceptlab.provenance import fingerprint
 from conceptlab.seeds import RandomState, torch_generator
+from conceptlab.training import Engine
 from conceptlab.training.checkpoint import resumed_seed
 from unlearning.gan.aim import ADVICE, missed
+from unlearning.gan.detour import with_detour
+from unlearning.gan.detour_training import (
+    Bank,
+    copy_losses,
+    detour_losses,
+    learn_gate,
+    new_detour,
+)
 from unlearning.gan.finetune import finetune, rows_of
 from unlearning.gan.generators import Generator, as_generator, learn
 from unlearning.gan.guide import TEMPLATES, Guide
@@ -32,15 +42,20 @@ from unlearning.gan.mapping import fold_into_mapping
 from unlearning.gan.objective import Objective, Weights
 from unlearning.gan.options import Limits, Request
 from unlearning.gan.result import GanResult
-from unlearning.gan.sight import look
+from unlearning.gan.sight import Sight, look
 from unlearning.gan.thumbnails import Thumbnails
 from unlearning.notices import UnlearningWarning
+
+Made = tuple[Generator, Engine, dict[str, float], dict[str, Any]]
+_DETOUR_LR = 1e-3
+_DETOUR_HELD_OUT = 400  # latents: they cost no gradient, and a rare concept is in few
 
 _RULES = Rules(
     n_survey=Whole(16),
     n_held_out=Whole(1),
     batch_size=Whole(4),
     steps=Whole(0),
+    detour_steps=Whole(0),
     mapper_steps=Whole(0),
     fold_steps=Whole(0),
     groups=Whole(1),
@@ -74,11 +89,20 @@ class TextToUnlearn(BaseEstimator):
         What to forget; several at once are forgotten together.
     anchor : str, sequence of str, or None
         What to tell the target from. None tries the other values of the target's family in
-        `retain`, and neutral texts, and takes what the encoder tells best.
+        `retain` first, and where the encoder does not tell these, neutral texts.
     retain : mapping of str to sequence of str, optional
         Attributes to keep, a family of texts at a time, such as
         ``{"colour": ["red", "blue"], "shape": [...]}``. The family of a target names what
         may take its place; without it, that is whatever is near.
+    method : {"auto", "weights", "detour", "distilled"}
+        What is made. "weights": a module of the user's class with other weights, by all that
+        is said above. "detour": the generator untouched, with a small gate that looks at its
+        images and a small map that shifts the latents of those with the concept; one module,
+        which takes the latents that the generator took. "distilled": a copy of
+        the generator that has learned, as far as it can, to give by itself what it gives with the
+        detour. "auto" is "weights" for a generator with mapping and synthesis, and "detour" for
+        any other: without a mapping network there is nothing that could learn where latents
+        go, and weights alone forget little. Whoever has the weights can take a detour off.
     gate : bool
         Whether latents without the concept keep their own image. Without, all latents are
         moved, as in the paper.
@@ -109,7 +133,10 @@ class TextToUnlearn(BaseEstimator):
     augment : bool
         Whether the guide sees moved, scaled and tinted images, both of a pair alike.
     n_survey, n_held_out : int
-        Latents to look at before, and to check on while training.
+        Latents to look at before (four times as many more for the gate of a detour), and to
+        check on while training.
+    detour_steps : int
+        Of the shift of a detour, and twice as many of a distilled copy.
     mapper_steps, steps, batch_size, mapper_lr, lr, groups
         Of the mapper and of the training; `groups` as in :class:`LatentMapper`.
     margin : float
@@ -156,6 +183,7 @@ class TextToUnlearn(BaseEstimator):
         anchor: str | Sequence[str] | None = None,
         *,
         retain: Mapping[str, Sequence[str]] | None = None,
+        method: str = "auto",
         gate: bool = True,
         second_view: bool = True,
         surrogate: bool = True,
@@ -175,6 +203,7 @@ class TextToUnlearn(BaseEstimator):
         n_held_out: int = 96,
         mapper_steps: int = 40,
         steps: int = 150,
+        detour_steps: int = 300,
         batch_size: int = 24,
         mapper_lr: float = 1e-3,
         lr: float = 8e-4,
@@ -194,6 +223,7 @@ class TextToUnlearn(BaseEstimator):
         self.target = target
         self.anchor = anchor
         self.retain = retain
+        self.method = method
         self.gate = gate
         self.second_view = second_view
         self.surrogate = surrogate
@@ -213,6 +243,7 @@ class TextToUnlearn(BaseEstimator):
         self.n_held_out = n_held_out
         self.mapper_steps = mapper_steps
         self.steps = steps
+        self.detour_steps = detour_steps
         self.batch_size = batch_size
         self.mapper_lr = mapper_lr
         self.lr = lr
@@ -244,6 +275,7 @@ class TextToUnlearn(BaseEstimator):
         TextToUnlearn
         """
         settings: dict[str, Any] = {
+            "method": "weights",
             "gate": False,
             "second_view": False,
             "surrogate": False,
@@ -300,15 +332,67 @@ class TextToUnlearn(BaseEstimator):
         draws = torch_generator(seed)
         given = as_generator(generator).on(self.device)
         given.check()
+        way = self._way(given)
         sight = look(
             given.frozen(),
             Guide(self.encoder, self.templates, device=given.device),
             request,
             draws,
             n=self.n_survey,
-            second_view=self.second_view,
-            partners=self.surrogate,
+            second_view=self.second_view and way == "weights",
+            partners=self.surrogate and way == "weights",
         )
+        make = self._by_weights if way == "weights" else self._by_detour
+        trained, run, figures, details = make(
+            given,
+            sight,
+            draws,
+            progress=progress,
+            max_steps=self.max_steps,
+            max_seconds=self.max_seconds,
+            checkpoint=checkpoint,
+            key=self._key(seed, given),
+            seed=seed,
+            description="forget " + ", ".join(request.targets),
+        )
+        gates = {gate.concept.name: gate for gate in sight.gates}
+        details = {
+            "targets": request.targets,
+            "method": way,
+            "anchors": {name: gate.concept.anchor for name, gate in gates.items()},
+            "separations": {name: gate.separation for name, gate in gates.items()},
+            "tried": sight.tried,
+            "shares": {name: gate.share for name, gate in gates.items()},
+            **details,
+            "held-out": figures,
+        }
+        self.seed_ = seed
+        seconds = time.process_time() - start
+        run.finish()
+        told, stopped = list(run.warnings), run.stopped
+        falls = ", ".join(missed(figures["removed"], figures["unchanged"]))
+        if falls:
+            told.append(
+                f"Not forgotten as asked: {falls} of held-out latents, by the guide. {ADVICE}"
+            )
+            stopped = f"missed: {falls}" if stopped == "done" else stopped
+        for message in told:
+            warnings.warn(message, UnlearningWarning, stacklevel=2)
+        return GanResult(trained, rows_of(run), stopped, seed, seconds, details, told)
+
+    def _way(self, given: Generator) -> str:
+        ways = ("auto", "weights", "detour", "distilled")
+        if self.method not in ways:
+            raise unknown_name("method", self.method, ways)
+        if self.method != "auto":
+            return self.method
+        return "weights" if given.has_styles else "detour"
+
+    def _by_weights(
+        self, given: Generator, sight: Sight, draws: torch.Generator, **running: Any
+    ) -> Made:
+        """Train a mapper, let the mapping learn it, and train the synthesis of a copy."""
+        progress = running["progress"]
         mapper, mapped = train_mapper(sight, self._mapper_options(), draws, track=_bar(progress))
         direction = mean_move(sight, mapper, self.n_survey // 8)
         if not self.gate:
@@ -331,43 +415,59 @@ class TextToUnlearn(BaseEstimator):
             draws=draws,
             average=self.average,
             check=held_out,
-            max_steps=self.max_steps,
-            max_seconds=self.max_seconds,
-            progress=progress,
-            checkpoint=checkpoint,
-            key=self._key(seed, given),
-            seed=seed,
-            description="forget " + ", ".join(request.targets),
+            **running,
         )
         _same_kind(trained.module, given.module)
-        figures = held_out.at_the_end()
-        gates = {gate.concept.name: gate for gate in sight.gates}
         details = {
-            "targets": request.targets,
-            "anchors": {name: gate.concept.anchor for name, gate in gates.items()},
-            "separations": {name: gate.separation for name, gate in gates.items()},
-            "tried": sight.tried,
-            "shares": {name: gate.share for name, gate in gates.items()},
             "layers": sorted({name.rpartition(".")[0] for name in chosen}),
             "mapper": mapped[-1] if mapped else {},
             "mapper_steps": len(mapped),
             "mapping": {"learned": folded, "error before": off[0], "error": off[1]},
             "direction": direction.cpu().numpy(),
-            "held-out": figures,
         }
-        self.seed_ = seed
-        seconds = time.process_time() - start
-        run.finish()
-        told, stopped = list(run.warnings), run.stopped
-        falls = ", ".join(missed(figures["removed"], figures["unchanged"]))
-        if falls:
-            told.append(
-                f"Not forgotten as asked: {falls} of held-out latents, by the guide. {ADVICE}"
+        return trained, run, held_out.at_the_end(), details
+
+    def _by_detour(
+        self, given: Generator, sight: Sight, draws: torch.Generator, **running: Any
+    ) -> Made:
+        """Train gate and shift of a detour; a copy learns it where it is not to stay."""
+        gate, shift = new_detour(sight, draws)
+        z, scores, found = learn_gate(gate, sight, draws)
+        bank = Bank(sight, shift, z, scores, draws)
+        stays = self.method != "distilled"
+        run = finetune(
+            list(shift.parameters()),
+            detour_losses(shift, bank, sight, self.batch_size, self.margin),
+            steps=self.detour_steps,
+            lr=_DETOUR_LR,
+            draws=draws,
+            average=self.average,
+            **(running if stays else {"progress": running["progress"]}),
+        )
+        learn(gate, False)
+        learn(shift, False)
+        trained = with_detour(given, gate, shift)
+        detour: Any = trained.module
+        if stays:
+            _same_kind(detour.module, given.module)
+        else:
+            trained = given.fork()
+            trained.module.float()
+            learn(trained.module, True)
+            run = finetune(
+                list(trained.module.parameters()),
+                copy_losses(detour, bank, trained, 2 * self.batch_size),
+                steps=2 * self.detour_steps,
+                lr=_DETOUR_LR,
+                draws=draws,
+                average=self.average,
+                **running,
             )
-            stopped = f"missed: {falls}" if stopped == "done" else stopped
-        for message in told:
-            warnings.warn(message, UnlearningWarning, stacklevel=2)
-        return GanResult(trained, rows_of(run), stopped, seed, seconds, details, told)
+            _same_kind(trained.module, given.module)
+        n = max(self.n_held_out, _DETOUR_HELD_OUT)
+        figures = HeldOut(sight, trained, n, draws, Thumbnails(running["progress"])).at_the_end()
+        layers = ["shift"] if stays else sorted(_layers_of(trained.module))
+        return trained, run, figures, {"gate": found, "layers": layers}
 
     def _mapper_options(self) -> MapperOptions:
         return MapperOptions(
@@ -405,6 +505,10 @@ class TextToUnlearn(BaseEstimator):
             "guide": self.encoder.fingerprint,
             "parameters": parameters,
         }
+
+
+def _layers_of(module: nn.Module) -> set[str]:
+    return {name.rpartition(".")[0] for name, _ in module.named_parameters()}
 
 
 def _bar(progress: Progress) -> Callable[[range], Any]:
