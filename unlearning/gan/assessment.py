@@ -27,6 +27,7 @@ from unlearning.gan.result import GanResult
 
 _BATCH = 256
 _SHOWN = 24
+_SURE = 0.7  # least probability of the likeliest value of an image that is clear
 _SPLITS = 4  # into reference and ideal
 
 
@@ -135,13 +136,17 @@ def assess(
     had, has = (torch.stack([g.shows(v) for g in gates]).any(0) for v in e.values())
     if judge is not None:
         places = check_judge(judge, targets)
-        verdicts = {k: _verdicts(judge, x) for k, x in images.items()}
+        opinions = {k: _opinions(judge, x) for k, x in images.items()}
+        verdicts = {k: {f: p.argmax(1) for f, p in v.items()} for k, v in opinions.items()}
         by_judge = [
             torch.stack([v[family] == i for family, i in places.values()]).any(0)
             for v in verdicts.values()
         ]
         figures.update(_shares("judge", *by_judge))
         figures.update(_kept(verdicts, by_judge[0], {f for f, _ in places.values()}))
+        unclear = {k: _unclear(v)[by_judge[0]] for k, v in opinions.items()}
+        figures["judge: unclear"] = _mean(unclear["after"])
+        figures["judge: unclear, before"] = _mean(unclear["before"])
         facts["gate agrees with judge"] = float((had == by_judge[0]).float().mean())
     figures.update(_shares("guide", had, has))
     truth = by_judge[0] if judge is not None else had
@@ -195,9 +200,15 @@ def assess(
     )
 
 
-def _verdicts(judge: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
+def _opinions(judge: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
     parts = [judge.probabilities(x) for x in images.split(_BATCH)]
-    return {f: torch.cat([p[f] for p in parts]).argmax(1) for f in judge.families}
+    return {f: torch.cat([p[f] for p in parts]) for f in judge.families}
+
+
+def _unclear(opinions: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Tell which images fit no value of some family, (n,) bool: none has much probability."""
+    sure = torch.stack([p.amax(1) for p in opinions.values()])
+    return (sure < _SURE).any(0)
 
 
 def _shares(who: str, had: torch.Tensor, has: torch.Tensor) -> dict[str, float]:

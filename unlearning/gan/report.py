@@ -29,7 +29,10 @@ class GanReport(HtmlReport):
         ``"judge: removed"``: share of latents that had the concept whose image no longer
         shows it; ``"judge: kept ..."``: share of them whose other attributes stay;
         ``"judge: unchanged, never had it"``: share of the other latents with all
-        attributes unchanged; ``"judge: leak"``: share of those that show the concept now;
+        attributes unchanged; ``"judge: unclear"``: share of latents that had the concept whose
+        image fits no value of some family (a probability of 0.7 for none), beside the share
+        before, since a judge that knows four colours calls a blend one of them;
+        ``"judge: leak"``: share of those that show the concept now;
         the same by the guide; ``"degree, guide"`` and ``"degree, second encoder"``, see
         :func:`degree_of_unlearning`; ``"fid"`` and ``"kid"`` to images of the original
         without the concept, beside those of further such images (the ideal);
