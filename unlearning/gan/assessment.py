@@ -21,7 +21,7 @@ from unlearning.gan.gamma import degree_of_unlearning
 from unlearning.gan.gate import find_gates, gate_of
 from unlearning.gan.generators import Generator, as_generator
 from unlearning.gan.guide import Guide
-from unlearning.gan.options import Limits, Request
+from unlearning.gan.options import Limits, Request, Target
 from unlearning.gan.report import GanReport
 from unlearning.gan.result import GanResult
 
@@ -56,10 +56,11 @@ def check_judge(judge: Any, targets: Sequence[str]) -> dict[str, tuple[str, int]
 def assess(
     before: Generator | nn.Module,
     after: Generator | nn.Module | GanResult,
-    target: str | Sequence[str],
+    target: Target,
     encoder: Any,
     judge: Any = None,
     *,
+    value: str | None = None,
     second_encoder: Any = None,
     retain: Mapping[str, Sequence[str]] | None = None,
     anchor: str | Sequence[str] | None = None,
@@ -75,8 +76,8 @@ def assess(
         The original.
     after : Generator, torch.nn.Module or GanResult
         What is to have forgotten.
-    target : str or sequence of str
-        What was to be forgotten.
+    target : str, sequence of str, or array
+        What was to be forgotten, as in :class:`TextToUnlearn`.
     encoder : Encoder
         The guide. It is the opinion that the training has pleased, so its figures alone
         prove little.
@@ -84,8 +85,10 @@ def assess(
         An independent classifier with ``families`` (name to values, the targets among
         them) and ``probabilities(images)`` (family to (n, values)); with
         ``features(images)`` it also gives the Fréchet distances.
-    second_encoder : Encoder, optional
-        Another encoder, for a degree of unlearning that the guide has no part in.
+    value : str, optional
+        What the judge calls the target, where that is images or a direction.
+    second_encoder : Encoder, or dict of str to Encoder, optional
+        Other encoders, for degrees of unlearning that the guide has no part in.
     retain : mapping of str to sequence of str, optional
         Other texts, a family at a time: what leaked into their scores.
     anchor : str or sequence of str, optional
@@ -135,7 +138,7 @@ def assess(
     gates, _ = find_gates(guide, e["before"], request)
     had, has = (torch.stack([g.shows(v) for g in gates]).any(0) for v in e.values())
     if judge is not None:
-        places = check_judge(judge, targets)
+        places = check_judge(judge, targets if value is None else [value])
         opinions = {k: _opinions(judge, x) for k, x in images.items()}
         verdicts = {k: {f: p.argmax(1) for f, p in v.items()} for k, v in opinions.items()}
         by_judge = [
@@ -171,7 +174,15 @@ def assess(
         "never had it": gates[0].concept.score(e["before"][~truth]).cpu().numpy(),
     }
     if second_encoder is not None:
-        figures.update(_second(second_encoder, request, images, truth))
+        if request.given is not None and request.given.ndim == 1:
+            raise InputError(
+                "A direction is one of the guide's space alone: leave second_encoder= out, or give "
+                "images or a text as the target.",
+                code="CL-INPUT-TARGET",
+            )
+        several = isinstance(second_encoder, Mapping)
+        for name, other in (second_encoder if several else {"": second_encoder}).items():
+            figures.update(_second(other, name, request, images, truth))
     if retain:
         figures.update(_leakage(guide, e, truth, retain, targets))
     features = getattr(judge, "features", None)
@@ -244,6 +255,7 @@ def _name(figure: str, target: str, targets: list[str]) -> str:
 
 def _second(
     encoder: Any,
+    name: str,
     request: Request,
     images: dict[str, torch.Tensor],
     truth: torch.Tensor,
@@ -255,9 +267,8 @@ def _second(
         concept = gate_of(guide, target, e["before"], request)[0].concept
         parts = (e["before"][truth], e["after"][truth], e["before"][~truth])
         scores = [concept.score(part).cpu() for part in parts]
-        found[_name("degree, second encoder", target, request.targets)] = degree_of_unlearning(
-            *scores
-        )
+        figure = f"degree, {name}" if name else "degree, second encoder"
+        found[_name(figure, target, request.targets)] = degree_of_unlearning(*scores)
     return found
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from conceptlab.errors import InputError
 from unlearning.gan.groups import Groups, evidence, two_groups
@@ -198,10 +199,38 @@ def gate_of(
     tried : dict of str to float
         The separation of every anchor that was tried.
     """
+    if request.given is not None:
+        gate = fit_gate(_concept_of(guide, request, embeddings), embeddings)
+        return gate, {gate.concept.anchor: gate.separation}
     if request.anchor is None:
         return choose_anchor(guide, target, embeddings, siblings=request.siblings(target))
     gate = fit_gate(guide.concept(target, request.anchor), embeddings)
     return gate, {gate.concept.anchor: gate.separation}
+
+
+def _concept_of(guide: Guide, request: Request, embeddings: torch.Tensor) -> Concept:
+    """Put images, or a direction, in the place of a text.
+
+    Images are told from the mean of the generator's own, where no anchor is given.
+    """
+    given: torch.Tensor = request.given  # type: ignore[assignment]
+    name, anchor = request.targets[0], "the generator's own images"
+    if given.ndim == 1:
+        if len(given) != embeddings.shape[1]:
+            raise InputError(
+                f"The direction has {len(given)} numbers, the encoder's vectors have "
+                f"{embeddings.shape[1]}.",
+                code="CL-INPUT-SHAPE",
+            )
+        target, own = given.to(embeddings), torch.zeros_like(embeddings[0])
+        anchor = "its opposite"
+    else:
+        target, own = guide.embed_all(given.to(embeddings)).mean(0), embeddings.mean(0)
+        own = functional.normalize(own, dim=0)
+    others = own[None]
+    if request.anchor is not None:
+        others, anchor = guide.texts(request.anchor), " | ".join(request.anchor)
+    return Concept(name, anchor, functional.normalize(target, dim=0), others)
 
 
 def find_gates(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["Limits", "Request", "check_families", "target_texts"]
+__all__ = ["Limits", "Request", "Target", "check_families", "target_texts"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import torch
+
+from conceptlab.arrays import as_floats, check_finite
 from conceptlab.errors import InputError
+
+Target = str | Sequence[str] | np.ndarray | torch.Tensor
+_SHAPES = {4: "the images given", 1: "the direction given"}
 
 
 @dataclass(frozen=True)
@@ -38,17 +45,21 @@ class Request:
     retain : dict of str to list of str
         Attributes by family; those of targets among them.
     limits : Limits
+    given : Tensor or None
+        What is meant where no text says it: images (n, 3, height, width) in [0, 1], or a direction
+        (d,) in the space of the encoder. Its only target has a name that says so.
     """
 
     targets: list[str]
     anchor: list[str] | None = None
     retain: dict[str, list[str]] = field(default_factory=dict)
     limits: Limits = Limits()
+    given: torch.Tensor | None = None
 
     @classmethod
     def of(
         cls,
-        target: str | Sequence[str],
+        target: Target,
         anchor: str | Sequence[str] | None = None,
         retain: Mapping[str, Sequence[str]] | None = None,
         limits: Limits = Limits(),
@@ -58,13 +69,19 @@ class Request:
         Raises
         ------
         InputError
-            See :func:`target_texts` and :func:`check_families`.
+            See :func:`target_texts` and :func:`check_families`; images or a direction of a wrong
+            shape (``CL-INPUT-SHAPE``), not finite, or images outside [0, 1] (``CL-INPUT-RANGE``).
         """
-        targets = target_texts(target)
+        given = None
+        if isinstance(target, np.ndarray | torch.Tensor):
+            given = _given(target)
+            targets = [_SHAPES[given.ndim]]
+        else:
+            targets = target_texts(target)
         check_families(retain)
         texts = [anchor] if isinstance(anchor, str) else list(anchor or ())
         kept = {name: list(values) for name, values in (retain or {}).items()}
-        return cls(targets, texts or None, kept, limits)
+        return cls(targets, texts or None, kept, limits, given)
 
     def siblings(self, target: str) -> list[str]:
         """Name the values of the target's family that are no targets."""
@@ -77,6 +94,24 @@ class Request:
         """Give the families that hold no target."""
         targets = set(self.targets)
         return {name: v for name, v in self.retain.items() if not targets & set(v)}
+
+
+def _given(target: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Check images or a direction."""
+    values = as_floats(target, "target")
+    if values.ndim not in _SHAPES or not values.size or (values.ndim == 4 and values.shape[1] != 3):
+        raise InputError(
+            "target must be a text, several, images (n, 3, height, width) in [0, 1], or a "
+            f"direction (d,) in the space of the encoder, got an array of shape {values.shape}.",
+            code="CL-INPUT-SHAPE",
+        )
+    check_finite(values, "target")
+    if values.ndim == 4 and not 0 <= values.min() <= values.max() <= 1:
+        raise InputError(
+            f"Images of a target lie in [0, 1], got [{values.min():.3g}, {values.max():.3g}].",
+            code="CL-INPUT-RANGE",
+        )
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
 def target_texts(target: str | Sequence[str]) -> list[str]:

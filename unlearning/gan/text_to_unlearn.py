@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["TextToUnlearn"]
 
 import functools
+import hashlib
 import os
 import time
 import warnings
@@ -40,7 +41,7 @@ from unlearning.gan.losses import perceptual_loss
 from unlearning.gan.mapper_training import MapperOptions, mean_move, train_mapper
 from unlearning.gan.mapping import fold_into_mapping
 from unlearning.gan.objective import Objective, Weights
-from unlearning.gan.options import Limits, Request
+from unlearning.gan.options import Limits, Request, Target
 from unlearning.gan.result import GanResult
 from unlearning.gan.sight import Sight, look
 from unlearning.gan.thumbnails import Thumbnails
@@ -85,8 +86,10 @@ class TextToUnlearn(BaseEstimator):
     ----------
     encoder : Encoder
         The guide: from :func:`conceptlab.load_encoder`.
-    target : str or sequence of str
-        What to forget; several at once are forgotten together.
+    target : str, sequence of str, or array
+        What to forget; several texts at once are forgotten together. What no text says: images
+        that show it, (n, 3, height, width) in [0, 1], or a direction (d,) in the encoder's
+        space.
     anchor : str, sequence of str, or None
         What to tell the target from. None tries the other values of the target's family in
         `retain` first, and where the encoder does not tell these, neutral texts.
@@ -179,7 +182,7 @@ class TextToUnlearn(BaseEstimator):
     def __init__(
         self,
         encoder: Any,
-        target: str | Sequence[str],
+        target: Target,
         anchor: str | Sequence[str] | None = None,
         *,
         retain: Mapping[str, Sequence[str]] | None = None,
@@ -260,7 +263,7 @@ class TextToUnlearn(BaseEstimator):
         self.random_state = random_state
 
     @classmethod
-    def paper(cls, encoder: Any, target: str | Sequence[str], **options: Any) -> TextToUnlearn:
+    def paper(cls, encoder: Any, target: Target, **options: Any) -> TextToUnlearn:
         """Make the method of the paper alone: mapper, direction, perceptual and identity losses.
 
         Parameters
@@ -498,6 +501,9 @@ class TextToUnlearn(BaseEstimator):
         for budget in ("max_steps", "max_seconds", "random_state"):
             kept.pop(budget, None)
         parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()}
+        if not isinstance(self.target, str | list | tuple):
+            given = Request.of(self.target).given
+            parameters["target"] = hashlib.sha256(given.numpy().tobytes()).hexdigest()  # type: ignore[union-attr]
         return {
             "method": type(self).__name__,
             "seed": seed,
