@@ -145,14 +145,14 @@ def detour_losses(
             before = frozen.images(z)
         e, still = guide.embed_pair(images, before, bank.draws)
         terms = {
-            "margin": torch.stack([margin_loss(g.score(e), margin) for g in sight.gates]).sum(),
+            "margin": torch.stack([margin_loss(s, margin) for s in _each(sight, e)]).sum(),
             "near": ((moved - z) / shift.scale).square().flatten(1).mean(),
             "alike": perceptual_loss(images, before),
         }
         if sight.families:
             terms["retain"] = retain_divergence(e, still, sight.families, guide.scale)
         if sight.rivals:
-            unclear = [_unclear(e, vectors, guide.scale) for vectors in sight.rivals]
+            unclear = [_unclear(e, vectors[1:], guide.scale) for vectors in sight.rivals]
             terms["clear"] = torch.stack(unclear).mean()
         return {name: _WEIGHTS[name] * term for name, term in terms.items()}
 
@@ -192,9 +192,21 @@ def copy_losses(
     return losses
 
 
+def _each(sight: Sight, e: torch.Tensor) -> list[torch.Tensor]:
+    """Give the scores by each gate, and by the family of each target, (n,) each.
+
+    A gate finds the images that show a target most clearly; where its family is known, those
+    that the guide takes for the target sooner than for all others are meant, too.
+    """
+    found = [gate.score(e) for gate in sight.gates]
+    for vectors in sight.rivals:
+        found.append((sight.guide.scale * e @ vectors.T).softmax(1)[:, 0] - 0.5)
+    return found
+
+
 def _scores(sight: Sight, embeddings: torch.Tensor) -> torch.Tensor:
-    """Give the largest score by any gate, (n,); positive shows a target."""
-    return torch.stack([gate.score(embeddings) for gate in sight.gates]).amax(0)
+    """Give the largest score of all, (n,); positive shows a target."""
+    return torch.stack(_each(sight, embeddings)).amax(0)
 
 
 def _fit(

@@ -39,8 +39,8 @@ class Sight:
         Probabilities of their values for each latent; empty without partners.
     places : Places or None
         What may take the concept's place, as evenly as it is there.
-    rivals : list of Tensor of shape (k, d)
-        For each target in a family that has others: their texts.
+    rivals : list of Tensor of shape (1 + k, d)
+        For each target in a family that has others: its own text, and theirs.
     """
 
     frozen: Generator
@@ -110,6 +110,6 @@ def look(
         known = {name: told(vectors, seen, views) for name, vectors in texts.items()}
         places = find_places(likely > 0.5, known, request.retain, request.targets)
     known = {name: p for name, p in known.items() if name in families}
-    siblings = [request.siblings(target) for target in request.targets]
-    rivals = [guide.texts(texts) for texts in siblings if texts]
+    siblings = {target: request.siblings(target) for target in request.targets}
+    rivals = [guide.texts([target, *texts]) for target, texts in siblings.items() if texts]
     return Sight(frozen, guide, seen, gates, tried, likely, families, known, places, rivals)
