@@ -17,7 +17,7 @@ from unlearning.gan.sight import Sight
 
 _ASKED = 4  # times the survey: latents whose images the guide and the gate look at
 _STEPS = 500  # of the gate
-_FALSE = 0.01  # share of images without the concept that it may take for such with it
+_FALSE = 0.02  # share of images without the concept that it may take for such with it
 _BATCH = 128  # latents at once, where no gradient is kept
 _POOL = 32  # latents drawn for each of a batch
 _WEIGHTS = {"margin": 4.0, "clear": 0.5, "retain": 1.0, "near": 0.1, "alike": 0.2}
