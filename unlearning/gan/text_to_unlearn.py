@@ -502,8 +502,8 @@ class TextToUnlearn(BaseEstimator):
             kept.pop(budget, None)
         parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()}
         if not isinstance(self.target, str | list | tuple):
-            given = Request.of(self.target).given
-            parameters["target"] = hashlib.sha256(given.numpy().tobytes()).hexdigest()  # type: ignore[union-attr]
+            meant: Any = Request.of(self.target).given
+            parameters["target"] = hashlib.sha256(meant.numpy().tobytes()).hexdigest()
         return {
             "method": type(self).__name__,
             "seed": seed,
