@@ -116,7 +116,8 @@ class Relevance:
 
     def __repr__(self) -> str:
         low, high = self.gain_interval
-        said = "more than" if low > 0 else "less than" if high < 0 else "not told apart from"
+        lead = low > 0 and self.p_value <= 0.05  # few of the draws do as well
+        said = "more than" if lead else "less than" if high < 0 else "not told apart from"
         return (
             f"Relevance({len(self.names)} concepts tell {self.value:.0%} of the classes' entropy, "
             f"{said} as many random ones ({self.control}: "

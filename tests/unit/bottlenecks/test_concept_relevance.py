@@ -1,5 +1,7 @@
 """What a set of concepts can tell before training, beside random ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -58,6 +60,9 @@ def test_random_concepts_are_nothing_special():
     assert found.p_value == 1 / 20
     assert 0 < found.gain_interval[0] < found.gain < found.gain_interval[1]
     assert "more than as many random ones" in repr(found)
+    near = np.where(np.arange(19) < 2, found.value + 0.01, found.controls[found.control])
+    told = replace(found, controls={found.control: near})  # two of 19 draws do as well: p 0.15
+    assert "not told apart" in repr(told)
     assert found.controls[found.control].mean() == max(v.mean() for v in found.controls.values())
     control = relevance(
         random_bank(X, 2, "isotropic", random_state=5), X, y, n_random=19, n_folds=2
