@@ -1,5 +1,7 @@
 from unlearning.certificate import verify_certificate as verify_certificate
 from unlearning.classes.base import Unlearner as Unlearner
+from unlearning.classes.certified import CertifiedHead as CertifiedHead
+from unlearning.classes.certified import Removal as Removal
 from unlearning.classes.methods.ascent import GradientAscent as GradientAscent
 from unlearning.classes.methods.ascent import NegGradPlus as NegGradPlus
 from unlearning.classes.methods.bad_teacher import BadTeacher as BadTeacher

@@ -36,6 +36,7 @@ FEATURE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"mode": "sequential", "lam": 0.01, "random_state": 0},
         {"mode": "joint", "random_state": 0},
     ],
+    "CertifiedHead": [{"random_state": 0}, {"loss": "squared", "random_state": 0}],
     "LabelFreeCBM": [{"random_state": 0}],
     "PostHocCBM": [{}, {"residual": True}],
     "SparseCBM": [
