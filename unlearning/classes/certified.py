@@ -48,7 +48,7 @@ class Removal:
     retrained: bool
 
 
-class CertifiedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class CertifiedHead(ClassifierMixin, BaseEstimator):
     """Linear classifier on features whose samples can be removed with a proof.
 
     One head for each class against the others minimises
@@ -115,6 +115,16 @@ class CertifiedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     (False, True, 1.0)
     """
 
+    classes_: np.ndarray
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    epsilon_: float
+    _X: np.ndarray
+    _y: np.ndarray
+    _rows: np.ndarray
+    _W: np.ndarray
+    _noise: np.ndarray
+    _left: float
     _rules = Rules(
         lam=Real(above=0),
         loss=OneOf("logistic", "squared"),
