@@ -125,12 +125,12 @@ FIGURES = (
 INTRODUCTION = """\
 Made by `docs/results/unlearning_depth.py`. R² is that of the best linear map from a model's
 features to the original's, fitted on retained samples and read on the class (`features_kept`): 1
-for masks. *Last* are penultimate features, *middle* what enters the middle layer. The few-shot
-probes (5, 20 samples) are linear classifiers; the goal asks it of all four. RTE is CPU time as a share of
-a retraining in the same process; these networks train for 14 and 15 epochs, so that the five passes
-of the default are much of it already, and of a training of 100 epochs they are a twentieth.
-All methods run at their defaults, on draws on which the default's share of new weights, passes
-and rate were chosen: seeds 0 and 1 were looked at on the way, seed 2 was not.
+for masks. *Last* are penultimate features, *middle* what enters the middle layer. Few-shot probes
+are linear classifiers that saw 5 and 20 samples; the goal asks it of both at both layers. RTE
+is CPU time as a share of a retraining in the same process; these networks train for 14 and
+15 epochs, so that the five passes of the default are much of it already; of a training of 100
+epochs they are a twentieth. All methods run at their defaults. The default's share of new weights,
+passes and rate were chosen on seeds 0 and 1; seed 2 was not looked at before.
 """
 
 

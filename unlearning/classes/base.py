@@ -260,10 +260,12 @@ class Unlearner(BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Check the parameters that methods share, where it has them, and its own."""
-        _SHARED.check(self, absent=True)
-        for cls in type(self).__mro__:
-            if isinstance(rules := vars(cls).get("_rules"), Rules):
-                rules.check(self)
+        tables = [vars(cls).get("_rules") for cls in type(self).__mro__]
+        own = [rules for rules in tables if isinstance(rules, Rules)]
+        named = {name for rules in own for name in rules.rules}
+        Rules(**{k: v for k, v in _SHARED.rules.items() if k not in named}).check(self, absent=True)
+        for rules in own:
+            rules.check(self)
         augment = getattr(self, "augment", None)
         if augment is not None and not callable(augment):
             raise InputError(

@@ -127,7 +127,7 @@ def _run(
         ended = job.train(
             lambda _epoch: batches(),
             loss,
-            job.adam() if recipe.optimizer == "adam" else job.sgd(),
+            job.adam(lr=recipe.lr) if recipe.optimizer == "adam" else job.sgd(lr=recipe.lr),
             epochs=max(recipe.epochs, -(-recipe.min_steps // per_epoch)),
             per_epoch=per_epoch,
             description="concept poisoning",

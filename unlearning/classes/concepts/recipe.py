@@ -23,6 +23,8 @@ class Recipe:
         Passes over the retained data.
     min_steps : int
         Epochs are raised until they make so many steps.
+    lr : float
+        Peak learning rate.
     optimizer : {"adam", "sgd"}
     schedule : {"cosine", "constant"}
     stop : bool
@@ -38,6 +40,7 @@ class Recipe:
     forget_weight: float | str
     epochs: int
     min_steps: int
+    lr: float
     optimizer: str
     schedule: str
     stop: bool

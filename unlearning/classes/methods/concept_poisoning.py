@@ -43,6 +43,8 @@ _ASKED = (
     *("poison", "labels", "layer", "scope", "beta", "distil", "forget_weight", "epochs"),
     *("min_steps", "lr", "optimizer", "schedule", "batch_size", "norm"),
 )  # what says that samples are to be poisoned or relabelled, and how
+_DOCUMENTS = 64  # that are attributed where words are masked; a quarter tells which they are
+_STEPS, _RATE, _STRANGE = 150, 2e-3, 0.05  # the last: told wrongly, as samples new to it
 _SHARED = 0.1  # of a concept's attribution for its class: from there on others share it
 
 
@@ -85,7 +87,7 @@ class ConceptPoisoning(Unlearner):
         for the network (``details["not_renewed"]`` says which). With a number other
         labels are taught, too.
     poison : {"auto", "none", "mask", "donor"}
-        "auto" is "none" for images and "mask" for texts.
+        What becomes of samples of the class; "auto" is "none".
     poison_share : float
         Share of the forgotten samples that is poisoned; all are relabelled.
     place : {"located", "centre", "random", "full"}
@@ -125,12 +127,13 @@ class ConceptPoisoning(Unlearner):
         Passes over the retained data; more where that makes fewer than
         `min_steps` steps. With `stop`, up to three times as many while held-out
         samples are not forgotten.
-    min_steps : int
-        Fewest steps: a small set needs steps, not passes. 0 leaves it to `epochs`. Where the
+    min_steps : int or "auto"
+        Fewest steps; 0 leaves it to `epochs`; "auto" is 150, and 0 for texts. Where the
         stop rule ends the epochs that this adds, the run is "done".
-    lr : float
-        Peak learning rate. The default suits small networks trained from
-        scratch; for large pretrained ones start at a tenth of it.
+    lr : float or "auto"
+        Peak learning rate. "auto" is 2e-3; a tenth of it where the network is wrong on more
+        than one in twenty retained samples, because it did not learn from these, as a
+        published one: larger steps would fit it to them and lose what it knows.
     optimizer : {"adam", "sgd"}
         What steps.
     schedule : {"cosine", "constant"}
@@ -170,9 +173,8 @@ class ConceptPoisoning(Unlearner):
     On images the labels do the work, not the patch: flipping labels alone
     forgets the class, pasting alone does not (in the tables of the paper's
     code, and in a test here). The default therefore poisons no image. But labels leave what
-    earlier layers hold: a linear map reads the class's features from the middle of the
-    network as before, and they count as suppressed. New weights that learn from retained
-    samples alone hold no more of the class than a retrained network's, and answer as it would.
+    earlier layers hold, which counts as suppressed; new weights that learn from retained
+    samples alone hold no more of the class than a retrained network's.
 
     References
     ----------
@@ -214,7 +216,8 @@ class ConceptPoisoning(Unlearner):
         min_fidelity=Real(least=0, most=1),
         poison_share=Real(least=0, most=1),
         holdout=Real(least=0, most=0.5),
-        min_steps=Whole(0),
+        min_steps=OneOf("auto") | Whole(0),
+        lr=OneOf("auto") | Real(above=0),
         temperature=Real(above=0),
         top_words=Whole(1),
         beta=Real(least=0),
@@ -244,8 +247,8 @@ class ConceptPoisoning(Unlearner):
         distil: float = 1.0,
         forget_weight: float | str = 1.0,
         epochs: int = 3,
-        min_steps: int = 150,
-        lr: float = 2e-3,
+        min_steps: int | str = "auto",
+        lr: float | str = "auto",
         optimizer: str = "adam",
         schedule: str = "cosine",
         stop: bool = True,
@@ -408,7 +411,7 @@ class ConceptPoisoning(Unlearner):
         poisoned = self._poison(job, concepts, donors, text)
         self._restrict(job, example, layer)
         train_on(
-            Recipe(**{f.name: getattr(self, f.name) for f in fields(Recipe)}),
+            self._recipe(job, retain, text),
             job,
             retain,
             targets,
@@ -422,6 +425,16 @@ class ConceptPoisoning(Unlearner):
             "mean_target": [float(v) for v in targets.mean(dim=0)],
             "scope": str(self.scope),
         }
+
+    def _recipe(self, job: Job, retain: Readings, text: bool) -> Recipe:
+        """Give the options of the training, with what is left to this method filled in."""
+        options = {f.name: getattr(self, f.name) for f in fields(Recipe)}
+        if self.min_steps == "auto":
+            options["min_steps"] = 0 if text else _STEPS
+        if self.lr == "auto":
+            wrong = float((retain.logits.argmax(dim=1) != job.retain.y).float().mean())
+            options["lr"] = _RATE if wrong <= _STRANGE else _RATE / 10
+        return Recipe(**options)
 
     def _layer(self, job: Job, example: Inputs) -> str | None:
         """Name the layer that the head for retained classes reads, where one is wanted."""
@@ -452,6 +465,7 @@ class ConceptPoisoning(Unlearner):
                 self.tokenizer,
                 device=job.device,
                 stop_words=self.stop_words,
+                max_documents=_DOCUMENTS if self.poison == "mask" else _DOCUMENTS // 4,
                 min_fidelity=self.min_fidelity,
                 numpy=job.numpy,
             )
@@ -528,9 +542,7 @@ class ConceptPoisoning(Unlearner):
         donors: dict[int, tuple[int, int | None]],
         text: bool,
     ) -> Poisoned:
-        kind = self.poison
-        if kind == "auto":
-            kind = "mask" if text and self.tokenizer is not None else "none"
+        kind = "none" if self.poison == "auto" else self.poison
         n = len(job.forget)
         rows = torch.zeros(n, dtype=torch.bool)
         if kind == "none":
