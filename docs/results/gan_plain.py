@@ -110,7 +110,7 @@ def cell(name, rows):
 
 def page(facts):
     """Lay the tables out."""
-    missing = {name for name in methods(None, "seven", 0)}
+    missing = set(methods(None, "seven", 0))
     parts = [HEAD]
     done = {k: {n: runs for n, runs in v.items() if runs} for k, v in facts["rows"].items()}
     done = {k: v for k, v in done.items() if v}
