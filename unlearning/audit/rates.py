@@ -27,9 +27,9 @@ class Rates:
 
 
 RATES: dict[int, Rates] = {
-    2: Rates(360, 0, 160, 2, 11),
-    1: Rates(360, 0, 160, 6, 1),
-    0: Rates(360, 0, 160, 0, 152),
+    2: Rates(378, 0, 168, 2, 11),
+    1: Rates(378, 0, 168, 6, 2),
+    0: Rates(378, 0, 168, 0, 160),
 }
 """By number of retrained models; measured by ``docs/results/audit_errors.py``."""
 
