@@ -50,11 +50,11 @@ def audit(
     encoder: Any = None,
     earlier: Sequence[int] = (),
     class_names: Sequence[str] | None = None,
-    relearn: bool = False,
+    relearn: bool | None = None,
     recovery: bool | None = None,
     bits: Sequence[int] = (8, 4),
     alpha: float = 0.1,
-    max_steps: int = 200,
+    max_steps: int | None = None,
     attacker: Training | None = None,
     thresholds: Thresholds | None = None,
     seconds: float | None = None,
@@ -98,9 +98,10 @@ def audit(
         Classes of earlier requests; their test accuracy is told apart.
     class_names : sequence of str, optional
         Names of all classes.
-    relearn : bool
+    relearn : bool, optional
         Teach copies the class again and count the steps: a curve to look at. It decides nothing,
-        and costs more than all the rest.
+        and costs more than all the rest, so that it is done when left out only where `max_steps`
+        or `attacker` is given.
     recovery : bool, optional
         Train copies on retained samples only, for one pass; as `relearn` when left out. Beside
         retrained models it changed no word of 500 (:doc:`/results/audit-errors`); without any it
@@ -109,8 +110,8 @@ def audit(
         Widths at which weights are tried, out of 8 and 4; empty for none.
     alpha : float
         A class counts as learned again at (1 - alpha) times the original's forget accuracy.
-    max_steps : int
-        Relearning gives up after so many mini-batches.
+    max_steps : int, optional
+        Relearning gives up after so many mini-batches; 200 when left out.
     attacker : Training, optional
         Learning rate, momentum and batches of relearning and recovery.
     thresholds : Thresholds, optional
@@ -179,6 +180,9 @@ def audit(
     ('suppressed', 0.0)
     """
     Whole(1).check("batch_size", batch_size)
+    if relearn is None:
+        relearn = max_steps is not None or attacker is not None
+    max_steps = 200 if max_steps is None else max_steps
     start = time.process_time()
     how = Conditions(draw_seed(random_state), head, batch_size, sizes or Sizes(), progress)
     samples = check_sets(
