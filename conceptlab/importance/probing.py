@@ -100,19 +100,17 @@ def affine_in_mean(
                 return None
         return found
     zero = evaluate(torch.zeros_like(U[:1]), torch.zeros_like(rest[:1]))[0]
-    base = evaluate(torch.zeros_like(U), rest)
-    found = AffineInMean(zero, slopes, base - zero)
     masked, image = _masked(U, generator)
     share = torch.rand(len(masked), generator=generator, dtype=torch.float64)
     left = rest[image] * share.to(rest).reshape(-1, *(1,) * (rest.ndim - 1))
-    checks = (
-        (found(pool(masked), share, image), evaluate(masked, left)),
-        (found(pool(U), torch.ones(len(U), dtype=torch.float64), slice(None)), full),
-    )
-    for predicted, outputs in checks:
-        if not _agree(predicted, outputs, zero, evaluate.precision):
-            return None
-    return found
+    # What the rest is worth follows from the outputs as they are where fn is affine.
+    worth = full - zero - pool(U).to("cpu", torch.float64) @ slopes
+    found = AffineInMean(zero, slopes, worth)
+    outputs = evaluate(masked, left)
+    if not _agree(found(pool(masked), share, image), outputs, zero, evaluate.precision):
+        return None
+    base = evaluate(torch.zeros_like(U), rest)  # and so it must for every image
+    return found if _agree(zero + worth, base, zero, evaluate.precision) else None
 
 
 def depends_on_mean(

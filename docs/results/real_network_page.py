@@ -59,7 +59,9 @@ HEAD = """# Two real networks
 
 What `explain` says of a published ResNet-20 on CIFAR-10 photos and of EfficientNet-Lite0 on
 ImageNet photos, measured by `docs/results/real_network.py`, every table of this page. Weights and
-photos are not part of the distribution; how they come is said in the script."""
+photos are not part of the distribution; how they come is said in the script. Not measured yet:
+25 concepts at EfficientNet-Lite0, `explain` beside bare passes (the part `speed`), and intervals
+of the populations that the table of coverage lacks."""
 
 TEXTS = {
     "best": """## What is factorised
@@ -82,7 +84,9 @@ model's answer: concepts taken out of f, the rest held; put back on the rest, up
 alone, from nothing up to h(UW). *Gain*: how much better the area is than with the rest dropped
 (positive is better), with a 95 % interval over the ten classes (Lite0: over the images); *better*
 and *worse*: in how many sets a paired interval over the images lies off zero. Where the head is
-linear in the pooled activations (layer3), dropping and holding are the same by definition.""",
+linear in the pooled activations (layer3, Lite0), dropping and holding rank alike by definition.
+At layer2 holding is better on average and no difference is sure over the classes, whichever the
+curve. So nothing here asks for another default than the paper's: `remainder="drop"`.""",
     "remainder rows": """### In full
 
 Areas under the curves, of random orders too (ten), and Spearman's correlation of the rankings
@@ -90,7 +94,7 @@ of `drop` and `hold`.""",
     "coverage": """## Do the intervals cover?
 
 Concepts fixed; how often the 95 % interval of n images holds the mean over all images of a
-population, averaged over its concepts and 240 draws (80 at n = 10 and 100; 400 resamples each).
+population, averaged over its concepts and 120 draws (40 at n = 10 and 100; 400 resamples each).
 The weight of the pseudo-images was chosen on the populations marked so; the others had no part.
 *Percentile*: a plain percentile bootstrap of the same draws.""",
     "intervals": """### By population
@@ -98,9 +102,9 @@ The weight of the pseudo-images was chosen on the populations marked so; the oth
 *Least*: the coverage of the concept that is covered worst.""",
     "refit": """### With the concepts' own choice
 
-`CRAFT(interval="refit")`, 20 refits, 40 images: how often it holds the importance that a concept's
-partner has when concepts and importances come from 400 photos; *given* is what the interval
-"given these concepts" holds of it, which is not what it is for.""",
+`CRAFT(interval="refit")`, 20 refits, 40 images, a few draws of ten concepts: how often it holds
+the importance that a concept's partner has when concepts and importances come from 400 photos;
+*given* is what the interval "given these concepts" holds of it, which is not what it is for.""",
     "optima": """## How good is the optimum?
 
 Squared error above the best of 20 starts of scikit-learn's NMF (k = 10; a negative number is
