@@ -59,8 +59,9 @@ HEAD = """# Two real networks
 
 What `explain` says of a published ResNet-20 on CIFAR-10 photos and of EfficientNet-Lite0 on
 ImageNet photos, measured by `docs/results/real_network.py`, every table of this page. Weights and
-photos are not part of the distribution; how they come is said in the script. Not measured yet: sufficiency of
-25 concepts at EfficientNet-Lite0, and `explain` beside bare passes (the part `speed`)."""
+photos are not part of the distribution; how they come is said in the script. Not measured yet:
+sufficiency of 25 concepts at EfficientNet-Lite0, and `explain` beside bare passes (the part
+`speed`)."""
 
 TEXTS = {
     "best": """## What is factorised
