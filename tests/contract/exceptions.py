@@ -90,8 +90,12 @@ UNLEARNERS: dict[str, dict[str, str]] = {
 FUNCTIONS = {
     "conceptlab.bench.cpu_time": "answers with a time, which is never the same",
     "conceptlab.cli.main": "ends the process",
+    "conceptlab.distributed.extraction.extract": "writes a folder; its own tests do",
+    "conceptlab.distributed.world.init": "joins processes; its own tests do",
     "conceptlab.doctor.diagnose": "imports every library, seconds; its own test does",
     "conceptlab.encoders.registry.register_encoder": "is there to change the registry",
+    "unlearning.audit.shadows.lira": "trains shadow models; its own tests do",
+    "unlearning.audit.shadows.u_lira": "trains shadow models; its own tests do",
     "conceptlab.training.descent.descend": "changes the tensors it is given; its own tests do",
 }
 """Public functions without a case."""
@@ -99,6 +103,8 @@ FUNCTIONS = {
 _ENGINE = "a part of the training engine; changes what it is given; its own tests do"
 CLASSES = {
     "conceptlab.batching.BatchMemory": "one number, which iter_batches keeps",
+    "conceptlab.distributed.extraction.ActivationParts": "reads files; has tests",
+    "conceptlab.distributed.shards.Shards": "one batch of images after the other; has tests",
     "conceptlab.encoders.base.Encoder": "a protocol; BaseEncoder is under contract",
     "conceptlab.training.average.Average": _ENGINE,
     "conceptlab.training.interrupt.DeferredInterrupt": _ENGINE,
