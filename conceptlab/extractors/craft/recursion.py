@@ -22,6 +22,8 @@ from sklearn.base import clone
 from conceptlab.explanation.mixing import MixingTest, mixing_test
 from conceptlab.explanation.tree import ConceptNode
 from conceptlab.extractors.base import ConceptExtractor
+from conceptlab.extractors.nmf import NMFConcepts
+from conceptlab.extractors.semi_nmf import SemiNMF
 from conceptlab.models import SplitModel
 from conceptlab.seeds import draw_seed
 
@@ -210,7 +212,10 @@ class Recursion:
 
     def _split(self, node: ConceptNode, layer: str, rows: np.ndarray, seed: int) -> None:
         n_children = min(self.n_children, *rows.shape)
-        extractor = clone(self.extractor).set_params(n_concepts=n_children, random_state=seed)
+        base = self.extractor
+        if isinstance(base, NMFConcepts) and (rows < 0).any():  # an earlier layer may have signs
+            base = SemiNMF()
+        extractor = clone(base).set_params(n_concepts=n_children, random_state=seed)
         U = np.asarray(extractor.fit(rows).transform(rows))
         values, intervals, node.decision = self.importance_at(layer, extractor, node.patches)
         for child in range(n_children):
