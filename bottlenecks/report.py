@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _KINDS = ("accuracy", "fidelity", "leakage")
+_LEVEL = 0.05  # of the rank among random draws
 _NOT_COMPARED = (
     "They were fitted on fewer rows than the model, so its own accuracy is set against none of "
     "them: give train=, the rows of the model."
@@ -379,11 +380,18 @@ class BottleneckReport:
         low, high = self.intervals.get("accuracy, refitted less random", (np.nan, np.nan))
         if np.isnan(low):
             return ""
-        what = "level with" if low <= 0 <= high else "above" if low > 0 else "below"
+        above = low > 0 and self.p_value <= _LEVEL
+        what = "above" if above else "below" if high < 0 else "level with"
         points = ", ".join(f"{100 * v:+.1f}" for v in (low, high))
+        # The interval is that of these rows; how much random concepts differ, the rank tells.
+        why = (
+            ""
+            if above or low <= 0
+            else f", where single draws reach as much (p {self.p_value:.2f})"
+        )
         return (
             f"Its concepts are {what} the best random ones ({self.control}): "
-            f"{100 * self.gain:+.1f} points [{points}]."
+            f"{100 * self.gain:+.1f} points [{points}]{why}."
         )
 
     def _rank(self, value: float) -> float:

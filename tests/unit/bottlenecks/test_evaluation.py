@@ -1,6 +1,7 @@
 """Evaluation, its report, and splits that cannot overlap."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -102,7 +103,18 @@ def test_the_strongest_control_is_the_baseline():
     assert report.gain < 0.05 < 0.2 < 1 - report.controls["isotropic"].mean()
     low, high = report.intervals["accuracy, refitted less random"]
     assert low <= report.gain <= high
-    assert ("level with" if low <= 0 <= high else "above") in report.to_html()
+    words = "above" if low > 0 and report.p_value <= 0.05 else "level with"
+    assert words in report.to_html()
+
+
+def test_a_lead_needs_the_rank_among_draws_too(judged):
+    """An interval above zero is of these rows; single random draws may still do as well."""
+    *_, report = judged
+    ends = {**report.intervals, "accuracy, refitted less random": (0.02, 0.08)}
+    ranked = {p: replace(report, intervals=ends, p_value=p).to_html() for p in (0.025, 0.175)}
+    assert "above the best random ones" in ranked[0.025]
+    assert "level with the best random ones" in ranked[0.175]
+    assert "single draws reach as much (p 0.17" in ranked[0.175]
 
 
 def test_a_concept_that_never_moves_among_the_rows_stops_nothing():
