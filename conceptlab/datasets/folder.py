@@ -37,7 +37,7 @@ IMAGE_SUFFIXES = _suffixes(
 )
 """Files that are pictures; one that cannot be decoded here is an error when it is read."""
 _OTHER_SUFFIXES = _suffixes(
-    "bib cfg csv db doc docx gitignore gz h5 html ico ini ipynb json jsonl lnk log mat md npy npz "
+    "bib cfg csv db doc docx gitignore gz h5 html ini ipynb json jsonl lnk log mat md npy npz "
     "parquet pdf pkl py pyc pt pth rst safetensors sh svg tar tex tgz toml torch tsv txt url xls "
     "xlsx xml yaml yml zip"
 )

@@ -428,7 +428,11 @@ def _tensor_of(array: np.ndarray, name: str) -> torch.Tensor:
             code="CL-INPUT-TYPE",
         )
     if array.dtype.kind == "u" and array.dtype != np.uint8:
-        array = array.astype(np.int64)  # refused below, with words on bytes
+        raise InputError(
+            f"{name} has dtype {array.dtype}: expected uint8 in 0–255 or floats in [0, 1]. Divide "
+            "by the largest value that it can have (65535 for 16 bits).",
+            code="CL-INPUT-TYPE",
+        )
     plain = array.astype(array.dtype.newbyteorder("="), copy=False)
     if not plain.flags.writeable or any(stride < 0 for stride in plain.strides):
         plain = plain.copy()

@@ -248,6 +248,12 @@ def mask_of_picture(picture: Image, name: str) -> np.ndarray:
             "of them is the object. Save it in black and white, without alpha.",
             code="CL-INPUT-RANGE",
         )
+    if picture.mode == "P" and not mask.any() and len(np.unique(np.asarray(picture))) > 1:
+        raise InputError(
+            f"{name} has several values and a palette in which all of them are black, so that "
+            "nobody can tell the object. Save it without a palette (mode L), in black and white.",
+            code="CL-INPUT-RANGE",
+        )
     return mask
 
 

@@ -95,6 +95,13 @@ def test_other_values_are_named(picture, words):
     assert caught.value.code == "CL-INPUT-RANGE"
 
 
+def test_a_palette_that_hides_the_object_is_told():
+    picture = Image.fromarray(np.eye(8, dtype=np.uint8), mode="P")
+    picture.putpalette([0, 0, 0] * 2)
+    with pytest.raises(InputError, match="a palette in which all of them are black"):
+        mask_of_picture(picture, "mask")
+
+
 def test_arrays_of_masks_name_their_values():
     with pytest.raises(InputError, match=r"0, 3, 7"):
         as_masks(np.array([[0, 3], [7, 0]]))
