@@ -1,6 +1,7 @@
 """Accuracy while true concepts are set, by what presence becomes and whether the others follow.
 
-``python docs/results/interventions.py`` prints the table of the page on bottlenecks. Digits:
+``python docs/results/interventions.py [digits|scenes] [SEED ...]`` writes ``interventions.md``
+beside this file; of one world or other seeds it prints the table alone. Digits:
 seven segments of a display by class, as directions learned from the rows of the fit. Scenes:
 the attributes of the main object, as texts of the embedded encoder or from other scenes.
 """
@@ -8,6 +9,7 @@ the attributes of the main object, as texts of the embedded encoder or from othe
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -17,9 +19,24 @@ from bottlenecks import ConceptBottleneck, PostHocCBM, SparseCBM
 from conceptlab import ConceptBank
 from conceptlab.datasets import load_scenes
 from conceptlab.encoders import load_encoder
+from conceptlab.io.files import atomic_write
 
 DISPLAY = "1110111 0010010 1011101 1011011 0111010 1101011 1101111 1010010 1111111 1111011"
 SEGMENTS = np.array([[on == "1" for on in digit] for digit in DISPLAY.split()])
+HERE = Path(__file__).resolve().parent
+PAGE = """# Concepts set right
+
+Accuracy while true concepts are set one after the other, the least decided first. What a present
+concept becomes is one of four ways: quantiles of the activations of the fit; the same, and the
+other concepts follow (`realign`); means of the rows that show it; and the default, means and
+`realign="auto"`. A step harms where its loss exceeds its interval.
+
+{table}
+
+{facts}
+
+*Made by `python docs/results/interventions.py`.*
+"""
 WAYS = {
     "quantiles": {"levels": "fit", "realign": False},
     "quantiles, others follow": {"levels": "fit", "realign": True},
@@ -72,25 +89,39 @@ def scenes(seed):
         yield f"scenes, ConceptBottleneck {mode}", model, Xt, D, test.y
 
 
-def main():
-    warnings.simplefilter("ignore")
-    seeds = [int(s) for s in sys.argv[2:]] or [0, 1]
+def table(worlds, seeds):
+    """Lay out the accuracy after none, one, two and all concepts, by model and way."""
     found = {}
-    start = time.process_time()
     for seed in seeds:
-        for tag, model, X, C, y in {"digits": digits, "scenes": scenes}[sys.argv[1]](seed):
-            for way, options in WAYS.items():
-                curve = model.intervention_curve(X, C, y, **options)
-                row = (*curve.accuracy[[0, 1, 2, -1]], len(curve.harmful))
-                found.setdefault((tag, way), []).append(row)
-                sys.stderr.write(f"{seed} {tag} {way} {np.round(row, 3)}\n")
-    sys.stdout.write(f"seeds {seeds}, {time.process_time() - start:.0f} CPU s\n")
-    sys.stdout.write("| model | presence becomes | start | 1 | 2 | all | steps that harm |\n")
-    sys.stdout.write("|---|---|---|---|---|---|---|\n")
+        for world in worlds:
+            for tag, model, X, C, y in {"digits": digits, "scenes": scenes}[world](seed):
+                for way, options in WAYS.items():
+                    curve = model.intervention_curve(X, C, y, **options)
+                    row = (*curve.accuracy[[0, 1, 2, -1]], len(curve.harmful))
+                    found.setdefault((tag, way), []).append(row)
+                    sys.stderr.write(f"{seed} {tag} {way} {np.round(row, 3)}\n")
+    lines = [
+        "| model | presence becomes | start | 1 | 2 | all | steps that harm |",
+        "|---" * 7 + "|",
+    ]
     for (tag, way), rows in found.items():
         mean = np.mean(rows, axis=0)
         cells = " | ".join(f"{v:.3f}" for v in mean[:4])
-        sys.stdout.write(f"| {tag} | {way} | {cells} | {mean[4]:.1f} |\n")
+        lines.append(f"| {tag} | {way} | {cells} | {mean[4]:.1f} |")
+    return "\n".join(lines)
+
+
+def main():
+    warnings.simplefilter("ignore")
+    start = time.process_time()
+    worlds = sys.argv[1:2] or ["digits", "scenes"]
+    seeds = [int(s) for s in sys.argv[2:]] or [0, 1]
+    made = table(worlds, seeds)
+    facts = f"Seeds {seeds}, {time.process_time() - start:.0f} CPU s, 1 thread."
+    if sys.argv[1:]:
+        sys.stdout.write(f"{made}\n\n{facts}\n")
+        return
+    atomic_write(HERE / "interventions.md", PAGE.format(table=made, facts=facts))
 
 
 if __name__ == "__main__":
