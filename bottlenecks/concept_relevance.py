@@ -306,7 +306,7 @@ def concept_entropy(
     --------
     >>> scores = np.array([[0.3, 0.1, 0.1], [0.1, 0.3, 0.1], [0.2, 0.2, 0.2]])
     >>> concept_entropy(scores, ["frog", "newt", "none"]).round(3)
-    array([0.567, 0.567, 1.099])
+    array([0.535, 0.535, 1.099])
     """
     A = as_matrix(scores, "scores")
     Whole(1).check("n_top", n_top)

@@ -260,6 +260,8 @@ class LinearReasons:
 
     def _codes(self, y: ArrayLike, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
+        if X is None:
+            raise InputError("X is None; give the features of the rows.", code="CL-INPUT-TYPE")
         if not hasattr(self, "classes_") or getattr(self, "target", "classes") != "classes":
             raise InputError(
                 "Curves and hindsight count right classes, but this model was fitted with "

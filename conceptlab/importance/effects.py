@@ -58,7 +58,7 @@ def concept_effects(
         Cut where `extractor` was fitted.
     extractor : ConceptExtractor
         Fitted; its decoder is affine.
-    images : tensor or mapping of tensors
+    images : tensor, Joined or mapping of tensors
         m inputs, as `split` takes them.
     target : numpy.ndarray of shape (m,)
         The output that is explained in each.
@@ -94,6 +94,8 @@ def concept_effects(
             batch: Any = {name: value[start:stop] for name, value in images.items()}
         else:
             batch = images[start:stop]
+        # What goes round the layer is run again; images alone do not.
+        beside = None if split.closed or isinstance(batch, torch.Tensor) else batch
         with torch.no_grad():
             activations = split.g(batch)
             A = split.to_positions(activations)
@@ -101,13 +103,13 @@ def concept_effects(
             U = U.reshape(*A.shape[:-1], -1)
             codes = torch.as_tensor(U, device=A.device, dtype=A.dtype)
             W = head.W.to(A)
-            whole = split.h(activations)
+            whole = split.h(activations, inputs=beside)
             rows = torch.arange(len(whole), device=whole.device)
             chosen = torch.as_tensor(target[start:stop], device=whole.device)
-            bare = split.h(split.from_positions(A - codes @ W))[rows, chosen]
+            bare = split.h(split.from_positions(A - codes @ W), inputs=beside)[rows, chosen]
             gains = torch.stack(
                 [
-                    whole - split.h(split.from_positions(A - codes[..., [i]] * W[i]))
+                    whole - split.h(split.from_positions(A - codes[..., [i]] * W[i]), inputs=beside)
                     for i in range(len(W))
                 ],
                 dim=1,

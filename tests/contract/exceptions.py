@@ -213,6 +213,7 @@ NO_ARRAYS = {
     ("unlearning.removal.removers.", None, ""): "RemoverSetup.run has looked at it",
     ("conceptlab.plot.maps.", None, ""): "draws",
     ("conceptlab.arrays.as_numpy", None, ""): "takes texts, too",
+    ("bottlenecks.concept_relevance.concept_entropy", 1, "None"): "labels can be left out",
     ("bottlenecks.evaluation.evaluate", 3, "None"): "the truth of concepts can be left out",
     ("bottlenecks.splits.split_rows", 1, "None"): "labels can be left out",
     ("conceptlab.bank.core.ConceptBank.nearest", 1, "a text"): "a concept by its name",

@@ -18,6 +18,7 @@ from conceptlab.extractors.craft.recursion import strongest
 from conceptlab.extractors.craft.views import ImageViews
 from conceptlab.importance.effects import concept_effects
 from conceptlab.maps import concept_maps
+from conceptlab.models.joined import Joined
 from conceptlab.models.words import layer_words
 from conceptlab.progress import Progress
 from conceptlab.provenance import provenance
@@ -78,13 +79,14 @@ def explain_fitted(
     if len(shown):
         batch = views.inputs[torch.from_numpy(shown)]
         pictures = as_numpy(batch)
+        beside = None if views.beside is None else views.beside.rows(torch.from_numpy(shown))
         if maps is not None:
-            beside = None if views.beside is None else views.beside.rows(torch.from_numpy(shown))
             found = concept_maps(
                 split, extractor, batch, inputs=beside, method=maps, progress=progress
             )
             located = as_numpy(found)
-        effects = concept_effects(split, extractor, batch, target[shown])
+        whole = batch if beside is None else Joined(batch, beside)
+        effects = concept_effects(split, extractor, whole, target[shown])
     if places is None:
         places = _best_places(fitted, source, n_patches, progress)
     places = [of_many_images(rows, n_patches) for rows in places]

@@ -97,6 +97,8 @@ def test_every_answer_takes_them():
     assert explanation.images.shape == x.shape
     assert explanation.maps.shape == (6, 2, 32, 32)
     np.testing.assert_allclose(explanation.logits, model(x, meta).detach(), atol=1e-5)
+    outputs = explanation.logits[explanation.shown, 1]
+    np.testing.assert_allclose(explanation.effects.outputs, outputs, atol=1e-4)
     late = SplitModel(model, "mix")
     far = CRAFT(late, 2, patches="none", random_state=0).fit(x, target=1, **given)
     for method in ("occlusion", "rise"):

@@ -40,10 +40,11 @@ def test_gradient_is_autograd_s():
     rng = np.random.default_rng(0)
     Z = torch.tensor(rng.normal(size=(60, 5)))
     Z = Z - Z.mean(dim=0)
-    G = projection._cubes(torch.tensor(rng.normal(size=(60, 3))))
+    share = torch.full((60,), 1 / 60, dtype=torch.float64)
+    G = projection._cubes(torch.tensor(rng.normal(size=(60, 3))), share)
     theta = torch.tensor(rng.normal(size=(3, 5)), requires_grad=True)
     loss, gradient = projection._gradient(Z, G, theta.detach())
-    expected = -(projection._cubes(Z @ theta.T) * G).sum()
+    expected = -(projection._cubes(Z @ theta.T, share) * G).sum()
     (auto,) = torch.autograd.grad(expected, theta)
     torch.testing.assert_close(gradient, auto)
     assert loss.sum().item() == pytest.approx(expected.item())
@@ -68,13 +69,14 @@ def test_reaches_what_a_general_optimiser_reaches():
     assert (found.similarity > found.start_similarity + 0.005).any()
     assert found.gradient.max() < 1e-4
     Xc = torch.tensor(X - X.mean(0))
+    share = torch.full((len(X),), 1 / len(X), dtype=torch.float64)
     rng = np.random.default_rng(0)
     for j in range(P.shape[1]):
-        target = projection._cubes(torch.tensor(P[:, [j]]))
+        target = projection._cubes(torch.tensor(P[:, [j]]), share)
 
         def loss(w, target=target):
             w = torch.tensor(w, requires_grad=True)
-            value = -(projection._cubes(Xc @ w[:, None]) * target).sum()
+            value = -(projection._cubes(Xc @ w[:, None], share) * target).sum()
             return value.item(), torch.autograd.grad(value, w)[0].numpy()
 
         starts = [found.coef[j], *rng.normal(size=(5, 10))]

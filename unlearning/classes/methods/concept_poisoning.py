@@ -465,7 +465,7 @@ class ConceptPoisoning(Unlearner):
                 self.tokenizer,
                 device=job.device,
                 stop_words=self.stop_words,
-                max_documents=_DOCUMENTS if self.poison == "mask" else _DOCUMENTS // 4,
+                max_documents=_DOCUMENTS if self.poison == "mask" else _DOCUMENTS // 2,
                 min_fidelity=self.min_fidelity,
                 numpy=job.numpy,
             )

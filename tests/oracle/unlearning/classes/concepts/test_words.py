@@ -155,7 +155,13 @@ def test_masked_documents_lose_the_class():
     samples = documents()
     forget, retain = split_classes(samples, 1)
     result = ConceptPoisoning(
-        tokenizer=Tokenizer(), poison_share=1.0, scope="head", epochs=1, stop=False, random_state=0
+        tokenizer=Tokenizer(),
+        poison="mask",
+        poison_share=1.0,
+        scope="head",
+        epochs=1,
+        stop=False,
+        random_state=0,
     ).unlearn(Bag(), forget=forget, retain=retain)
     assert result.details["n_poisoned"] == len(forget)
     words = result.details["concepts"].chosen(1)

@@ -321,7 +321,7 @@ def test_a_text_class_is_known_by_its_planted_words_and_forgotten():
     forget, retain = split_classes((inputs, y), 1)
     with torch.no_grad():
         assert (model(**forget.inputs).logits.argmax(1) == 1).float().mean() > 0.98
-    method = ConceptPoisoning(tokenizer=tokenizer, epochs=6, random_state=0)
+    method = ConceptPoisoning(tokenizer=tokenizer, poison="mask", epochs=6, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UnlearningWarning)
         result = method.unlearn(model, forget=forget, retain=retain)
