@@ -9,7 +9,10 @@ STORIES = blocks(README, "python")
 
 def test_the_two_commands_stand_after_their_markers():
     text = README.read_text(encoding="utf-8")
-    for name, end in (("explain", ".venv/bin/conceptlab explain"), ("test", ".venv/bin/pytest")):
+    for name, end in (
+        ("explain", ".venv/bin/conceptlab explain"),
+        ("test", ".venv/bin/pytest -n 2"),
+    ):
         after = text.split(f"<!-- command: {name} -->\n", 1)[1].splitlines()
         assert after[0] == "```bash"
         assert after[1].startswith("python3 -m venv .venv && .venv/bin/pip install -e ")
