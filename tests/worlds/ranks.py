@@ -124,6 +124,8 @@ def main() -> None:
         (folder / f"lost-{world.rank}.txt").write_text(str(error))
     if time.monotonic() - start > 60:
         raise TimeoutError("a rank waited for more than a minute")
+    sys.stdout.flush()
+    os._exit(0)  # gloo's threads that wait for the lost rank may abort an orderly end
 
 
 if __name__ == "__main__":
